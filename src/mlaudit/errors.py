@@ -1,0 +1,85 @@
+"""The one error tree of mlaudit.
+
+Every message says what was expected, what was found, and what to do about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class MlauditError(Exception):
+    """Root of every error that mlaudit raises on purpose."""
+
+
+class SettingsError(MlauditError):
+    """One or more ``MLAUDIT_*`` variables are wrong; ``faults`` lists every one of them."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__(_listed("mlaudit settings are wrong", self.faults))
+
+
+class PolicyError(MlauditError):
+    """A policy file is wrong; ``faults`` lists every one, each with its place in the file."""
+
+    def __init__(self, source: str, faults: Sequence[str]) -> None:
+        self.source = source
+        self.faults = tuple(faults)
+        super().__init__(_listed(f"policy {source} is wrong", self.faults))
+
+
+class CatalogError(MlauditError):
+    """The event catalog contradicts itself; ``faults`` lists every contradiction."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__(_listed("the event catalog is wrong", self.faults))
+
+
+class EventError(MlauditError):
+    """An event cannot become a record: a value that JSON cannot carry faithfully, an unknown kind."""
+
+
+class KeyFileError(MlauditError):
+    """A key file is missing, malformed, or readable by others."""
+
+
+class ChainError(MlauditError):
+    """A sealed entry does not continue the chain it was given to."""
+
+
+class SpoolError(MlauditError):
+    """The spool cannot take or give a record."""
+
+
+class SpoolFullError(SpoolError):
+    """The spool has reached its configured size."""
+
+
+class SpoolUnavailableError(SpoolError):
+    """The spool folder cannot be written."""
+
+
+class AuditRefusedError(MlauditError):
+    """The policy says ``on_failure: refuse`` and the action could not be recorded."""
+
+
+class DeliveryError(MlauditError):
+    """The receiver did not fully acknowledge a batch; the records stay in the spool."""
+
+
+class SourceError(MlauditError):
+    """Verification could not look: the source is absent, unreadable or refuses."""
+
+
+class InstallError(MlauditError):
+    """An asset could not be installed into the cluster."""
+
+
+class StackError(MlauditError):
+    """The local stack cannot start or stop; says what is missing and how to get it."""
+
+
+def _listed(title: str, faults: Sequence[str]) -> str:
+    return title + ":" + "".join(f"\n  - {fault}" for fault in faults)

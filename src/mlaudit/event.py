@@ -1,0 +1,83 @@
+"""What capture hands to the rest of the pipeline: one thing that happened."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+SUCCESS: Final = "success"
+FAILURE: Final = "failure"
+UNKNOWN: Final = "unknown"
+
+USER: Final = "user"
+SERVICE: Final = "service"
+SYSTEM: Final = "system"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acted.
+
+    ``id`` is as captured; the policy's redaction decides what of it reaches a record.
+    ``type`` is one of ``user``, ``service`` and ``system`` (OTel audit draft, ``audit.actor.type``).
+    ``method`` says how the actor became known: ``authenticated``, ``header``, ``credential``, ``context``,
+    ``process`` or ``anonymous``.
+    """
+
+    id: str
+    type: str = USER
+    name: str | None = None
+    roles: tuple[str, ...] = ()
+    method: str = "context"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What was acted on, e.g. ``Target("model", "fraud@3")``."""
+
+    type: str
+    id: str
+
+
+@dataclass(slots=True)
+class AuditEvent:
+    """One audit event, before policy.
+
+    Attributes:
+        kind: a kind of the catalog, e.g. ``audit.ml.prediction``.
+        outcome: ``success``, ``failure`` or ``unknown``.
+        actor: who acted; None lets the pipeline fill in the process's own identity.
+        target: what was acted on.
+        fields: flat, dotted field names of the catalog at metadata level. Values: str, int, float, bool,
+            or a list or dict of those. Absent is absent: no None.
+        inputs: the same, recorded only at policy level ``inputs`` and above.
+        outputs: the same, recorded only at policy level ``full``.
+        action: uppercase verb; None takes the catalog's.
+        timestamp: nanoseconds since the epoch, UTC.
+        record_id: UUIDv7; also the document id in Elasticsearch.
+        trace_id, span_id: of the span that was current, 0 when there was none.
+    """
+
+    kind: str
+    outcome: str = SUCCESS
+    actor: Actor | None = None
+    target: Target | None = None
+    fields: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, Any] = field(default_factory=dict)
+    outputs: dict[str, Any] = field(default_factory=dict)
+    action: str | None = None
+    timestamp: int = field(default_factory=time.time_ns)
+    record_id: str = field(default_factory=lambda: new_record_id())
+    trace_id: int = 0
+    span_id: int = 0
+
+
+def new_record_id() -> str:
+    """A UUIDv7 (RFC 9562): time-ordered, so that ids of one stream index and compress well."""
+    value = int.from_bytes(os.urandom(10), "big")
+    high = (time.time_ns() // 1_000_000) << 80
+    number = high | 0x7 << 76 | (value >> 68 & 0xFFF) << 64 | 0x2 << 62 | (value & 0x3FFFFFFFFFFFFFFF)
+    text = f"{number:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
