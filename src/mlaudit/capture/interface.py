@@ -1,0 +1,178 @@
+"""What the capture hooks share: who acts, the request under way, the run under way, and the integrations.
+
+The context variables hold *mutable* objects on purpose: a web framework runs an endpoint in a copy of the context
+(a thread pool, a task), so what an endpoint *sets* is lost to the layer around it, what it *writes into* is not.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from mlaudit.event import Actor
+
+_log = logging.getLogger("mlaudit")
+
+
+@dataclass(slots=True)
+class ModelUse:
+    """One answer of one model, as a library hook saw it; empty text and None stand for "not known".
+
+    Attributes:
+        name, version: what the model registry of the policy or the artifact calls it.
+        cls: the class, e.g. ``sklearn.linear_model._logistic.LogisticRegression``.
+        library, library_version: e.g. ``scikit-learn`` and ``1.9.0``.
+        digest: SHA-256 (hex) of the artifact it was loaded from.
+        method: what was called, e.g. ``predict_proba``.
+        rows, features: the shape of the input.
+        input_digest, output_digest: SHA-256 (hex) of what went in and came out.
+        duration_ns: how long the model took.
+        failed: the model raised; ``error`` is then the exception's class name.
+        fields: more catalog fields at metadata level, e.g. ``ml.model.registration``.
+        inputs, outputs: catalog fields that only the levels ``inputs`` and ``full`` ask for.
+    """
+
+    name: str = ""
+    version: str = ""
+    cls: str = ""
+    library: str = ""
+    library_version: str = ""
+    digest: str = ""
+    method: str = "predict"
+    rows: int | None = None
+    features: int | None = None
+    input_digest: str = ""
+    output_digest: str = ""
+    duration_ns: int | None = None
+    failed: bool = False
+    error: str = ""
+    fields: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, Any] = field(default_factory=dict)
+    outputs: dict[str, Any] = field(default_factory=dict)
+
+
+class RequestTrail:
+    """What hooks inside one request leave for the layer that writes the request's record.
+
+    A model hook that finds a current trail appends its ``ModelUse`` instead of emitting a record of its own: the
+    request's record carries it. ``mlaudit.actor(...)`` sets ``actor`` besides the context variable, so that an
+    actor stated in a dependency or a thread is known to the request's record too.
+    ``closed`` is true once the request's record is written: a background task that still sees the trail then
+    emits records of its own.
+    """
+
+    __slots__ = ("actor", "closed", "kind", "models", "route")
+
+    def __init__(self) -> None:
+        self.models: list[ModelUse] = []
+        self.actor: Actor | None = None
+        self.route = ""
+        self.kind = ""
+        self.closed = False
+
+
+@dataclass(slots=True)
+class TrainingRun:
+    """A training run stated by ``mlaudit.training_run(...)``; library hooks inside it write into it."""
+
+    run_id: str
+    name: str = ""
+    parent_run_id: str = ""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+current_actor: ContextVar[Actor | None] = ContextVar("mlaudit_actor", default=None)
+current_request: ContextVar[RequestTrail | None] = ContextVar("mlaudit_request", default=None)
+current_run: ContextVar[TrainingRun | None] = ContextVar("mlaudit_run", default=None)
+
+
+def open_trail() -> RequestTrail | None:
+    """The trail of the request under way, or None outside of a request and after its record was written."""
+    trail = current_request.get()
+    return None if trail is None or trail.closed else trail
+
+
+class Integration(Protocol):
+    """The hooks into one library; ``instrument`` and ``uninstrument`` are idempotent and may raise.
+
+    ``name`` is the one that ``MLAUDIT_DISABLED_LIBRARIES`` uses; ``module`` is the module after whose import the
+    hooks can be set.
+    """
+
+    name: str
+    module: str
+
+    def instrument(self) -> None:
+        """Sets the hooks; the library's module has been imported."""
+
+    def uninstrument(self) -> None:
+        """Takes every hook out again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """Where an integration lives; ``path`` is imported only after ``module`` was."""
+
+    name: str
+    module: str
+    path: str
+
+    def load(self) -> Integration:
+        """Imports the integration and makes one."""
+        module, _, attribute = self.path.partition(":")
+        integration: Integration = getattr(importlib.import_module(module), attribute)()
+        return integration
+
+
+INTEGRATIONS: Final = (
+    Registration(
+        "starlette", "starlette.applications", "mlaudit.capture.asgi_starlette:StarletteIntegration"
+    ),
+    Registration("sklearn", "sklearn.base", "mlaudit.capture.libraries.sklearn:SklearnIntegration"),
+    Registration("joblib", "joblib", "mlaudit.capture.libraries.joblib:JoblibIntegration"),
+)
+
+
+Callback = Callable[[], None]
+_started: list[Callback] = []
+_stopping: list[Callback] = []
+
+
+def on_service_started(callback: Callback) -> None:
+    """Registers what runs when a web service says that its startup is complete (ASGI lifespan)."""
+    if callback not in _started:
+        _started.append(callback)
+
+
+def on_service_stopping(callback: Callback) -> None:
+    """Registers what runs when a web service says that its shutdown is complete (ASGI lifespan).
+
+    Requests are over by then. The callbacks run in the event loop's thread, which is about to end; they may block
+    for ``MLAUDIT_SHUTDOWN_SECONDS``.
+    """
+    if callback not in _stopping:
+        _stopping.append(callback)
+
+
+def service_started() -> None:
+    """Runs the callbacks of ``on_service_started``; a fault of one is logged and harms nobody."""
+    _run(_started)
+
+
+def service_stopping() -> None:
+    """Runs the callbacks of ``on_service_stopping``; a fault of one is logged and harms nobody."""
+    _run(_stopping)
+
+
+def _run(callbacks: list[Callback]) -> None:
+    for callback in tuple(callbacks):
+        try:
+            callback()
+        except Exception:
+            _log.exception("mlaudit: a lifecycle callback failed")
