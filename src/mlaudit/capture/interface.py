@@ -1,7 +1,8 @@
 """What the capture hooks share: who acts, the request under way, the run under way, and the integrations.
 
-The context variables hold *mutable* objects on purpose: a web framework runs an endpoint in a copy of the context
-(a thread pool, a task), so what an endpoint *sets* is lost to the layer around it, what it *writes into* is not.
+The context variables hold *mutable* objects on purpose: a web framework runs an endpoint in a copy of the
+context (a thread pool, a task), so what an endpoint *sets* is lost to the layer around it, what it *writes into*
+is not.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import logging
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from mlaudit.event import Actor
+if TYPE_CHECKING:
+    from mlaudit.event import Actor
 
 _log = logging.getLogger("mlaudit")
 
@@ -58,9 +60,9 @@ class ModelUse:
 class RequestTrail:
     """What hooks inside one request leave for the layer that writes the request's record.
 
-    A model hook that finds a current trail appends its ``ModelUse`` instead of emitting a record of its own: the
-    request's record carries it. ``mlaudit.actor(...)`` sets ``actor`` besides the context variable, so that an
-    actor stated in a dependency or a thread is known to the request's record too.
+    A model hook that finds a current trail appends its ``ModelUse`` instead of emitting a record of its own:
+    the request's record carries it. ``mlaudit.actor(...)`` sets ``actor`` besides the context variable, so that
+    an actor stated in a dependency or a thread is known to the request's record too.
     ``closed`` is true once the request's record is written: a background task that still sees the trail then
     emits records of its own.
     """
@@ -101,8 +103,8 @@ def open_trail() -> RequestTrail | None:
 class Integration(Protocol):
     """The hooks into one library; ``instrument`` and ``uninstrument`` are idempotent and may raise.
 
-    ``name`` is the one that ``MLAUDIT_DISABLED_LIBRARIES`` uses; ``module`` is the module after whose import the
-    hooks can be set.
+    ``name`` is the one that ``MLAUDIT_DISABLED_LIBRARIES`` uses; ``module`` is the module after whose import
+    the hooks can be set.
     """
 
     name: str
@@ -153,8 +155,8 @@ def on_service_started(callback: Callback) -> None:
 def on_service_stopping(callback: Callback) -> None:
     """Registers what runs when a web service says that its shutdown is complete (ASGI lifespan).
 
-    Requests are over by then. The callbacks run in the event loop's thread, which is about to end; they may block
-    for ``MLAUDIT_SHUTDOWN_SECONDS``.
+    Requests are over by then. The callbacks run in the event loop's thread, which is about to end; they may
+    block for ``MLAUDIT_SHUTDOWN_SECONDS``.
     """
     if callback not in _stopping:
         _stopping.append(callback)
@@ -174,5 +176,5 @@ def _run(callbacks: list[Callback]) -> None:
     for callback in tuple(callbacks):
         try:
             callback()
-        except Exception:
+        except Exception:  # noqa: BLE001 - contained: auditing never breaks the service
             _log.exception("mlaudit: a lifecycle callback failed")
