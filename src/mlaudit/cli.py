@@ -1,0 +1,84 @@
+"""The ``mlaudit`` command. Each sub-command imports its implementation when it runs, not before."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlaudit.errors import MlauditError
+
+app = typer.Typer(
+    name="mlaudit",
+    help="ML audit logging on OpenTelemetry.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+@app.callback()
+def _root() -> None:
+    """ML audit logging on OpenTelemetry: who did what to which model, sealed, durable and provable."""
+
+
+def main() -> None:
+    """Run the command line; an error that mlaudit raises on purpose is a plain message and exit code 2."""
+    try:
+        app()
+    except MlauditError as error:
+        print(f"mlaudit: {error}", file=sys.stderr)  # noqa: T201 - this is the command line
+        sys.exit(2)
+
+
+# -- stack -------------------------------------------------------------------------------------------------
+
+stack_app = typer.Typer(help="Local Elasticsearch and collector, without Docker.", no_args_is_help=True)
+app.add_typer(stack_app, name="stack")
+
+_StackDirectory = Annotated[
+    Path, typer.Option("--dir", help="Folder for state, credentials, logs and data.", metavar="DIR")
+]
+
+
+@stack_app.command("up")
+def stack_up(
+    directory: _StackDirectory = Path(".mlaudit-stack"),
+    detach: Annotated[
+        bool, typer.Option("--detach/--foreground", help="Return when it is ready, or stay until Ctrl-C.")
+    ] = True,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget what an earlier run stored.")] = False,
+    tls: Annotated[bool, typer.Option("--tls/--no-tls", help="HTTPS for Elasticsearch.")] = True,
+    archive: Annotated[
+        Path | None, typer.Option("--archive", help="File that gets every audit record as well.")
+    ] = None,
+) -> None:
+    """Start Elasticsearch and the collector; fetches and builds them on the first run."""
+    from mlaudit.stack import commands
+
+    commands.up(directory, detach=detach, fresh=fresh, tls=tls, archive=archive)
+
+
+@stack_app.command("down")
+def stack_down(directory: _StackDirectory = Path(".mlaudit-stack")) -> None:
+    """Stop both; the data stays."""
+    from mlaudit.stack import commands
+
+    commands.down(directory)
+
+
+@stack_app.command("status")
+def stack_status(
+    directory: _StackDirectory = Path(".mlaudit-stack"),
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+) -> None:
+    """Show what runs and where; exit code 1 if anything of it does not."""
+    from mlaudit.stack import commands
+
+    raise typer.Exit(commands.status(directory, as_json=as_json))
+
+
+if __name__ == "__main__":
+    main()

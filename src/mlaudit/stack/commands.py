@@ -1,0 +1,126 @@
+"""What ``mlaudit stack up``, ``down`` and ``status`` do and print."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import urllib3
+from rich.console import Console
+from rich.table import Table
+
+from mlaudit.stack.credentials import ADMIN
+from mlaudit.stack.elasticsearch import request
+from mlaudit.stack.layout import layout_of
+from mlaudit.stack.local import Stack, stop_running
+from mlaudit.stack.state import State, read_state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from mlaudit.stack.process import ProcessId
+
+
+def up(directory: Path, *, detach: bool, fresh: bool, tls: bool, archive: Path | None) -> None:
+    """Start the stack, or say that it runs already; in the foreground, stay until interrupted.
+
+    Raises:
+        StackError: it could not be started.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    running = read_state(layout_of(directory).state)
+    if running and running.elasticsearch.alive() and running.collector.alive():
+        console.print("already running")
+        _show(console, running)
+        return
+    if running:
+        # Half of it died: what is left holds ports and locks.
+        stop_running(directory)
+    stack = Stack(
+        directory, tls=tls, fresh=fresh, archive=archive, tied=not detach, report=_reporter(console)
+    )
+    stack.start()
+    started = read_state(stack.layout.state)
+    if started is not None:
+        _show(console, started)
+    if not detach:
+        _until_interrupted()
+        console.print("stopping")
+        stack.stop()
+
+
+def down(directory: Path) -> None:
+    """Stop the stack, if it runs."""
+    console = Console(highlight=False, soft_wrap=True)
+    stopped = stop_running(directory, _reporter(console))
+    console.print("stopped" if stopped else f"nothing runs in {layout_of(directory).directory}")
+
+
+def status(directory: Path, *, as_json: bool) -> int:
+    """Print what runs; 0 if everything is healthy, 1 if not."""
+    console = Console(highlight=False, soft_wrap=True)
+    state = read_state(layout_of(directory).state)
+    if state is None:
+        console.print('{"running": false}' if as_json else "not running")
+        return 1
+    health = {
+        "elasticsearch": state.elasticsearch.alive() and _elasticsearch_healthy(state),
+        "collector": state.collector.alive() and _answers(state.health_url),
+    }
+    if as_json:
+        answer: dict[str, Any] = {"running": all(health.values()), "healthy": health, **asdict(state)}
+        console.print_json(json.dumps(answer))
+    else:
+        _show(console, state, health)
+    return 0 if all(health.values()) else 1
+
+
+def _show(console: Console, state: State, health: dict[str, bool] | None = None) -> None:
+    table = Table(show_header=False, box=None, pad_edge=False)
+    rows: list[tuple[str, str, ProcessId | None]] = [
+        ("Elasticsearch", state.elasticsearch_url, state.elasticsearch),
+        ("OTLP/HTTP", state.otlp_endpoint, state.collector),
+        ("collector metrics", state.metrics_url, None),
+        ("CA certificate", state.ca_file or "none (no TLS)", None),
+        ("credentials", state.credentials, None),
+        ("logs", state.logs, None),
+    ]
+    for label, value, process in rows:
+        condition = f"pid {process.pid}" if process else ""
+        if health is not None and process is not None:
+            name = "elasticsearch" if process is state.elasticsearch else "collector"
+            condition += ", healthy" if health[name] else ", NOT healthy"
+        table.add_row(label, value, condition)
+    console.print(table)
+
+
+def _elasticsearch_healthy(state: State) -> bool:
+    from pathlib import Path
+
+    credentials = json.loads(Path(state.credentials).read_text())
+    ca_file = Path(state.ca_file) if state.ca_file else None
+    return _answers(f"{state.elasticsearch_url}/_cluster/health", (ADMIN, credentials["admin"]), ca_file)
+
+
+def _answers(url: str, auth: tuple[str, str] | None = None, ca_file: Path | None = None) -> bool:
+    try:
+        return request("GET", url, auth=auth, ca_file=ca_file)[0] == 200
+    except urllib3.exceptions.HTTPError:
+        return False
+
+
+def _reporter(console: Console) -> Callable[[str], None]:
+    began = time.monotonic()
+    return lambda line: console.print(f"[dim]{time.monotonic() - began:6.1f} s[/dim]  {line}")
+
+
+def _until_interrupted() -> None:
+    interrupted = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: interrupted.set())
+    interrupted.wait()

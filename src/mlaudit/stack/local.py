@@ -1,0 +1,323 @@
+"""The local stack as one object: Elasticsearch, then its assets, then the collector."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from mlaudit.errors import StackError
+from mlaudit.stack import collector as collector_module
+from mlaudit.stack import elasticsearch as elasticsearch_module
+from mlaudit.stack import process, toolchain
+from mlaudit.stack.collector import Collector
+from mlaudit.stack.collector_build import collector_binary
+from mlaudit.stack.credentials import ADMIN, READER, Credentials, load_or_make
+from mlaudit.stack.elasticsearch import Elasticsearch
+from mlaudit.stack.elasticsearch_fetch import elasticsearch_home
+from mlaudit.stack.layout import exclusive, layout_of, reachable
+from mlaudit.stack.ports import free_port
+from mlaudit.stack.state import State, read_state
+from mlaudit.stack.telemetry_templates import install_telemetry_templates
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from mlaudit.stack.cache import Report
+    from mlaudit.stack.process import ProcessId
+
+DEFAULT_DIRECTORY: Final = Path(".mlaudit-stack")
+
+# Usual ports; a random free one is taken when something else listens there.
+ELASTICSEARCH_PORT: Final = 9200
+TRANSPORT_PORT: Final = 9300
+OTLP_PORT: Final = 4318
+HEALTH_PORT: Final = 13133
+METRICS_PORT: Final = 8888
+
+
+def _silent(_: str) -> None:
+    return None
+
+
+class Stack:
+    """A local Elasticsearch and collector.
+
+    ``with Stack(directory) as stack:`` starts both and stops them at the end; data stays in ``directory``.
+    Secrets are generated, files that hold them are 0600, and everything listens on loopback only.
+
+    Args:
+        directory: where state, credentials, logs and data are kept.
+        tls: Elasticsearch speaks HTTPS with a certificate of the stack's own authority.
+        fresh: forget what an earlier run stored.
+        archive: OTLP-JSON-lines file that gets every audit record as well.
+        namespace: last part of the data streams' names.
+        install: install mlaudit's assets before the collector may write.
+        tied: the processes die with this one, whatever kills it (Linux, started from the main thread).
+        report: is told what is being done, a line at a time.
+    """
+
+    def __init__(
+        self,
+        directory: Path | str = DEFAULT_DIRECTORY,
+        *,
+        tls: bool = True,
+        fresh: bool = False,
+        archive: Path | str | None = None,
+        namespace: str = "default",
+        install: bool = True,
+        tied: bool = True,
+        report: Report = _silent,
+    ) -> None:
+        self.layout = layout_of(Path(directory))
+        self.namespace = namespace
+        self._tls = tls
+        self._fresh = fresh
+        self._archive = Path(archive).absolute() if archive else None
+        self._install = install
+        self._tied = tied
+        self._report = report
+        self._credentials: Credentials | None = None
+        self._elasticsearch: tuple[Elasticsearch, ProcessId] | None = None
+        self._collector: tuple[Collector, ProcessId] | None = None
+
+    # -- life ----------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start both programs; fetches and builds them first where the cache does not have them.
+
+        Raises:
+            StackError: something is missing (all of it listed), already runs, or did not become healthy.
+        """
+        with exclusive(self.layout, self._report):
+            running = read_state(self.layout.state)
+            if running and (running.elasticsearch.alive() or running.collector.alive()):
+                raise StackError(
+                    f"a stack already runs in {self.layout.directory}; use it, or stop it with: "
+                    f"mlaudit stack down --dir {self.layout.directory}"
+                )
+            java_home, home, binary = prepare(self._report, self.layout.uid)
+            try:
+                self._start(java_home, home, binary)
+            except BaseException:
+                self._stop()
+                raise
+
+    def stop(self) -> None:
+        """Stop both programs, collector first: SIGTERM, then SIGKILL after a deadline. Data stays."""
+        with exclusive(self.layout, self._report):
+            self._stop()
+
+    def kill_collector(self) -> None:
+        """SIGKILL the collector, as a crash would."""
+        process.kill(self._running_collector[1])
+
+    def restart_collector(self) -> None:
+        """Start the collector again, with the same addresses and queue; returns when it is healthy."""
+        collector, started = self._running_collector
+        process.kill(started)
+        self._collector = (collector, collector.start(tied=self._tied))
+        self._write_state()
+        collector.wait(self._collector[1])
+
+    def kill_elasticsearch(self) -> None:
+        """SIGKILL Elasticsearch, as a crash would."""
+        process.kill(self._running_elasticsearch[1])
+
+    def restart_elasticsearch(self) -> None:
+        """Start Elasticsearch again, with the same address and data; returns when it is healthy."""
+        node, started = self._running_elasticsearch
+        process.kill(started)
+        self._elasticsearch = (node, node.start(tied=self._tied))
+        self._write_state()
+        node.wait(self._elasticsearch[1], self.credentials)
+
+    # -- what runs -----------------------------------------------------------------------------------------
+
+    @property
+    def directory(self) -> Path:
+        """Where state, credentials, logs and data are kept."""
+        return self.layout.directory
+
+    @property
+    def logs(self) -> Path:
+        """Folder of what both programs printed."""
+        return self.layout.logs
+
+    @property
+    def credentials(self) -> Credentials:
+        """Every generated secret."""
+        if self._credentials is None:
+            raise StackError("the stack is not running; start it first")
+        return self._credentials
+
+    @property
+    def elasticsearch_url(self) -> str:
+        """E.g. ``https://127.0.0.1:9200``."""
+        return self._running_elasticsearch[0].url
+
+    @property
+    def elasticsearch_auth(self) -> tuple[str, str]:
+        """User and password of the administrator."""
+        return ADMIN, self.credentials.admin
+
+    @property
+    def reader_auth(self) -> tuple[str, str]:
+        """User and password of a user who may only read audit records."""
+        return READER, self.credentials.reader
+
+    @property
+    def ca_file(self) -> Path | None:
+        """The authority to trust for ``elasticsearch_url``; None without TLS."""
+        return self.layout.ca_file if self._tls else None
+
+    @property
+    def otlp_endpoint(self) -> str:
+        """E.g. ``http://127.0.0.1:4318``; audit records go to ``/v1/logs`` below it."""
+        return self._running_collector[0].otlp_endpoint
+
+    @property
+    def token(self) -> str:
+        """Bearer token for ``otlp_endpoint``."""
+        return self.credentials.token
+
+    @property
+    def token_file(self) -> Path:
+        """File with only the token in it, 0600, for ``MLAUDIT_TOKEN_FILE``."""
+        return self.layout.directory / "token"
+
+    @property
+    def metrics_url(self) -> str:
+        """The collector's own metrics, Prometheus text."""
+        return self._running_collector[0].metrics_url
+
+    @property
+    def archive(self) -> Path | None:
+        """The OTLP-JSON-lines file that gets every audit record as well."""
+        return self._archive
+
+    @property
+    def collector_process(self) -> ProcessId:
+        """The collector's process."""
+        return self._running_collector[1]
+
+    @property
+    def elasticsearch_process(self) -> ProcessId:
+        """Elasticsearch's process (its launcher, which leads the group)."""
+        return self._running_elasticsearch[1]
+
+    # -- inside --------------------------------------------------------------------------------------------
+
+    @property
+    def _running_elasticsearch(self) -> tuple[Elasticsearch, ProcessId]:
+        if self._elasticsearch is None:
+            raise StackError("Elasticsearch is not running; start the stack first")
+        return self._elasticsearch
+
+    @property
+    def _running_collector(self) -> tuple[Collector, ProcessId]:
+        if self._collector is None:
+            raise StackError("the collector is not running; start the stack first")
+        return self._collector
+
+    def _start(self, java_home: Path, home: Path, binary: Path) -> None:
+        from mlaudit.stack.layout import write_private
+
+        began = time.monotonic()
+        if self._fresh:
+            self.layout.remove_data()
+        self.layout.make()
+        self._credentials = load_or_make(self.layout.credentials)
+        write_private(self.token_file, self._credentials.token)
+        taken: list[int] = []
+        for usual in (ELASTICSEARCH_PORT, TRANSPORT_PORT, OTLP_PORT, HEALTH_PORT, METRICS_PORT):
+            taken.append(free_port(usual, taken))
+        http, transport, otlp, health, metrics = taken
+        node = Elasticsearch(self.layout, home, java_home, http, transport, self._tls)
+        node.configure(self._credentials)
+        self._report(f"starting Elasticsearch on {node.url}")
+        self._elasticsearch = (node, node.start(tied=self._tied))
+        node.wait(self._elasticsearch[1], self._credentials)
+        install_telemetry_templates(node.url, self.elasticsearch_auth, self.ca_file)
+        if self._install:
+            from mlaudit.install.apply import install
+
+            self._report("installing mlaudit's assets")
+            install(node.url, self.elasticsearch_auth, self.ca_file, dry_run=False)
+        collector = Collector(
+            self.layout, binary, node.url, otlp, health, metrics, self.namespace, self._archive
+        )
+        collector.configure(self._credentials)
+        self._report(f"starting the collector on {collector.otlp_endpoint}")
+        self._collector = (collector, collector.start(tied=self._tied))
+        collector.wait(self._collector[1])
+        self._write_state()
+        self._report(f"ready after {time.monotonic() - began:.1f} s")
+
+    def _write_state(self) -> None:
+        node, node_process = self._running_elasticsearch
+        collector, collector_process = self._running_collector
+        State(
+            elasticsearch_url=node.url,
+            otlp_endpoint=collector.otlp_endpoint,
+            health_url=f"http://127.0.0.1:{collector.health_port}/",
+            metrics_url=collector.metrics_url,
+            ca_file=str(self.ca_file) if self.ca_file else None,
+            credentials=str(self.layout.credentials),
+            logs=str(self.layout.logs),
+            namespace=self.namespace,
+            archive=str(self._archive) if self._archive else None,
+            elasticsearch=node_process,
+            collector=collector_process,
+        ).write(self.layout.state)
+
+    def _stop(self) -> None:
+        if self._collector is not None:
+            process.stop(self._collector[1], collector_module.STOP_SECONDS)
+        if self._elasticsearch is not None:
+            process.stop(self._elasticsearch[1], elasticsearch_module.STOP_SECONDS)
+        self._collector = self._elasticsearch = None
+        self.layout.state.unlink(missing_ok=True)
+
+
+def prepare(report: Report, uid: int | None) -> tuple[Path, Path, Path]:
+    """Everything that must be there before a start: Java's home, Elasticsearch's home, the collector.
+
+    Raises:
+        StackError: lists every program that is missing, before anything is fetched or built.
+    """
+
+    def usable(home: Path) -> bool:
+        return uid is None or reachable(home / "bin", uid)
+
+    java_home = toolchain.find_java(usable)
+    toolchain.require([java_home, toolchain.find_go(), toolchain.find_maven()])
+    home = elasticsearch_home(report)
+    return Path(str(java_home)), home, collector_binary(report)
+
+
+def stop_running(directory: Path, report: Report = _silent) -> bool:
+    """Stop the stack that the state file in ``directory`` describes; False if none runs there."""
+    layout = layout_of(directory)
+    if not layout.directory.is_dir():
+        return False
+    with exclusive(layout, report):
+        state = read_state(layout.state)
+        if state is None:
+            return False
+        alive = state.collector.alive() or state.elasticsearch.alive()
+        report("stopping the collector")
+        process.stop(state.collector, collector_module.STOP_SECONDS)
+        report("stopping Elasticsearch")
+        process.stop(state.elasticsearch, elasticsearch_module.STOP_SECONDS)
+        layout.state.unlink(missing_ok=True)
+        return alive

@@ -1,0 +1,147 @@
+"""Supervision of one child process: start, wait until it is healthy, say why it is not, stop.
+
+A process is named by its pid together with its start time, so that a pid that the system gave to somebody
+else in the meantime is never signalled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from mlaudit.errors import StackError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+_POLL_SECONDS: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessId:
+    """A process and when it started; ``group`` is true when it leads its own process group."""
+
+    pid: int
+    started: str
+
+    def alive(self) -> bool:
+        """Whether this very process still runs (a zombie does not)."""
+        return start_time(self.pid) == self.started
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal the process and its group, if it still is the process that was meant."""
+        if self.alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+
+
+def start_time(pid: int) -> str | None:
+    """When ``pid`` started, as the system tells it; None if there is no such process or it is a zombie."""
+    if sys.platform == "linux":
+        try:
+            # The command name, in brackets, may itself contain blanks and brackets.
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return None
+        return None if fields[0] in "ZX" else fields[19]
+    done = subprocess.run(
+        ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    state, _, began = done.stdout.strip().partition(" ")
+    return began.strip() if began and not state.startswith("Z") else None
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to start: arguments, the whole environment, log file, and the user to run as (None: ours)."""
+
+    name: str
+    arguments: Sequence[str]
+    environment: Mapping[str, str]
+    log: Path
+    uid: int | None = None
+
+
+def start(command: Command, *, tied: bool) -> ProcessId:
+    """Start it in its own session, output appended to its log.
+
+    ``tied``: the process is killed with us, even if we are killed with SIGKILL (Linux, main thread).
+
+    Raises:
+        StackError: it could not be executed.
+    """
+    arguments = list(command.arguments)
+    # The kernel ties a child to the thread that made it: only the main thread lasts as long as we do.
+    setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
+    if tied and setpriv and threading.current_thread() is threading.main_thread():
+        arguments = [setpriv, "--pdeathsig", "KILL", "--", *arguments]
+    command.log.parent.mkdir(parents=True, exist_ok=True)
+    identity = {} if command.uid is None else {"user": command.uid, "group": command.uid, "extra_groups": []}
+    with command.log.open("ab") as log:
+        try:
+            child = subprocess.Popen(
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=dict(command.environment),
+                start_new_session=True,
+                cwd="/",
+                **identity,  # type: ignore[call-overload]
+            )
+        except OSError as error:
+            raise StackError(f"cannot start {command.name} ({arguments[0]}): {error}") from error
+    # Somebody must collect the exit status, or a child that ended stays a zombie.
+    threading.Thread(target=child.wait, name=f"mlaudit-{command.name}", daemon=True).start()
+    return ProcessId(child.pid, start_time(child.pid) or "")
+
+
+def wait_until(healthy: Callable[[], bool], process: ProcessId, name: str, log: Path, seconds: float) -> None:
+    """Return as soon as ``healthy()`` is true.
+
+    Raises:
+        StackError: the process ended, or the deadline passed; with the last lines of its log.
+    """
+    deadline = time.monotonic() + seconds
+    while not healthy():
+        if not process.alive():
+            raise StackError(f"{name} ended while it was starting{_last_lines(log)}")
+        if time.monotonic() > deadline:
+            raise StackError(f"{name} was not healthy within {seconds:.0f} s{_last_lines(log)}")
+        time.sleep(_POLL_SECONDS)
+
+
+def stop(process: ProcessId, seconds: float) -> bool:
+    """SIGTERM, then SIGKILL after ``seconds``; True if SIGTERM was enough. Returns when it is gone."""
+    process.signal(signal.SIGTERM)
+    deadline = time.monotonic() + seconds
+    while process.alive():
+        if time.monotonic() > deadline:
+            kill(process)
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
+def kill(process: ProcessId) -> None:
+    """SIGKILL the process and its group; returns when it is gone."""
+    process.signal(signal.SIGKILL)
+    while process.alive():
+        time.sleep(_POLL_SECONDS)
+
+
+def _last_lines(log: Path, count: int = 20) -> str:
+    try:
+        lines = log.read_text(errors="replace").splitlines()[-count:]
+    except OSError as error:
+        return f"; its log {log} cannot be read: {error}"
+    return f"; the last lines of {log}:\n" + "\n".join(f"  {line[:400]}" for line in lines)
