@@ -1,0 +1,1 @@
+"""What the policy says about an event: which rule, how much of it, how safe, for how long."""

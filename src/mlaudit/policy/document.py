@@ -1,0 +1,131 @@
+"""YAML to plain values, with the line of every key and value, and every fault of the text at once.
+
+Stricter than YAML on purpose: no duplicate keys, no tags, no anchors (an alias bomb is a known attack, and a
+policy is read by people), and only ``true``, ``false``, ``null`` and plain numbers are not text. So ``22:00``, ``on``
+and ``2026-11-25`` stay what was written.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import yaml
+
+Path = tuple[str | int, ...]
+
+MAX_CHARACTERS: Final = 1 << 20
+MAX_DEPTH: Final = 32
+
+_INT: Final = re.compile(r"[-+]?[0-9]{1,18}")
+_FLOAT: Final = re.compile(r"[-+]?[0-9]{1,18}\.[0-9]{1,18}")
+_WORDS: Final[dict[str, Any]] = {"true": True, "false": False, "null": None, "~": None, "": None}
+_TEXT_TAG: Final = "tag:yaml.org,2002:str"
+_PLAIN_TAGS: Final = frozenset({_TEXT_TAG, "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"})
+
+
+@dataclass(slots=True)
+class Document:
+    """A parsed file: its value, the line of every place in it, and the faults of its text as (line, text)."""
+
+    value: Any = None
+    lines: dict[Path, int] = field(default_factory=dict)
+    faults: list[tuple[int, str]] = field(default_factory=list)
+
+    def line(self, path: Path) -> int:
+        """The line of a place, or of the nearest place around it that exists."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 1)
+
+
+def parse(text: str) -> Document:
+    """Read a policy's text. Never raises: what is wrong is in ``faults``."""
+    document = Document()
+    if len(text) > MAX_CHARACTERS:
+        document.faults.append((1, f"expected at most {MAX_CHARACTERS} characters, found {len(text)}"))
+        return document
+    try:
+        root = yaml.compose(text, Loader=yaml.BaseLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        document.faults.append((mark.line + 1 if mark else 1, f"not YAML: {error.problem or error.context}"))
+        return document
+    except (yaml.YAMLError, ValueError) as error:  # a character that YAML forbids
+        document.faults.append((1, f"not YAML: {str(error).splitlines()[0]}"))
+        return document
+    except RecursionError:
+        document.faults.append((1, f"expected at most {MAX_DEPTH} levels of nesting, found more"))
+        return document
+    if root is None:
+        document.faults.append((1, "expected a policy, found an empty file"))
+        return document
+    document.value = _Builder(document).build(root, ())
+    return document
+
+
+class _Builder:
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._seen: set[int] = set()
+
+    def build(self, node: yaml.Node, path: Path) -> Any:
+        self._document.lines.setdefault(path, _line(node))
+        if id(node) in self._seen and not isinstance(node, yaml.ScalarNode):
+            return self._fault(node, path, "anchors and aliases are not supported: write the value out")
+        self._seen.add(id(node))
+        if len(path) > MAX_DEPTH:
+            return self._fault(node, path, f"expected at most {MAX_DEPTH} levels of nesting, found more")
+        if node.tag not in _PLAIN_TAGS and node.tag != "!":
+            return self._fault(node, path, f"tags are not supported, found {node.tag!r}")
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
+        return _scalar(node)
+
+    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
+        out: dict[str, Any] = {}
+        first: dict[str, int] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._fault(key_node, path, "expected a text as key, found a list or a mapping")
+                continue
+            key = str(key_node.value)
+            if key in out:
+                self._fault(key_node, (*path, key), f"duplicate key, first given in line {first[key]}")
+                continue
+            first[key] = _line(key_node)
+            self._document.lines[(*path, key)] = _line(key_node)
+            out[key] = self.build(value_node, (*path, key))
+        return out
+
+    def _fault(self, node: yaml.Node, path: Path, text: str) -> None:
+        where = f"{place(path)}: " if path else ""
+        self._document.faults.append((_line(node), where + text))
+
+
+def place(path: Path) -> str:
+    """A place as people write it: ``rules[2].match.kind``."""
+    out = ""
+    for part in path:
+        out += f"[{part}]" if isinstance(part, int) else f".{part}" if out else part
+    return out
+
+
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1
+
+
+def _scalar(node: yaml.Node) -> Any:
+    text = str(node.value)
+    if node.style is not None:  # quoted or a block: text, whatever it looks like
+        return text
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INT.fullmatch(text):
+        return int(text)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    return text

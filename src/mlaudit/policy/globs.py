@@ -1,0 +1,141 @@
+"""Shell-style patterns, compiled once to regular expressions.
+
+Two dialects. *Names* (kinds, services, models, actors, field names): ``*`` matches anything, dots and slashes
+included. *Paths* (routes, watched and model files): ``*`` and ``?`` stay inside one segment, ``**`` crosses
+segments. Both know ``[abc]`` and ``[!abc]``. Matching is case-sensitive and always of the whole text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Final
+
+Matcher = Callable[[str], object]
+"""Truthy when the whole text matches."""
+
+MAX_PATTERN: Final = 512
+"""Longest pattern that a policy may carry; longer ones are a fault, not a slow match."""
+
+_WILDCARDS: Final = frozenset("*?[")
+
+
+def has_wildcard(pattern: str) -> bool:
+    """Whether the pattern can match more than its own text."""
+    return not _WILDCARDS.isdisjoint(pattern)
+
+
+def glob_fault(pattern: str) -> str | None:
+    """What is wrong with a pattern, or None.
+
+    Never raises: a policy lists every fault at once.
+    """
+    if not pattern:
+        return "expected a pattern, found an empty text"
+    if len(pattern) > MAX_PATTERN:
+        return f"expected at most {MAX_PATTERN} characters, found {len(pattern)}"
+    if pattern.count("*") > 16:
+        return "expected at most 16 wildcards in one pattern"
+    try:
+        re.compile(_translate(pattern, path=False))
+    except re.error as error:
+        return f"expected a shell-style pattern, found {pattern!r} ({error})"
+    return None
+
+
+def name_regex(pattern: str) -> str:
+    """The regular expression of a name pattern, unanchored."""
+    return _translate(pattern, path=False)
+
+
+def path_regex(pattern: str) -> str:
+    """The regular expression of a path pattern, unanchored."""
+    return _translate(pattern, path=True)
+
+
+@lru_cache(maxsize=1024)  # patterns come from policy files only, never from traffic
+def name_matcher(patterns: tuple[str, ...]) -> Matcher:
+    """One matcher for any of several name patterns."""
+    return _any_of(patterns, path=False)
+
+
+@lru_cache(maxsize=1024)
+def path_matcher(patterns: tuple[str, ...]) -> Matcher:
+    """One matcher for any of several path patterns."""
+    return _any_of(patterns, path=True)
+
+
+def covers(wide: str, narrow: str, *, path: bool = False) -> bool:
+    """Whether everything that ``narrow`` matches is also matched by ``wide``.
+
+    Conservative: False when it cannot tell, so that "unreachable" is never said of a rule that can be reached.
+    """
+    if wide == narrow:
+        return True
+    if not has_wildcard(narrow):
+        return bool((path_matcher if path else name_matcher)((wide,))(narrow))
+    everything = "**" if path else "*"
+    if not wide.endswith(everything) or has_wildcard(wide[: -len(everything)]):
+        return False
+    prefix = wide[: -len(everything)]
+    literal = re.split(r"[*?\[]", narrow, maxsplit=1)[0]
+    return literal.startswith(prefix)
+
+
+def sample(pattern: str) -> str:
+    """A text that the pattern matches, for comparing two policies; not unique."""
+    text = re.sub(r"\*+", "x", pattern).replace("?", "x")
+    return re.sub(r"\[!?([^\]])[^\]]*\]", lambda found: found.group(1), text)
+
+
+def _any_of(patterns: Iterable[str], *, path: bool) -> Matcher:
+    listed = tuple(patterns)
+    everything = "**" if path else "*"
+    if everything in listed:
+        return _always
+    if not any(has_wildcard(pattern) for pattern in listed):
+        return frozenset(listed).__contains__
+    body = "|".join(f"(?:{_translate(pattern, path=path)})" for pattern in listed)
+    return re.compile(body, re.DOTALL).fullmatch
+
+
+def _always(_: str) -> bool:
+    return True
+
+
+def _translate(pattern: str, *, path: bool) -> str:
+    out: list[str] = []
+    index = 0
+    any_char = "[^/]" if path else "."
+    while index < len(pattern):
+        char = pattern[index]
+        index += 1
+        if char == "*":
+            stars = 1
+            while index < len(pattern) and pattern[index] == "*":
+                index += 1
+                stars += 1
+            if path and stars > 1:
+                # "/config/**" also means "/config" itself, as in gitignore and Ant
+                if out and out[-1] == "/" and index == len(pattern):
+                    out[-1] = "(?:/.*)?"
+                else:
+                    out.append(".*")
+            else:
+                out.append(f"{any_char}*")
+        elif char == "?":
+            out.append(any_char)
+        elif char == "[":
+            end = pattern.find("]", index + 1 if pattern[index : index + 1] != "!" else index + 2)
+            if end < 0:
+                out.append(r"\[")
+                continue
+            content = pattern[index:end].replace("\\", r"\\").replace("[", r"\[").replace("^", r"\^")
+            index = end + 1
+            negated = content.startswith("!")
+            content = content[1:] if negated else content
+            out.append(f"[{'^' if negated else ''}{content}{'/' if path and negated else ''}]")
+        else:
+            out.append("/" if char == "/" else re.escape(char))
+    return "".join(out)
