@@ -27,6 +27,7 @@ from mlaudit.policy.vocabulary import (
     FINAL_RULE,
     LEVELS,
     NOT_AUDITED,
+    REFUSE,
     SEVERITIES,
     default_guarantee,
     is_known_field,
@@ -109,6 +110,8 @@ class CompiledPolicy:
         models: the model registry.
         change: change control.
         has_span_selectors, has_log_selectors: whether ``span_kind`` and ``log_kind`` can ever answer.
+        deepest: the highest level that any rule has; below ``INPUTS`` nobody needs to keep a body.
+        can_refuse: whether any rule has ``on_failure: refuse``.
     """
 
     def __init__(self, policy: Policy, pseudonym_key: bytes) -> None:
@@ -135,6 +138,8 @@ class CompiledPolicy:
 
         self._final_redaction = redaction(())
         self._rules = tuple(_CompiledRule(rule, redaction(rule.redact)) for rule in policy.rules)
+        self.deepest = max((rule.level for rule in self._rules), default=Level.METADATA)
+        self.can_refuse = any(rule.on_failure == REFUSE for rule in self._rules)
         used = [
             name
             for name in CRITERIA[1:]
