@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ipaddress
 from dataclasses import dataclass
 
@@ -23,8 +23,8 @@ class ServerCertificate:
 
 def make_certificate(days: int = 825) -> ServerCertificate:
     """A fresh authority and one server certificate for ``localhost``, ``127.0.0.1`` and ``::1``."""
-    now = datetime.datetime.now(datetime.UTC)
-    begin, end = now - datetime.timedelta(hours=1), now + datetime.timedelta(days=days)
+    now = dt.datetime.now(dt.UTC)
+    begin, end = now - dt.timedelta(hours=1), now + dt.timedelta(days=days)
     authority_key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     authority_name, server_name = _name("mlaudit local stack CA"), _name("localhost")
     authority = (

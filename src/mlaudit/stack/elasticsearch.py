@@ -57,6 +57,7 @@ class Elasticsearch:
 
     Attributes:
         tls: whether the HTTP interface speaks TLS with a certificate of the stack's own authority.
+        quick: start 2 to 3 s sooner for less throughput (only the first of the JVM's two compilers).
     """
 
     layout: Layout
@@ -65,6 +66,7 @@ class Elasticsearch:
     http_port: int
     transport_port: int
     tls: bool
+    quick: bool
 
     @property
     def url(self) -> str:
@@ -115,7 +117,7 @@ class Elasticsearch:
             # The launcher is a JVM of its own that lives for a second: no time for optimising compilers.
             "CLI_JAVA_OPTS": "-Xms4m -Xmx64m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto",
         }
-        arguments = [str(self.home / "bin/elasticsearch"), "--quiet"]
+        arguments = [str(self.home / "bin/elasticsearch")]
         return process.start(
             process.Command("Elasticsearch", arguments, environment, self.log, self.layout.uid), tied=tied
         )
@@ -174,6 +176,7 @@ class Elasticsearch:
                 "-Djava.io.tmpdir=${ES_TMPDIR}",
                 f"-XX:ErrorFile={root / 'logs'}/hs_err_pid%p.log",
                 "20-:--add-modules=jdk.incubator.vector",
+                "-XX:TieredStopAtLevel=1" if self.quick else "",
                 "",
             )
         )

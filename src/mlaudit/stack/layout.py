@@ -13,13 +13,13 @@ import pwd
 import shutil
 import stat
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlaudit.stack.cache import cache_dir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from mlaudit.stack.cache import Report
 
@@ -117,7 +117,7 @@ def unprivileged_uid() -> int | None:
 
 
 def reachable(path: Path, uid: int) -> bool:
-    """Whether ``uid`` can enter ``path`` (or the nearest existing folder above it) through all its parents."""
+    """Whether ``uid`` can enter ``path`` through all its parents, where they exist."""
     path = path.absolute().resolve()
     for folder in (path, *path.parents):
         with contextlib.suppress(FileNotFoundError):

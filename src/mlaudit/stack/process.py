@@ -28,7 +28,7 @@ _POLL_SECONDS: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class ProcessId:
-    """A process and when it started; ``group`` is true when it leads its own process group."""
+    """A process that leads its own group, and when it started."""
 
     pid: int
     started: str
@@ -37,27 +37,42 @@ class ProcessId:
         """Whether this very process still runs (a zombie does not)."""
         return start_time(self.pid) == self.started
 
-    def signal(self, number: signal.Signals) -> None:
-        """Signal the process and its group, if it still is the process that was meant."""
-        if self.alive():
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, number)
+    def group(self) -> list[int]:
+        """The running processes of its group. While there is one, the system gives the pid to nobody else."""
+        if sys.platform == "linux":
+            members = []
+            for entry in Path("/proc").iterdir():
+                if entry.name.isdecimal() and (fields := _linux_status(int(entry.name))):
+                    state, _parent, group = fields[:3]
+                    if int(group) == self.pid and state not in "ZX":
+                        members.append(int(entry.name))
+            return members
+        done = subprocess.run(
+            ["ps", "-ax", "-o", "pid=,pgid=,stat="], capture_output=True, text=True, check=False
+        )
+        rows = [line.split() for line in done.stdout.splitlines()]
+        return [int(pid) for pid, group, state in rows if int(group) == self.pid and state[0] != "Z"]
 
 
 def start_time(pid: int) -> str | None:
     """When ``pid`` started, as the system tells it; None if there is no such process or it is a zombie."""
     if sys.platform == "linux":
-        try:
-            # The command name, in brackets, may itself contain blanks and brackets.
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            return None
-        return None if fields[0] in "ZX" else fields[19]
+        fields = _linux_status(pid)
+        return None if fields is None or fields[0] in "ZX" else fields[19]
     done = subprocess.run(
         ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
     )
     state, _, began = done.stdout.strip().partition(" ")
     return began.strip() if began and not state.startswith("Z") else None
+
+
+def _linux_status(pid: int) -> list[str] | None:
+    """The fields of ``/proc/<pid>/stat`` after the command name: state, parent, group, ..."""
+    try:
+        # The command name, in brackets, may itself contain blanks and brackets.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,21 +136,31 @@ def wait_until(healthy: Callable[[], bool], process: ProcessId, name: str, log: 
 
 
 def stop(process: ProcessId, seconds: float) -> bool:
-    """SIGTERM, then SIGKILL after ``seconds``; True if SIGTERM was enough. Returns when it is gone."""
-    process.signal(signal.SIGTERM)
+    """SIGTERM, then SIGKILL after ``seconds``; True if SIGTERM was enough. Returns when all of it is gone."""
+    if not process.alive():
+        return True
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGTERM)
     deadline = time.monotonic() + seconds
-    while process.alive():
+    while process.group():
         if time.monotonic() > deadline:
-            kill(process)
+            _kill_group(process)
             return False
         time.sleep(_POLL_SECONDS)
     return True
 
 
 def kill(process: ProcessId) -> None:
-    """SIGKILL the process and its group; returns when it is gone."""
-    process.signal(signal.SIGKILL)
-    while process.alive():
+    """SIGKILL the process and its group; returns when all of it is gone."""
+    if process.alive():
+        _kill_group(process)
+
+
+def _kill_group(process: ProcessId) -> None:
+    """Only for a group that was seen to be ours: as long as one of it runs, its number is not reused."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    while process.group():
         time.sleep(_POLL_SECONDS)
 
 

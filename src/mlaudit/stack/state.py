@@ -43,8 +43,8 @@ def read_state(path: Path) -> State | None:
     """
     try:
         found: dict[str, Any] = json.loads(path.read_text())
-        processes = {name: ProcessId(**found.pop(name)) for name in ("elasticsearch", "collector")}
-        return State(**found, **processes)
+        found |= {name: ProcessId(**found[name]) for name in ("elasticsearch", "collector")}
+        return State(**found)
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
