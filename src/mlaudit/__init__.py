@@ -1,3 +1,23 @@
-"""ML audit logging on OpenTelemetry."""
+"""ML audit logging on OpenTelemetry: who did what to which model, sealed, durable and provable.
 
+Nothing needs to be called: ``MLAUDIT_ENABLED=true`` audits a service or a job as it is. For what cannot be seen
+from outside there are ``record``, ``actor`` and ``training_run``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlaudit.api import actor, record, training_run
+
+__all__ = ["__version__", "actor", "record", "training_run"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("actor", "record", "training_run"):
+        from mlaudit import api  # noqa: PLC0415 - importing mlaudit costs nothing until it is used
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

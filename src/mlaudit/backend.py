@@ -1,0 +1,234 @@
+"""The real thing behind a pipeline: keys and policy from files, the spool on disk, the collector over OTLP/HTTP."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from mlaudit import __version__
+from mlaudit.deliver import layout
+from mlaudit.deliver.otlp import Envelope
+from mlaudit.deliver.sender import Sender, SpooledDelivery
+from mlaudit.deliver.spool import StreamSpool
+from mlaudit.deliver.transport import HttpTransport, Receiver
+from mlaudit.errors import KeyFileError, MlauditError
+from mlaudit.event import new_record_id
+from mlaudit.memory import Memory
+from mlaudit.policy.evaluate import CompiledPolicy, compile_policy
+from mlaudit.record.build import RecordBuilder
+from mlaudit.seal import keys
+from mlaudit.seal.chain import Chain
+from mlaudit.seal.checkpoint import Signer
+from mlaudit.settings import Settings
+from mlaudit.stream import Stream, new_chain
+
+if TYPE_CHECKING:
+    from mlaudit.policy.model import Policy
+
+_ADOPT_SECONDS: Final = 30.0
+_logger = logging.getLogger("mlaudit")
+_Key = TypeVar("_Key")
+
+
+class SpoolBackend:
+    """See ``pipeline.Backend``."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._policy: Policy | None = None
+        self._signer: Signer | None = None
+        self._memory: Memory | None = None
+
+    def policy(self) -> CompiledPolicy:
+        """Loads and compiles the policy, with the key of the pseudonyms.
+
+        Raises:
+            PolicyError, KeyFileError: what is wrong, and where.
+        """
+        return compile_policy(self._written(), pseudonym_key(self._settings))
+
+    def snapshot(self) -> dict[str, Any]:
+        """The policy in the form that a later start compares with."""
+        from mlaudit.policy.compare import snapshot  # noqa: PLC0415 - brings pydantic
+
+        return snapshot(self._written())
+
+    def _written(self) -> Policy:
+        if self._policy is None:
+            from mlaudit.policy.load import load_policy  # noqa: PLC0415 - brings YAML and pydantic
+
+            self._policy = load_policy(self._settings.policy)
+        return self._policy
+
+    def memory(self) -> Memory:
+        """What the last start of this service left behind."""
+        if self._memory is None:
+            self._memory = Memory(self._settings.state_dir, self._settings.service_name)
+        return self._memory
+
+    def signer(self) -> Signer:
+        """The signer of checkpoints, read on first use.
+
+        Raises:
+            KeyFileError: the key cannot be read or made.
+        """
+        if self._signer is None:
+            self._signer = signing_key(self._settings)
+        return self._signer
+
+    def open_stream(self, builder: RecordBuilder, on_set_aside: Callable[[int, str], None]) -> Stream:
+        """A new stream on the spool, not begun.
+
+        Raises:
+            SpoolError, KeyFileError: the folder or the key cannot be used.
+        """
+        signer = self.signer()
+        stream_id = new_record_id()
+        spool = StreamSpool.create(self._settings.spool_dir, stream_id, self._settings.spool_max_bytes)
+        return Stream(new_chain(stream_id), self._deliver(spool, on_set_aside), builder, signer)
+
+    def adopt(self, builder: RecordBuilder, own_stream: str = "", seconds: float = _ADOPT_SECONDS) -> int:
+        """Drains every stream of the spool whose process is gone, for at most ``seconds``.
+
+        A stream that was not ended is first closed with a signed ``audit.stream.abandoned``.
+
+        Returns:
+            How many streams were drained and removed.
+
+        Raises:
+            KeyFileError: there is no key to sign with.
+        """
+        deadline = time.monotonic() + seconds
+        drained = 0
+        for folder in layout.streams(self._settings.spool_dir):
+            if folder.name == own_stream:
+                continue
+            try:
+                drained += self._adopt_one(folder, builder, own_stream, deadline)
+            except (MlauditError, OSError) as error:
+                _logger.warning("%s stays in the spool: %s", folder, error)
+        return drained
+
+    def _adopt_one(self, folder: Path, builder: RecordBuilder, own_stream: str, deadline: float) -> bool:
+        spool = StreamSpool.adopt(folder, self._settings.spool_max_bytes)
+        if spool is None:
+            return False
+        if not spool.last_sequence:
+            spool.close(remove=True)
+            return True
+        delivery = self._deliver(spool, lambda count, reason: None)
+        if not _is_ended(spool):
+            chain = Chain(folder.name, spool.last_sequence, spool.last_digest.hex())
+            stream = Stream(chain, delivery, builder, self.signer())
+            fields: dict[str, str | int] = {"audit.stream.adopted_by": own_stream} if own_stream else {}
+            reason = "its process is gone without ending it"
+            if spool.torn_bytes:
+                reason += f"; {spool.torn_bytes} bytes of an unfinished write were cut off"
+            stream.abandon(reason, fields)
+            _logger.warning("stream %s was left behind and is now drained and closed", folder.name)
+        delivery.sender.start()
+        return delivery.finish(deadline)
+
+    def _deliver(self, spool: StreamSpool, on_set_aside: Callable[[int, str], None]) -> SpooledDelivery:
+        settings = self._settings
+        receiver = Receiver(
+            settings.endpoint,
+            settings.headers,
+            settings.token_file,
+            settings.ca_file,
+            settings.client_cert_file,
+            settings.client_key_file,
+            settings.compression == "gzip",
+        )
+        envelope = Envelope(_resource(settings), "mlaudit", __version__)
+        return SpooledDelivery(spool, Sender(spool, HttpTransport(receiver), envelope, on_set_aside))
+
+
+def signing_key(settings: Settings) -> Signer:
+    """The configured signing key, else the one of the state folder, made on first use.
+
+    Raises:
+        KeyFileError: it cannot be read or made.
+    """
+    if settings.signing_key_file is not None:
+        return keys.load_signing_key(settings.signing_key_file)
+    path = keys_dir(settings) / keys.SIGNING_KEY
+    if not path.exists():
+        try:
+            return keys.create_signing_key(path, settings.host_name or "mlaudit")
+        except KeyFileError:
+            if not path.exists():  # otherwise another process of this host was faster
+                raise
+    return _patiently(lambda: keys.load_signing_key(path))
+
+
+def pseudonym_key(settings: Settings) -> bytes:
+    """The configured key of the pseudonyms, else the one of the state folder, made on first use.
+
+    Raises:
+        KeyFileError: it cannot be read or made.
+    """
+    if settings.pseudonym_key_file is not None:
+        return keys.load_pseudonym_key(settings.pseudonym_key_file)
+    path = keys_dir(settings) / keys.PSEUDONYM_KEY
+    if not path.exists():
+        try:
+            return keys.create_pseudonym_key(path)
+        except KeyFileError:
+            if not path.exists():
+                raise
+    return _patiently(lambda: keys.load_pseudonym_key(path))
+
+
+def keys_dir(settings: Settings) -> Path:
+    """Where keys live that nobody configured."""
+    return settings.state_dir / "keys"
+
+
+def _patiently(load: Callable[[], _Key]) -> _Key:
+    """Several workers start at once, and the one that makes the key may still be writing it."""
+    deadline = time.monotonic() + 2.0
+    while True:
+        try:
+            return load()
+        except KeyFileError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def _is_ended(spool: StreamSpool) -> bool:
+    """Whether the stream's last record is one that ends a stream."""
+    from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord  # noqa: PLC0415 - only when there is one to adopt
+
+    from mlaudit.deliver.files import read_frames  # noqa: PLC0415
+
+    for path in reversed(layout.segments(spool.folder)):
+        frames, _ = read_frames(path)
+        if frames:
+            return LogRecord.FromString(frames[-1].payload).event_name in (
+                "audit.stream.ended",
+                "audit.stream.abandoned",
+            )
+    return False
+
+
+def _resource(settings: Settings) -> dict[str, str | int]:
+    attributes: dict[str, str | int] = {
+        "service.name": settings.service_name,
+        "host.name": settings.host_name,
+        "process.pid": os.getpid(),
+        "telemetry.sdk.language": "python",
+        "telemetry.sdk.name": "mlaudit",
+        "telemetry.sdk.version": __version__,
+    }
+    optional = {
+        "service.version": settings.service_version,
+        "service.instance.id": settings.service_instance,
+        "deployment.environment.name": settings.environment,
+    }
+    return attributes | {name: value for name, value in optional.items() if value}

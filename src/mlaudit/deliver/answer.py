@@ -1,0 +1,85 @@
+"""Reading the receiver's answer: what exactly was acknowledged?
+
+Only one answer lets a record leave the spool: HTTP 200 with a well-formed ExportLogsServiceResponse that rejects
+nothing (OTLP 1.x, "OTLP/HTTP response"). Everything else, including every other 2xx and 3xx, is no acknowledgement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import Enum
+from typing import Final
+
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+
+PROTOBUF: Final = "application/x-protobuf"
+MAX_RETRY_AFTER: Final = 300.0
+
+
+class Verdict(Enum):
+    """What to do with the batch."""
+
+    ACKNOWLEDGED = "acknowledged"
+    RETRY = "retry"  # the receiver's trouble: all of it again, later
+    DIVIDE = "divide"  # the batch's trouble: find the record that it is
+    UNAUTHENTICATED = "unauthenticated"  # read the token again, then retry
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A verdict, the wait in seconds that the receiver asked for, and the reason in words."""
+
+    verdict: Verdict
+    reason: str = ""
+    retry_after: float | None = None
+
+
+# The receiver says that this content, not this moment, is wrong.
+_CONTENT_FAULTS: Final = frozenset({400, 413, 415, 422, 431})
+
+
+def read_answer(status: int, headers: Mapping[str, str], body: bytes, now: datetime | None = None) -> Answer:
+    """The verdict on an OTLP/HTTP answer; ``headers`` are looked up in lower case."""
+    if status == 200:
+        return _read_success(headers.get("content-type", ""), body)
+    reason = f"HTTP {status}"
+    if status in _CONTENT_FAULTS:
+        return Answer(Verdict.DIVIDE, reason)
+    if status == 401:
+        return Answer(Verdict.UNAUTHENTICATED, reason)
+    return Answer(Verdict.RETRY, reason, retry_after(headers.get("retry-after", ""), now))
+
+
+def _read_success(content_type: str, body: bytes) -> Answer:
+    media = content_type.partition(";")[0].strip().lower()
+    if media != PROTOBUF:
+        return Answer(Verdict.RETRY, f"HTTP 200 with content type {media[:60]!r} instead of {PROTOBUF}")
+    try:
+        response = ExportLogsServiceResponse.FromString(body)
+    except DecodeError:
+        return Answer(Verdict.RETRY, "HTTP 200 with a body that is no ExportLogsServiceResponse")
+    rejected = response.partial_success.rejected_log_records
+    if rejected:
+        return Answer(Verdict.DIVIDE, f"partial success, {rejected} rejected")
+    return Answer(Verdict.ACKNOWLEDGED)
+
+
+def retry_after(value: str, now: datetime | None = None) -> float | None:
+    """Seconds of a Retry-After header (RFC 9110: seconds or a date), at most five minutes; None when absent."""
+    text = value.strip()
+    if not text:
+        return None
+    if text.isascii() and text.isdigit():
+        return min(float(text[:9]), MAX_RETRY_AFTER)
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    wait = (moment - (now or datetime.now(UTC))).total_seconds()
+    return min(max(wait, 0.0), MAX_RETRY_AFTER)

@@ -1,0 +1,97 @@
+"""What the pipeline asks of delivery, and what each answer promises."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Ticket:
+    """The promise for one record.
+
+    A buffered record's ticket is settled when ``append`` returns. A durable record's ticket is settled after the
+    fsync that covers it.
+    """
+
+    __slots__ = ("_callbacks", "_event", "_lock", "ok")
+
+    def __init__(self) -> None:
+        self.ok = False
+        self._event = threading.Event()
+        self._lock = threading.Lock()
+        self._callbacks: list[Callable[[], None]] = []
+
+    @property
+    def done(self) -> bool:
+        """Whether the outcome is known."""
+        return self._event.is_set()
+
+    def settle(self, ok: bool) -> None:
+        """Says the outcome, once."""
+        with self._lock:
+            self.ok = ok
+            self._event.set()
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Blocks until the outcome is known; returns whether the record is safe (False also on time-out)."""
+        return self._event.wait(timeout) and self.ok
+
+    async def wait_async(self) -> bool:
+        """As ``wait``, without blocking the event loop."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(lambda: future.done() or future.set_result(None))
+
+        with self._lock:
+            settled = self._event.is_set()
+            if not settled:
+                self._callbacks.append(wake)
+        if not settled:
+            await future
+        return self.ok
+
+
+class _Settled(Ticket):
+    """A ticket that needs no lock: the outcome was known from the start."""
+
+    __slots__ = ()
+
+    async def wait_async(self) -> bool:
+        return self.ok
+
+
+def settled(ok: bool) -> Ticket:
+    """A ticket whose outcome is known already."""
+    ticket = _Settled()
+    ticket.settle(ok)
+    return ticket
+
+
+SAFE = settled(ok=True)
+LOST = settled(ok=False)
+
+
+class Delivery(Protocol):
+    """Takes the sealed frames of one stream, in order. Implemented by the spool, and in memory for tests."""
+
+    def append(self, sequence: int, digest: bytes, payload: bytes, *, durable: bool) -> Ticket:
+        """Takes one frame.
+
+        Returns after the frame is handed to the operating system; with ``durable`` the ticket settles after
+        fsync. Raises SpoolError when the frame was not taken: then nothing of it remains.
+        """
+        ...
+
+    def finish(self, deadline: float) -> bool:
+        """Syncs, sends what is left until ``deadline`` (monotonic seconds), and closes.
+
+        Returns whether everything was acknowledged; what was not stays for the next process.
+        """
+        ...

@@ -1,0 +1,59 @@
+"""Every path of the spool, in one place.
+
+::
+
+    <spool>/<stream id>/lock           held (flock) by the process that writes or drains the stream
+    <spool>/<stream id>/ack            how far the receiver has acknowledged
+    <spool>/<stream id>/<first>.seg    frames from sequence <first> on (20 digits, so that names sort)
+    <spool>/<stream id>/quarantine/    what no receiver takes, kept for a person to look at
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+SEGMENT_SUFFIX: Final = ".seg"
+_DIGITS: Final = 20
+
+
+def stream_folder(spool: Path, stream_id: str) -> Path:
+    """The folder of one stream."""
+    return spool / stream_id
+
+
+def lock_file(stream: Path) -> Path:
+    """The lock of a stream folder."""
+    return stream / "lock"
+
+
+def ack_file(stream: Path) -> Path:
+    """The acknowledged position of a stream folder."""
+    return stream / "ack"
+
+
+def quarantine_folder(stream: Path) -> Path:
+    """Where rejected frames of a stream go."""
+    return stream / "quarantine"
+
+
+def segment_file(stream: Path, first_sequence: int) -> Path:
+    """The segment that begins with ``first_sequence``."""
+    return stream / f"{first_sequence:0{_DIGITS}d}{SEGMENT_SUFFIX}"
+
+
+def segments(stream: Path) -> list[Path]:
+    """The segments of a stream folder, oldest first."""
+    return sorted(stream.glob("[0-9]" * _DIGITS + SEGMENT_SUFFIX))
+
+
+def first_sequence(segment: Path) -> int:
+    """The sequence with which a segment begins."""
+    return int(segment.stem)
+
+
+def streams(spool: Path) -> list[Path]:
+    """The stream folders of a spool, oldest first (stream ids are time-ordered)."""
+    if not spool.is_dir():
+        return []
+    return sorted(entry for entry in spool.iterdir() if entry.is_dir() and lock_file(entry).exists())

@@ -1,0 +1,119 @@
+"""The OTLP wire form of a record, written once when it is sealed and sent as it was stored.
+
+The protobuf runtime's message objects cost several times what the rest of the pipeline does, so the few fields of a
+LogRecord are written here directly. Field numbers: opentelemetry-proto 1.x, ``logs/v1/logs.proto`` and
+``common/v1/common.proto``; the tests parse every output with the official classes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Final
+
+_FIXED64: Final = struct.Struct("<Q")
+
+# Keys (field number << 3 | wire type) of LogRecord.
+_TIME: Final = b"\x09"
+_SEVERITY_NUMBER: Final = b"\x10"
+_BODY: Final = b"\x2a"
+_ATTRIBUTES: Final = b"\x32"
+_FLAGS: Final = b"\x45"
+_TRACE_ID: Final = b"\x4a\x10"
+_SPAN_ID: Final = b"\x52\x08"
+_OBSERVED: Final = b"\x59"
+_EVENT_NAME: Final = b"\x62"
+# KeyValue and AnyValue.
+_KEY: Final = b"\x0a"
+_VALUE: Final = b"\x12"
+_STRING: Final = b"\x0a"
+_INTEGER: Final = b"\x18"
+
+
+def _varint(number: int) -> bytes:
+    if number < 0x80:
+        return bytes((number,))
+    if number < 0x4000:
+        return bytes((number & 0x7F | 0x80, number >> 7))
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def _field(key: bytes, value: bytes) -> bytes:
+    return key + _varint(len(value)) + value
+
+
+def _key_value(name: str, value: str | int) -> bytes:
+    if isinstance(value, int):
+        any_value = _INTEGER + _varint(value & 0xFFFFFFFFFFFFFFFF)
+    else:
+        any_value = _field(_STRING, value.encode())
+    return _field(_KEY, name.encode()) + _field(_VALUE, any_value)
+
+
+def attribute(name: str, value: str | int) -> bytes:
+    """One attribute of a LogRecord."""
+    return _field(_ATTRIBUTES, _key_value(name, value))
+
+
+# Most attribute values of a service repeat from record to record: its actors, models, actions and outcomes.
+repeated_attribute: Final = lru_cache(maxsize=4096)(attribute)
+
+
+def log_record(
+    *,
+    time: int,
+    severity: int,
+    event_name: str,
+    body: bytes,
+    attributes: bytes,
+    trace_id: int = 0,
+    span_id: int = 0,
+) -> bytes:
+    """A serialised LogRecord.
+
+    Args:
+        time: nanoseconds since the epoch; also the observed time.
+        severity: OTel severity number, 1 to 24.
+        event_name: the event's kind.
+        body: UTF-8 text, sent as the string body exactly as it is.
+        attributes: concatenated results of ``attribute``.
+        trace_id, span_id: of the current span, 0 for none.
+    """
+    stamp = _FIXED64.pack(time)
+    parts = [
+        _TIME,
+        stamp,
+        _SEVERITY_NUMBER,
+        _varint(severity),
+        _field(_BODY, _field(_STRING, body)),
+        attributes,
+    ]
+    if trace_id:
+        parts += (_TRACE_ID, trace_id.to_bytes(16, "big"), _SPAN_ID, span_id.to_bytes(8, "big"))
+    parts += (_OBSERVED, stamp, _field(_EVENT_NAME, event_name.encode()))
+    return b"".join(parts)
+
+
+class Envelope:
+    """What stands around the records of a request: one resource, one scope."""
+
+    __slots__ = ("_resource", "_scope")
+
+    def __init__(self, resource: Mapping[str, str | int], scope: str, version: str) -> None:
+        attributes = b"".join(_field(b"\x0a", _key_value(name, value)) for name, value in resource.items())
+        self._resource = _field(b"\x0a", attributes)
+        self._scope = _field(b"\x0a", _field(b"\x0a", scope.encode()) + _field(b"\x12", version.encode()))
+
+    def request(self, records: Iterable[bytes]) -> bytes:
+        """A serialised ExportLogsServiceRequest of serialised LogRecords."""
+        parts = [self._scope]
+        for record in records:
+            parts += (b"\x12", _varint(len(record)), record)
+        scope_logs = b"".join(parts)
+        return _field(b"\x0a", self._resource + _field(b"\x12", scope_logs))

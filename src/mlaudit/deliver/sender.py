@@ -1,0 +1,223 @@
+"""From the spool to the receiver: a record leaves the spool only after a full acknowledgement."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from opentelemetry.context import attach, set_value
+from opentelemetry.instrumentation.utils import _SUPPRESS_INSTRUMENTATION_KEY
+
+from mlaudit.deliver.answer import Answer, Verdict
+from mlaudit.deliver.files import Ack, Frame
+from mlaudit.deliver.interface import Ticket
+from mlaudit.deliver.otlp import Envelope
+from mlaudit.deliver.spool import StreamSpool
+from mlaudit.deliver.transport import Transport
+from mlaudit.errors import SpoolError
+
+BATCH_BYTES: Final = 1 << 20
+LINGER_SECONDS: Final = 0.1
+_FIRST_BACKOFF: Final = 0.2
+_LAST_BACKOFF: Final = 30.0
+
+_logger = logging.getLogger("mlaudit")
+
+
+@dataclass(slots=True)
+class SenderCounts:
+    """What the sender has done since its process started."""
+
+    acknowledged: int = 0
+    requests: int = 0
+    failures: int = 0
+    set_aside: int = 0
+    last_failure: str = ""
+
+
+class Sender:
+    """Sends what one stream's spool holds, in order, from a thread of its own."""
+
+    def __init__(
+        self,
+        spool: StreamSpool,
+        transport: Transport,
+        envelope: Envelope,
+        on_set_aside: Callable[[int, str], None] = lambda count, reason: None,
+    ) -> None:
+        self.counts = SenderCounts()
+        self._spool = spool
+        self._transport = transport
+        self._envelope = envelope
+        self._on_set_aside = on_set_aside
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._deadline = float("inf")
+        self._backoff = _FIRST_BACKOFF
+
+    def start(self) -> None:
+        """Starts the thread, once."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self.run, name="mlaudit-sender", daemon=True)
+            self._thread.start()
+
+    def stop(self, deadline: float) -> bool:
+        """Goes on sending until everything is acknowledged or ``deadline`` (monotonic seconds) has passed.
+
+        Returns whether everything was acknowledged.
+        """
+        self._deadline = deadline
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(max(0.0, deadline - time.monotonic()) + 1.0)
+        return not self._spool.unacknowledged
+
+    @property
+    def running(self) -> bool:
+        """Whether the thread is alive."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def run(self) -> None:
+        """Sends until stopped; the body of the thread."""
+        # The sender's own requests are no business of the service's HTTP instrumentation.
+        attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+        while not self._over():
+            self._spool.wait_for_data(1.0)
+            if not self._stopping.is_set():
+                self._stopping.wait(LINGER_SECONDS)
+            self.drain()
+            if self._stopping.is_set() and not self._spool.unacknowledged:
+                break
+        self._transport.close()
+
+    def drain(self) -> bool:
+        """Sends what is there; returns whether everything is acknowledged, False when the deadline passed."""
+        while True:
+            try:
+                frames, ack = self._spool.read(BATCH_BYTES)
+            except SpoolError as error:
+                self._note_failure(Answer(Verdict.RETRY, str(error)))
+                return False
+            if not frames:
+                return True
+            if self._send(frames, ack):
+                self._backoff = _FIRST_BACKOFF
+            elif not self._pause():
+                return False
+
+    def _send(self, frames: list[Frame], ack: Ack) -> bool:
+        answer = self._post(frames)
+        if answer.verdict is Verdict.ACKNOWLEDGED:
+            self._acknowledge(ack, len(frames))
+            return True
+        if answer.verdict is Verdict.DIVIDE and len(frames) > 1:
+            return self._divide(frames, ack)
+        if answer.verdict is Verdict.UNAUTHENTICATED:
+            self._transport.renew()
+        self._note_failure(answer)
+        return False
+
+    def _divide(self, frames: list[Frame], ack: Ack) -> bool:
+        """Finds the records that the receiver refuses and sets them aside.
+
+        Only while it takes others of the same batch: a receiver that refuses everything is in trouble itself,
+        and then every record stays where it is.
+        """
+        refused: list[tuple[Frame, str]] = []
+        pending = [frames[: len(frames) // 2], frames[len(frames) // 2 :]]
+        taken = 0
+        while pending:
+            part = pending.pop(0)
+            answer = self._post(part)
+            if answer.verdict is Verdict.ACKNOWLEDGED:
+                taken += len(part)
+            elif answer.verdict is not Verdict.DIVIDE:
+                self._note_failure(answer)
+                return False
+            elif len(part) == 1:
+                refused.append((part[0], answer.reason))
+            else:
+                pending[:0] = [part[: len(part) // 2], part[len(part) // 2 :]]
+        if not taken:
+            self._note_failure(Answer(Verdict.RETRY, f"every record is refused: {refused[0][1]}"))
+            return False
+        for frame, reason in refused:
+            path = self._spool.set_aside(frame, reason)
+            _logger.error("audit record %d was refused (%s) and is kept in %s", frame.sequence, reason, path)
+        self.counts.set_aside += len(refused)
+        self._acknowledge(ack, taken)
+        if refused:
+            self._on_set_aside(len(refused), refused[0][1])
+        return True
+
+    def _post(self, frames: list[Frame]) -> Answer:
+        self.counts.requests += 1
+        return self._transport.post(self._envelope.request(frame.payload for frame in frames))
+
+    def _acknowledge(self, ack: Ack, count: int) -> None:
+        self._spool.acknowledge(ack)
+        self.counts.acknowledged += count
+
+    def _note_failure(self, answer: Answer) -> None:
+        self.counts.failures += 1
+        if answer.reason != self.counts.last_failure:
+            _logger.warning("audit records wait in the spool: %s", answer.reason)
+        self.counts.last_failure = answer.reason
+        self._backoff = min(self._backoff * 2, _LAST_BACKOFF)
+        if answer.retry_after is not None:
+            self._backoff = max(answer.retry_after, _FIRST_BACKOFF)
+
+    def _pause(self) -> bool:
+        """Waits before the next try; False when there is no time for one."""
+        wait = self._backoff * random.uniform(0.5, 1.0)  # noqa: S311 (spreads retries, guards nothing)
+        if self._stopping.is_set():
+            wait = min(wait, 1.0, self._deadline - time.monotonic())
+            if wait <= 0:
+                return False
+            time.sleep(wait)
+        else:
+            self._stopping.wait(wait)
+        return not self._over()
+
+    def _over(self) -> bool:
+        return self._stopping.is_set() and time.monotonic() >= self._deadline
+
+
+class SpooledDelivery:
+    """Spool and sender of one stream; see ``interface.Delivery``."""
+
+    def __init__(self, spool: StreamSpool, sender: Sender) -> None:
+        self.spool = spool
+        self.sender = sender
+        self._started = False
+
+    def append(self, sequence: int, digest: bytes, payload: bytes, *, durable: bool) -> Ticket:
+        """Stores one frame; see ``StreamSpool.append``."""
+        ticket = self.spool.append(sequence, digest, payload, durable=durable)
+        if not self._started:
+            self._started = True
+            self.sender.start()
+        return ticket
+
+    def writable(self) -> bool:
+        """Whether the spool would take a record now."""
+        return self.spool.writable()
+
+    def finish(self, deadline: float) -> bool:
+        """Sends what is left until ``deadline`` and closes; a stream that was wholly acknowledged is removed."""
+        done = self.sender.stop(deadline)
+        if self.sender.running:
+            # It waits for an answer still and will look at the spool once more: leave its descriptors open.
+            self.spool.sync()
+        else:
+            self.spool.close(remove=done)
+        return done
+
+    def forget(self) -> None:
+        """In a forked child: leaves the parent's stream to the parent."""
+        self.spool.forget()

@@ -1,0 +1,118 @@
+"""One POST over OTLP/HTTP."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+import urllib3
+
+from mlaudit.deliver.answer import PROTOBUF, Answer, Verdict, read_answer
+from mlaudit.errors import DeliveryError
+
+_CONNECT_SECONDS: Final = 5.0
+_ANSWER_SECONDS: Final = 30.0
+_ANSWER_BYTES: Final = 1 << 20
+
+
+class Transport(Protocol):
+    """Takes a serialised ExportLogsServiceRequest and says what became of it. Never raises for the receiver."""
+
+    def post(self, request: bytes) -> Answer:
+        """Sends one request."""
+        ...
+
+    def renew(self) -> None:
+        """Reads credentials again."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """Where and how to send. ``token_file`` holds the bearer token; it is never kept in an argument or a log."""
+
+    endpoint: str
+    headers: tuple[tuple[str, str], ...] = ()
+    token_file: Path | None = None
+    ca_file: Path | None = None
+    client_cert_file: Path | None = None
+    client_key_file: Path | None = None
+    gzip: bool = False
+
+
+class HttpTransport:
+    """OTLP/HTTP with protobuf, over a kept connection. For one thread."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+        self._headers: dict[str, str] = {}
+        self._pool = urllib3.PoolManager(
+            num_pools=1,
+            maxsize=1,
+            retries=False,
+            timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_ANSWER_SECONDS),
+            ca_certs=str(receiver.ca_file) if receiver.ca_file else None,
+            cert_file=str(receiver.client_cert_file) if receiver.client_cert_file else None,
+            key_file=str(receiver.client_key_file) if receiver.client_key_file else None,
+        )
+
+    def post(self, request: bytes) -> Answer:
+        """Sends one request; a receiver that is away or answers badly is an Answer too."""
+        if not self._headers:
+            try:
+                self._headers = self._make_headers()
+            except DeliveryError as error:
+                return Answer(Verdict.RETRY, str(error))
+        body = gzip.compress(request, 1) if self._receiver.gzip else request
+        try:
+            response = self._pool.request(
+                "POST",
+                self._receiver.endpoint,
+                body=body,
+                headers=self._headers,
+                redirect=False,
+                preload_content=False,
+            )
+            try:
+                answer = response.read(_ANSWER_BYTES, decode_content=True)
+                return read_answer(response.status, _lowered(response.headers), answer)
+            finally:
+                response.drain_conn()
+                response.release_conn()
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            return Answer(Verdict.RETRY, f"{self._receiver.endpoint}: {type(error).__name__}")
+
+    def renew(self) -> None:
+        """Reads the token again before the next request."""
+        self._headers = {}
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._pool.clear()
+
+    def _make_headers(self) -> dict[str, str]:
+        headers = {"content-type": PROTOBUF, "user-agent": "mlaudit", **dict(self._receiver.headers)}
+        if self._receiver.gzip:
+            headers["content-encoding"] = "gzip"
+        if self._receiver.token_file is not None:
+            try:
+                token = self._receiver.token_file.read_text(encoding="ascii").strip()
+            except (OSError, UnicodeDecodeError):
+                token = ""
+            if not token:
+                raise DeliveryError(
+                    f"{self._receiver.token_file}: expected a bearer token, found none; MLAUDIT_TOKEN_FILE names the file"
+                )
+            headers["authorization"] = f"Bearer {token}"
+        return headers
+
+
+def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}

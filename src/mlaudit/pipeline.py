@@ -1,0 +1,526 @@
+"""The pipeline of one process: policy, record, seal and delivery behind two calls, ``decide`` and ``emit``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from mlaudit.deliver.interface import LOST, SAFE, Ticket
+from mlaudit.errors import AuditRefusedError, MlauditError, SpoolError, SpoolUnavailableError
+from mlaudit.event import FAILURE, SERVICE, UNKNOWN, Actor, AuditEvent
+from mlaudit.policy.evaluate import CompiledPolicy, Decision, Facts
+from mlaudit.record.build import RecordBuilder
+from mlaudit.settings import TRUE, Settings
+from mlaudit.stream import INTEGRITY, Stream
+
+if TYPE_CHECKING:
+    from mlaudit.memory import Memory
+
+FAILURE_KIND: Final = "audit.pipeline.failure"
+_REOPEN_SECONDS: Final = 1.0
+_TEND_SECONDS: Final = 0.25
+_FAULT_SECONDS: Final = 10.0
+_ADOPT_SECONDS: Final = 15.0
+
+_logger = logging.getLogger("mlaudit")
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of an event: its record's id and the promise for it."""
+
+    record_id: str
+    ticket: Ticket
+
+    @property
+    def ok(self) -> bool:
+        """Whether the record is safe now; for a durable one, whether its fsync has come back."""
+        return self.ticket.ok
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Blocks until the promise is kept or broken; see ``Ticket.wait``."""
+        return self.ticket.wait(timeout)
+
+    async def wait_async(self) -> bool:
+        """As ``wait``, without blocking the event loop."""
+        return self.ticket.done and self.ticket.ok or await self.ticket.wait_async()
+
+
+class Backend(Protocol):
+    """Opens what a pipeline writes to. Real ones are in ``mlaudit.backend``; tests bring one in memory."""
+
+    def policy(self) -> CompiledPolicy:
+        """Loads and compiles the policy. Raises PolicyError or KeyFileError."""
+        ...
+
+    def snapshot(self) -> Any:
+        """The policy in a JSON form that a later start compares with."""
+        ...
+
+    def memory(self) -> Memory:
+        """What the last start of this service left behind."""
+        ...
+
+    def open_stream(self, builder: RecordBuilder, on_set_aside: Callable[[int, str], None]) -> Stream:
+        """A new stream, not begun. Raises SpoolError or KeyFileError."""
+        ...
+
+    def adopt(self, builder: RecordBuilder, own_stream: str) -> int:
+        """Drains and closes what dead processes left behind; returns the number of their streams."""
+        ...
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a pipeline has done since it started; read by status and metrics."""
+
+    emitted: int = 0
+    suppressed: int = 0
+    refused: int = 0
+    faults: int = 0
+    lost: Counter[str] = field(default_factory=Counter)
+
+
+class Pipeline:
+    """Turns events into stored records. Thread-safe; contains its own failures."""
+
+    def __init__(self, settings: Settings, backend: Backend, parent_stream: str = "") -> None:
+        """Loads the policy.
+
+        Raises:
+            PolicyError, KeyFileError: there is nothing to decide or to pseudonymise with.
+        """
+        self.settings = settings
+        self.counts = Counts()
+        self.policy = backend.policy()
+        self.actor = Actor(settings.service_name, SERVICE, method="process")
+        self._backend = backend
+        self._parent = parent_stream
+        self._builder = RecordBuilder(_common_fields(settings, self.policy.digest))
+        self._lock = threading.RLock()
+        self._stream: Stream | None = None
+        self._opening = False
+        self._retry_at = 0.0
+        self._unreported: Counter[str] = Counter()
+        self._quiet_until: dict[tuple[str, str], float] = {}
+        self._tender: threading.Thread | None = None
+        self._stop_tending = threading.Event()
+
+    def decide(self, kind: str, *, route: str = "", model: str = "", actor: str = "") -> Decision:
+        """What the policy says of an event with these facts."""
+        return self.policy.decide(Facts(kind, self.settings.service_name, route, model, actor))
+
+    def emit(self, event: AuditEvent, decision: Decision | None = None, *, wait: bool = True) -> Receipt:
+        """Makes the record of an event, as the policy decides, and stores it.
+
+        Returns after the operating system has the record, or, for a durable one, after fsync. With ``wait``
+        False a durable record's receipt is still to be waited for.
+
+        Raises:
+            AuditRefusedError: the record could not be stored and the policy says ``on_failure: refuse``.
+                Nothing else: any other failure is counted and told by a later ``audit.pipeline.failure``.
+        """
+        try:
+            if event.actor is None:
+                event.actor = self.actor
+            if decision is None:
+                get = event.fields.get
+                decision = self.decide(
+                    event.kind,
+                    route=get("http.route", ""),
+                    model=get("ml.model.name", ""),
+                    actor=event.actor.id,
+                )
+            if decision.level == 0:
+                self.counts.suppressed += 1
+                return Receipt(event.record_id, SAFE)
+            durable = decision.guarantee == "durable"
+            ticket = self._store(event, decision, durable=durable)
+        except Exception as error:  # noqa: BLE001 - auditing never breaks the service
+            ticket = self._lose(event, decision, error)
+        else:
+            self.counts.emitted += 1
+            if durable and wait and not ticket.wait():
+                ticket = self._lose(
+                    event, decision, SpoolUnavailableError("the disk did not confirm the record")
+                )
+        return Receipt(event.record_id, ticket)
+
+    def writable(self) -> bool:
+        """Whether a record could be stored now; asked before work that must not happen unrecorded."""
+        try:
+            stream = self._ready_stream()
+        except MlauditError:
+            return False
+        writable: Callable[[], bool] | None = getattr(stream.delivery, "writable", None)
+        return writable is None or writable()
+
+    def refuse(self, kind: str, error: BaseException | None = None) -> None:
+        """Counts work that was turned away because it could not be recorded; a later record says so."""
+        with self._lock:
+            self.counts.refused += 1
+            reason = "the spool cannot be written" if error is None else type(error).__name__
+            self._unreported[f"refused {kind}: {reason}"] += 1
+
+    def fault(
+        self,
+        component: str,
+        error: BaseException,
+        *,
+        kind: str = "",
+        fields: Mapping[str, Any] | None = None,
+        **facts: Any,
+    ) -> None:
+        """Contains a fault of a capture hook: counts it and records it, without the data it happened on.
+
+        With ``kind`` the event itself is recorded at metadata level and marked as failed; otherwise an
+        ``audit.pipeline.failure`` names the component, at most once in ten seconds for the same fault.
+        """
+        self.counts.faults += 1
+        name = type(error).__name__
+        told = (component, name)
+        now = time.monotonic()
+        quiet = now < self._quiet_until.get(told, 0.0)
+        if not quiet:
+            if len(self._quiet_until) > 1000:
+                self._quiet_until.clear()
+            self._quiet_until[told] = now + _FAULT_SECONDS
+            _logger.warning("audit capture fault in %s: %s", component, name)
+        elif not kind:
+            return
+        reason = f"{component}: {name}"
+        try:
+            if kind:
+                outcome = str(facts.get("outcome", UNKNOWN))
+                self.emit(
+                    AuditEvent(
+                        kind,
+                        outcome,
+                        fields={**(fields or {}), "audit.failed": True, "audit.failure.reason": reason},
+                    )
+                )
+            else:
+                self.emit(
+                    AuditEvent(
+                        FAILURE_KIND,
+                        FAILURE,
+                        fields={
+                            **(fields or {}),
+                            "audit.component": component,
+                            "audit.failure.reason": reason,
+                            "error.type": name,
+                        },
+                    )
+                )
+        except AuditRefusedError:
+            _logger.debug("a fault could not be recorded either", exc_info=True)
+
+    def close(self, reason: str, seconds: float | None = None) -> bool:
+        """Ends the stream with a signature and sends what is left for at most ``seconds``.
+
+        Returns whether everything was acknowledged; the rest stays in the spool for the next start. A record
+        that comes after begins a new stream.
+        """
+        with self._lock:
+            stream, self._stream = self._stream, None
+            self._stop_tending.set()
+        if stream is None:
+            return True
+        self._report_losses(stream)
+        try:
+            stream.end(reason)
+        except MlauditError as error:
+            _logger.error("the audit stream could not be ended: %s", error)
+        self._backend.memory().note_stream(stream.id, *stream.head, ended=stream.closed)
+        budget = self.settings.shutdown_seconds if seconds is None else seconds
+        return stream.delivery.finish(time.monotonic() + budget)
+
+    @property
+    def stream_id(self) -> str:
+        """The id of the open stream, or "" when there is none."""
+        stream = self._stream
+        return "" if stream is None else stream.id
+
+    @property
+    def stream(self) -> Stream | None:
+        """The open stream."""
+        return self._stream
+
+    def open(self) -> None:
+        """Opens the stream now rather than with the first record.
+
+        Raises:
+            SpoolError, KeyFileError: it cannot be opened; emit tries again.
+        """
+        self._ready_stream()
+
+    def _store(self, event: AuditEvent, decision: Decision, *, durable: bool) -> Ticket:
+        stream = self._stream or self._ready_stream()
+        try:
+            fields = self._builder.build(event, decision)
+            return stream.write(event, fields, durable=durable)
+        except SpoolError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the event is still worth a record
+            return self._store_failed(stream, event, decision, error)
+
+    def _store_failed(
+        self, stream: Stream, event: AuditEvent, decision: Decision, error: Exception
+    ) -> Ticket:
+        """The metadata-only record of an event that could not be recorded as it was."""
+        self.counts.faults += 1
+        _logger.warning("audit record of %s reduced: %s", event.kind, error)
+        reason = str(error) if isinstance(error, MlauditError) else type(error).__name__
+        known = event.kind if _is_known(event.kind) else FAILURE_KIND
+        reduced = AuditEvent(
+            known,
+            event.outcome if event.outcome in ("success", "failure") else UNKNOWN,
+            actor=self.actor,
+            fields={
+                "audit.failed": True,
+                "audit.failure.reason": reason[:500],
+                "audit.component": "record",
+            },
+            timestamp=event.timestamp,
+            record_id=event.record_id,
+            trace_id=event.trace_id,
+            span_id=event.span_id,
+        )
+        fields = self._builder.build(reduced, decision)
+        return stream.write(reduced, fields, durable=decision.guarantee == "durable")
+
+    def _lose(self, event: AuditEvent, decision: Decision | None, error: Exception) -> Ticket:
+        reason = f"{event.kind}: {type(error).__name__}"
+        refuse = decision is not None and decision.on_failure == "refuse"
+        with self._lock:
+            first = not self._unreported
+            self._unreported[f"refused {reason}" if refuse else reason] += 1
+            if refuse:
+                self.counts.refused += 1
+            else:
+                self.counts.lost[reason] += 1
+        if first:
+            _logger.error("an audit record could not be stored: %s", error)
+        if refuse:
+            raise AuditRefusedError(
+                f"{event.kind}: the policy wants a record before this may happen, and none could be stored: {error}"
+            ) from error
+        return LOST
+
+    def _ready_stream(self) -> Stream:
+        with self._lock:
+            if self._stream is not None:
+                return self._stream
+            if self._opening:
+                raise SpoolUnavailableError("the stream is being opened")
+            now = time.monotonic()
+            if now < self._retry_at:
+                raise SpoolUnavailableError("the spool cannot be opened; tried less than a second ago")
+            self._opening = True
+            try:
+                stream = self._begin()
+            except Exception as error:
+                self._retry_at = now + _REOPEN_SECONDS
+                if isinstance(error, MlauditError):
+                    raise
+                raise SpoolUnavailableError(f"expected to open a stream, found {error!r}") from error
+            finally:
+                self._opening = False
+            self._stream = stream
+            self._stop_tending = threading.Event()
+            self._tender = threading.Thread(
+                target=self._tend, args=(stream, self._stop_tending), name="mlaudit-tender", daemon=True
+            )
+            self._tender.start()
+            return stream
+
+    def _begin(self) -> Stream:
+        memory = self._backend.memory()
+        stream = self._backend.open_stream(self._builder, self._on_set_aside)
+        links: dict[str, Any] = {}
+        if self._parent:
+            links["audit.stream.parent.id"] = self._parent
+        elif previous := memory.last_stream:
+            links["audit.stream.previous.id"] = previous.id
+            links["audit.stream.previous.sequence"] = previous.sequence
+            links["audit.stream.previous.hash"] = previous.hash
+        stream.begin(links)
+        memory.note_stream(stream.id, *stream.head, ended=False)
+        for event in memory.policy_events(self.policy, self._backend.snapshot(), self.settings.policy):
+            event.actor = self.actor
+            stream.write(event, self._builder.build(event, INTEGRITY), durable=True)
+        return stream
+
+    def _tend(self, stream: Stream, stop: threading.Event) -> None:
+        """Signs, reports and cleans up beside the service's own threads."""
+        memory = self._backend.memory()
+        adopter = threading.Thread(
+            target=self._adopt, args=(stream, stop), name="mlaudit-adopter", daemon=True
+        )
+        adopter.start()
+        while not stop.wait(_TEND_SECONDS):
+            try:
+                self._report_losses(stream)
+                if stream.checkpoint_due(self.settings.checkpoint_records, self.settings.checkpoint_seconds):
+                    stream.checkpoint()
+                    memory.note_stream(stream.id, *stream.head, ended=False)
+            except (MlauditError, OSError) as error:
+                self._note_quietly("checkpoint", error)
+
+    def _adopt(self, stream: Stream, stop: threading.Event) -> None:
+        """Looks after streams whose processes are gone: those of an earlier start, and of workers that die."""
+        while True:
+            try:
+                self._backend.adopt(self._builder, stream.id)
+            except (MlauditError, OSError) as error:
+                self._note_quietly("adoption", error)
+            if stop.wait(_ADOPT_SECONDS):
+                return
+
+    def _note_quietly(self, component: str, error: Exception) -> None:
+        if self._quiet_until.get((component, ""), 0.0) < time.monotonic():
+            self._quiet_until[component, ""] = time.monotonic() + _FAULT_SECONDS
+            _logger.warning("audit %s is late: %s", component, error)
+
+    def _report_losses(self, stream: Stream) -> None:
+        """Says in a record what could not be recorded, now that writing works again."""
+        with self._lock:
+            losses, self._unreported = self._unreported, Counter()
+        for reason, count in list(losses.items()):
+            event = AuditEvent(
+                FAILURE_KIND,
+                FAILURE,
+                actor=self.actor,
+                fields={
+                    "audit.component": "deliver",
+                    "audit.failure.reason": reason,
+                    "audit.lost.count": count,
+                    "audit.lost.reason": reason,
+                },
+            )
+            try:
+                stream.write(event, self._builder.build(event, INTEGRITY), durable=True)
+            except MlauditError:
+                with self._lock:
+                    self._unreported.update(losses)
+                return
+            del losses[reason]
+
+    def _on_set_aside(self, count: int, reason: str) -> None:
+        with self._lock:
+            self._unreported[f"set aside: {reason}"] += count
+
+
+def _is_known(kind: str) -> bool:
+    from mlaudit._fields import kind_of  # noqa: PLC0415 - only after a fault
+
+    return kind_of(kind) is not None
+
+
+def _common_fields(settings: Settings, policy_digest: str) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "audit.policy.digest": policy_digest,
+        "host.name": settings.host_name,
+        "process.pid": os.getpid(),
+        "service.name": settings.service_name,
+    }
+    optional = {
+        "service.environment": settings.environment,
+        "service.version": settings.service_version,
+        "service.instance.id": settings.service_instance,
+    }
+    fields.update({name: value for name, value in optional.items() if value})
+    return fields
+
+
+_start_lock = threading.RLock()
+_current: Pipeline | None = None
+_failed = False
+_parent_stream = ""
+_callbacks: list[Callable[[Pipeline], None]] = []
+
+
+def enabled() -> bool:
+    """Whether this process is to be audited."""
+    return os.environ.get("MLAUDIT_ENABLED", "").strip().lower() in TRUE
+
+
+def current() -> Pipeline | None:
+    """The pipeline of this process, started on first use.
+
+    None when auditing is off, or when settings, policy or keys are wrong: that is said once, on stderr and in
+    the log, and is not tried again.
+    """
+    return _current or (None if _failed else _start())
+
+
+def on_start(callback: Callable[[Pipeline], None]) -> None:
+    """Registers what runs right after a pipeline has started, in every process; now, if it has already."""
+    with _start_lock:
+        _callbacks.append(callback)
+        running = _current
+    if running is not None:
+        callback(running)
+
+
+def install(pipeline: Pipeline | None) -> Pipeline | None:
+    """Makes ``pipeline`` the current one and returns the one before; for tests and embedding."""
+    global _current, _failed
+    with _start_lock:
+        previous, _current = _current, pipeline
+        _failed = False
+    return previous
+
+
+def _start() -> Pipeline | None:
+    global _current, _failed
+    if not enabled():
+        return None
+    with _start_lock:
+        if _current is not None or _failed:
+            return _current
+        from mlaudit.backend import SpoolBackend  # noqa: PLC0415 - not before auditing is on
+
+        try:
+            settings = Settings.from_env()
+            pipeline = Pipeline(settings, SpoolBackend(settings), _parent_stream)
+        except (MlauditError, OSError) as error:
+            _failed = True
+            print(f"mlaudit: AUDITING IS OFF: {error}", file=sys.stderr)  # noqa: T201 - logging may not be set up
+            _logger.critical("auditing is off: %s", error)
+            return None
+        _current = pipeline
+        try:
+            pipeline.open()
+        except MlauditError as error:
+            _logger.error("the audit spool cannot be opened yet: %s", error)
+        for callback in list(_callbacks):
+            try:
+                callback(pipeline)
+            except Exception as error:  # noqa: BLE001 - auditing never breaks the service
+                pipeline.fault("start", error)
+    return pipeline
+
+
+def _after_fork_in_child() -> None:
+    """A child begins a stream of its own; the parent's chain, locks and threads stay with the parent."""
+    global _current, _failed, _start_lock, _parent_stream
+    _start_lock = threading.RLock()
+    _failed = False
+    pipeline, _current = _current, None
+    if pipeline is None or pipeline.stream is None:
+        return
+    _parent_stream = pipeline.stream.id
+    forget: Callable[[], None] | None = getattr(pipeline.stream.delivery, "forget", None)
+    if forget is not None:
+        forget()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

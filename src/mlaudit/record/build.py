@@ -1,0 +1,173 @@
+"""From an event and the policy's decision to the flat fields of its record.
+
+What every record of a process, and every record of a kind under a rule, has in common is put together once;
+an event then costs one dict copy, its own fields, the redaction, and the sentence a person reads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from mlaudit import _fields
+from mlaudit._fields import ECS_RELEASE, SCHEMA_VERSION, Kind
+from mlaudit.errors import EventError
+from mlaudit.event import SUCCESS, AuditEvent
+
+_INPUTS: Final = 2
+_FULL: Final = 3
+_PROTOTYPES: Final = 1024
+
+
+class Redacts(Protocol):
+    """Changes fields in place so that nothing is left that the policy does not allow."""
+
+    def apply(self, fields: dict[str, Any]) -> Sequence[str]:
+        """Redacts ``fields``; fails closed."""
+        ...
+
+
+class Decides(Protocol):
+    """What the policy says of one event; see ``mlaudit.policy``."""
+
+    @property
+    def rule(self) -> str: ...  # noqa: D102
+    @property
+    def level(self) -> int: ...  # noqa: D102
+    @property
+    def redaction(self) -> Redacts: ...  # noqa: D102
+    @property
+    def guarantee(self) -> str: ...  # noqa: D102
+    @property
+    def retention(self) -> str: ...  # noqa: D102
+
+
+def kind_of(name: str) -> Kind:
+    """The catalog's entry for a kind, also for an application's own ``audit.app.*``.
+
+    Raises:
+        EventError: the catalog does not know the kind.
+    """
+    kind = _fields.kind_of(name)
+    if kind is None:
+        raise EventError(f"expected a kind of the catalog or audit.app.*, found {name!r}; see docs/events.md")
+    return kind
+
+
+def rfc3339(nanoseconds: int) -> str:
+    """UTC with nanoseconds, e.g. ``2026-11-25T03:30:00.123456789Z``."""
+    global _last_second
+    second, rest = divmod(nanoseconds, 1_000_000_000)
+    # Most records share their second with the one before. One tuple, so that no thread sees half of a change.
+    cached, text = _last_second
+    if second != cached:
+        text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        _last_second = (second, text)
+    return f"{text}.{rest:09d}Z"
+
+
+_last_second = (-1, "")
+
+
+class RecordBuilder:
+    """Builds the fields of one process's records.
+
+    ``common`` are the fields that each of them carries: service, host, process, policy.
+    """
+
+    __slots__ = ("_common", "_prototypes")
+
+    def __init__(self, common: Mapping[str, Any]) -> None:
+        self._common = {
+            "ecs.version": ECS_RELEASE,
+            "event.module": "mlaudit",
+            "event.provider": "mlaudit",
+            "audit.schema.version": SCHEMA_VERSION,
+            **common,
+        }
+        self._prototypes: dict[tuple[str, str, int], dict[str, Any]] = {}
+
+    def build(self, event: AuditEvent, decision: Decides) -> dict[str, Any]:
+        """The redacted fields of ``event``, all but its place in the chain.
+
+        Raises:
+            EventError: unknown kind.
+        """
+        key = (event.kind, decision.rule, decision.level)
+        prototype = self._prototypes.get(key)
+        if prototype is None:
+            prototype = self._prototype(event, decision)
+        fields = prototype.copy()
+        fields.update(event.fields)
+        if event.inputs and decision.level >= _INPUTS:
+            fields.update(event.inputs)
+        if event.outputs and decision.level >= _FULL:
+            fields.update(event.outputs)
+        fields["@timestamp"] = rfc3339(event.timestamp)
+        fields["event.id"] = fields["audit.record.id"] = event.record_id
+        fields["event.outcome"] = fields["audit.outcome"] = event.outcome
+        if event.action:
+            fields["audit.action"] = event.action
+            fields["event.action"] = event.action.lower()
+        actor = event.actor
+        if actor is not None:
+            fields["audit.actor.id"] = actor.id
+            fields["audit.actor.type"] = actor.type
+            fields["audit.actor.method"] = actor.method
+            if actor.type == "user" and actor.method != "anonymous":
+                fields.setdefault("user.id", actor.id)
+                if actor.name:
+                    fields["user.name"] = actor.name
+                if actor.roles:
+                    fields["user.roles"] = list(actor.roles)
+        target = event.target
+        if target is not None:
+            fields["audit.target.type"] = target.type
+            fields["audit.target.id"] = target.id
+        if event.trace_id:
+            fields["trace.id"] = f"{event.trace_id:032x}"
+            fields["span.id"] = f"{event.span_id:016x}"
+        decision.redaction.apply(fields)
+        _relate(fields)
+        fields["message"] = _message(kind_of(event.kind), fields)
+        return fields
+
+    def _prototype(self, event: AuditEvent, decision: Decides) -> dict[str, Any]:
+        kind = kind_of(event.kind)
+        prototype = {
+            **self._common,
+            "audit.action": kind.action,
+            "audit.guarantee": decision.guarantee,
+            "audit.kind": event.kind,
+            "audit.policy.level": ("none", "metadata", "inputs", "full")[decision.level],
+            "audit.policy.rule": decision.rule,
+            "audit.retention": decision.retention,
+            "event.action": kind.event_action,
+            "event.category": list(kind.categories),
+            "event.dataset": kind.dataset,
+            "event.kind": kind.event_kind,
+            "event.type": list(kind.types),
+        }
+        if len(self._prototypes) < _PROTOTYPES:
+            self._prototypes[event.kind, decision.rule, decision.level] = prototype
+        return prototype
+
+
+def _relate(fields: dict[str, Any]) -> None:
+    """ECS ``related.*``, from what redaction has left."""
+    user = fields.get("user.id")
+    if user is not None:
+        name = fields.get("user.name")
+        fields["related.user"] = [user] if name is None or name == user else [user, name]
+    address = fields.get("source.ip")
+    if address is not None:
+        fields["related.ip"] = [address]
+
+
+def _message(kind: Kind, fields: Mapping[str, Any]) -> str:
+    template = kind.message if fields["event.outcome"] == SUCCESS else kind.message_failure
+    pieces = list(template)  # literal, field name, literal, …
+    for place in range(1, len(pieces), 2):
+        pieces[place] = str(fields.get(pieces[place], "unknown"))
+    return "".join(pieces)

@@ -1,0 +1,154 @@
+"""Signed checkpoints: what the chain looked like at a moment, in a form that leaves the machine on its own.
+
+A checkpoint is a note in the sense of C2SP signed-note (https://c2sp.org/signed-note): five lines of text, an empty
+line, and a line per signature. Anybody with the public key can check it with any implementation of that format.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final, Protocol
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from mlaudit.errors import ChainError, KeyFileError
+
+ORIGIN: Final = "mlaudit/checkpoint/v1"
+_ED25519: Final = b"\x01"
+_SIGNATURE_PREFIX: Final = "\N{EM DASH} "
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The head of one stream: ``hash`` of the record ``sequence``, at ``time`` (RFC 3339, UTC)."""
+
+    stream_id: str
+    sequence: int
+    hash: str
+    time: str
+
+    def text(self) -> str:
+        """The signed text, ending in a newline."""
+        return f"{ORIGIN}\n{self.stream_id}\n{self.sequence}\n{self.hash}\n{self.time}\n"
+
+
+class Signer(Protocol):
+    """Signs checkpoints. A file key today; a key management service can stand here."""
+
+    @property
+    def public_key(self) -> VerifyingKey:
+        """The key that verifies what this signer signs."""
+        ...
+
+    def sign(self, message: bytes) -> bytes:
+        """The 64-byte Ed25519 signature (RFC 8032) of ``message``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyingKey:
+    """A named Ed25519 public key; ``raw`` is its 32 bytes."""
+
+    name: str
+    raw: bytes
+
+    @property
+    def id(self) -> str:
+        """Key id of the signed-note format: 8 hex digits that depend on the name and the key."""
+        return sha256(self.name.encode() + b"\n" + _ED25519 + self.raw).digest()[:4].hex()
+
+    def encode(self) -> str:
+        """One line, ``name+id+base64``, as signed-note tools write verifier keys."""
+        return f"{self.name}+{self.id}+{b64encode(_ED25519 + self.raw).decode()}"
+
+    @classmethod
+    def decode(cls, line: str) -> VerifyingKey:
+        """Reads what ``encode`` writes.
+
+        Raises:
+            KeyFileError: the line is of another form, or its id does not belong to its key.
+        """
+        name, _, rest = line.strip().partition("+")
+        stated, _, encoded = rest.partition("+")
+        try:
+            raw = b64decode(encoded, validate=True)
+        except ValueError:
+            raw = b""
+        if not name or len(raw) != 33 or raw[:1] != _ED25519:
+            raise KeyFileError(
+                "expected a verifier key 'name+id+base64' of an Ed25519 key; write one with 'mlaudit keys init'"
+            )
+        key = cls(name, raw[1:])
+        if key.id != stated:
+            raise KeyFileError(f"expected key id {key.id} for {name}, found {stated}; the line was altered")
+        return key
+
+    def verifies(self, signature: bytes, message: bytes) -> bool:
+        """Whether ``signature`` is this key's for ``message``."""
+        try:
+            Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, message)
+        except (InvalidSignature, ValueError):
+            return False
+        return True
+
+
+def sign_note(checkpoint: Checkpoint, signer: Signer) -> str:
+    """The signed note of a checkpoint."""
+    text = checkpoint.text()
+    key = signer.public_key
+    signature = b64encode(bytes.fromhex(key.id) + signer.sign(text.encode())).decode()
+    return f"{text}\n{_SIGNATURE_PREFIX}{key.name} {signature}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """One signature line of a note, not yet checked."""
+
+    key_name: str
+    key_id: str
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SignedNote:
+    """A note as read: nothing in it is trusted before ``signed_by`` names a key."""
+
+    checkpoint: Checkpoint
+    signatures: tuple[Signature, ...]
+
+    @classmethod
+    def parse(cls, note: str) -> SignedNote:
+        """Reads a signed checkpoint.
+
+        Raises:
+            ChainError: says which line is not as the format wants it.
+        """
+        text, separator, tail = note.partition("\n\n")
+        lines = text.split("\n")
+        if not separator or len(lines) != 5 or lines[0] != ORIGIN:
+            raise ChainError(f"expected a signed note of '{ORIGIN}' with five lines, found {lines[:1]}")
+        if not lines[2].isascii() or not lines[2].isdigit() or lines[2] != str(int(lines[2])):
+            raise ChainError(f"checkpoint: expected a sequence number, found {lines[2]!r}")
+        signatures = []
+        for line in tail.splitlines():
+            name, _, encoded = line.removeprefix(_SIGNATURE_PREFIX).partition(" ")
+            try:
+                raw = b64decode(encoded, validate=True)
+            except ValueError:
+                raw = b""
+            if not line.startswith(_SIGNATURE_PREFIX) or not name or len(raw) != 68:
+                raise ChainError(f"checkpoint: expected a signature line, found {line!r}")
+            signatures.append(Signature(name, raw[:4].hex(), raw[4:]))
+        return cls(Checkpoint(lines[1], int(lines[2]), lines[3], lines[4]), tuple(signatures))
+
+    def signed_by(self, keys: dict[str, VerifyingKey]) -> VerifyingKey | None:
+        """The first key of ``keys`` (by key id) whose signature under this note is good, or None."""
+        message = self.checkpoint.text().encode()
+        for signature in self.signatures:
+            key = keys.get(signature.key_id)
+            if key and key.name == signature.key_name and key.verifies(signature.signature, message):
+                return key
+        return None

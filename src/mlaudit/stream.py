@@ -1,0 +1,187 @@
+"""One chain on one spool: the stream of one writing process, from its first record to its signed end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mlaudit.deliver import otlp
+from mlaudit.deliver.interface import Delivery, Ticket
+from mlaudit.event import SYSTEM, Actor, AuditEvent
+from mlaudit.record.build import RecordBuilder, kind_of, rfc3339
+from mlaudit.record.encode import encode
+from mlaudit.seal.chain import GENESIS, Chain
+from mlaudit.seal.checkpoint import Checkpoint, Signer, sign_note
+
+STARTED: Final = "audit.stream.started"
+CHECKPOINT: Final = "audit.stream.checkpoint"
+ENDED: Final = "audit.stream.ended"
+ABANDONED: Final = "audit.stream.abandoned"
+AUDITOR: Final = Actor("mlaudit", SYSTEM, method="process")
+
+_attribute: Final = otlp.repeated_attribute
+
+
+class _Untouched:
+    """The records of the chain about itself hold nothing personal."""
+
+    def apply(self, fields: dict[str, Any]) -> Sequence[str]:
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class _IntegrityDecision:
+    """No policy can switch off, thin out or delay what proves the trail."""
+
+    rule: str = "integrity"
+    level: int = 1
+    redaction: _Untouched = _Untouched()
+    guarantee: str = "durable"
+    on_failure: str = "continue"
+    retention: str = "integrity"
+
+
+INTEGRITY: Final = _IntegrityDecision()
+
+
+class Stream:
+    """A chain, the delivery that stores it, and the signer that vouches for it. Thread-safe."""
+
+    def __init__(self, chain: Chain, delivery: Delivery, builder: RecordBuilder, signer: Signer) -> None:
+        self._chain = chain
+        self.delivery = delivery
+        self._builder = builder
+        self._signer = signer
+        self._lock = threading.Lock()
+        self._signed = chain.sequence
+        self._unsigned_since: float | None = None
+        self.closed = False
+
+    @property
+    def id(self) -> str:
+        """The stream's id."""
+        return self._chain.stream_id
+
+    @property
+    def head(self) -> tuple[int, str]:
+        """Sequence and hash of the newest record."""
+        with self._lock:
+            return self._chain.sequence, self._chain.head
+
+    def begin(self, fields: Mapping[str, Any]) -> None:
+        """Writes the first record: who signs, and which stream went before.
+
+        Raises:
+            SpoolError: the record could not be stored.
+        """
+        key = self._signer.public_key
+        self._note(
+            STARTED,
+            {"audit.stream.key_id": key.id, "audit.stream.public_key": key.encode(), **fields},
+        )
+
+    def write(self, event: AuditEvent, fields: Mapping[str, Any], *, durable: bool) -> Ticket:
+        """Encodes, seals and stores one record whose fields are built and redacted.
+
+        Returns when the operating system has it; with ``durable`` the ticket settles after fsync.
+
+        Raises:
+            EventError: the fields cannot be encoded. SpoolError: the record was not stored; the chain stands
+            where it stood.
+        """
+        encoded = encode(fields)
+        kind = kind_of(event.kind)
+        severity = kind.severity if event.outcome == "success" else kind.severity_failure
+        get = fields.get
+        attributes = (
+            otlp.attribute("audit.record.id", event.record_id)
+            + _attribute("audit.actor.id", get("audit.actor.id", ""))
+            + _attribute("audit.actor.type", get("audit.actor.type", SYSTEM))
+            + _attribute("audit.action", get("audit.action", ""))
+            + _attribute("audit.outcome", event.outcome)
+            + _attribute("audit.schema.version", get("audit.schema.version", ""))
+            + _attribute("audit.sequence.stream_id", self._chain.stream_id)
+        )
+        target = get("audit.target.id")
+        if target is not None:
+            attributes += _attribute("audit.target.id", target)
+            attributes += _attribute("audit.target.type", get("audit.target.type", ""))
+        with self._lock:
+            entry = self._chain.seal(encoded.head, encoded.tail)
+            payload = otlp.log_record(
+                time=event.timestamp,
+                severity=severity,
+                event_name=event.kind,
+                body=entry.body,
+                attributes=attributes
+                + otlp.attribute("audit.sequence.number", entry.sequence)
+                + otlp.attribute("audit.sequence.previous_hash", entry.previous_hash)
+                + otlp.attribute("audit.integrity.value", entry.hash),
+                trace_id=event.trace_id,
+                span_id=event.span_id,
+            )
+            ticket = self.delivery.append(entry.sequence, entry.digest, payload, durable=durable)
+            self._chain.advance(entry)
+            if self._unsigned_since is None:
+                self._unsigned_since = time.monotonic()
+        return ticket
+
+    def checkpoint_due(self, records: int, seconds: float) -> bool:
+        """Whether so many records, or one for so long, stand without a signature."""
+        since = self._unsigned_since
+        if since is None:
+            return False
+        return self._chain.sequence - self._signed >= records or time.monotonic() - since >= seconds
+
+    def checkpoint(self) -> None:
+        """Signs the head and writes the note into the chain.
+
+        Raises:
+            SpoolError: the record could not be stored.
+        """
+        self._sign(CHECKPOINT, {})
+
+    def end(self, reason: str) -> None:
+        """Writes the last record of the stream, with a signature over everything before it.
+
+        Raises:
+            SpoolError: the record could not be stored.
+        """
+        self._sign(ENDED, {"event.reason": reason})
+        self.closed = True
+
+    def abandon(self, reason: str, fields: Mapping[str, Any]) -> None:
+        """Writes the last record of a stream whose process is gone; see ``end``."""
+        self._sign(ABANDONED, {"event.reason": reason, **fields})
+        self.closed = True
+
+    def _sign(self, kind: str, fields: Mapping[str, Any]) -> None:
+        sequence, head = self.head
+        moment = time.time_ns()
+        checkpoint = Checkpoint(self.id, sequence, head, rfc3339(moment))
+        self._note(
+            kind,
+            {
+                "audit.checkpoint.sequence": sequence,
+                "audit.checkpoint.hash": head,
+                "audit.checkpoint.key_id": self._signer.public_key.id,
+                "audit.checkpoint.note": sign_note(checkpoint, self._signer),
+                **fields,
+            },
+        )
+        with self._lock:
+            self._signed = max(self._signed, sequence)
+            # The note itself is covered by the next one; it alone does not call for a next one.
+            self._unsigned_since = time.monotonic() if self._chain.sequence > sequence + 1 else None
+
+    def _note(self, kind: str, fields: dict[str, Any]) -> None:
+        event = AuditEvent(kind, actor=AUDITOR, fields=fields)
+        self.write(event, self._builder.build(event, INTEGRITY), durable=True)
+
+
+def new_chain(stream_id: str) -> Chain:
+    """The chain of a stream that begins."""
+    return Chain(stream_id, 0, GENESIS)

@@ -1,0 +1,188 @@
+"""For the tests of services: run code under audit and look at the records, without a spool or a collector.
+
+::
+
+    def test_prediction_is_audited(audit_records):
+        client.post("/predict", json={"rows": [[1.0, 2.0]]})
+        (record,) = audit_records.of("audit.ml.prediction")
+        assert record["event.outcome"] == "success"
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from mlaudit.deliver.interface import Ticket
+    from mlaudit.pipeline import Pipeline
+
+# This module is loaded by every pytest run of an environment that has mlaudit: nothing heavy up here.
+
+
+class AuditLog:
+    """The records made so far, in the order of their chain. Stands in for the spool (``deliver.interface``)."""
+
+    def __init__(self) -> None:
+        self.pipeline: Pipeline
+        self._payloads: list[bytes] = []
+        self._durable: list[bool] = []
+        self._error: Exception | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def originals(self) -> list[bytes]:
+        """The sealed bytes of each record."""
+        from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord  # noqa: PLC0415
+
+        with self._lock:
+            payloads = list(self._payloads)
+        return [LogRecord.FromString(payload).body.string_value.encode() for payload in payloads]
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The decoded records."""
+        import orjson  # noqa: PLC0415
+
+        return [orjson.loads(original) for original in self.originals]
+
+    @property
+    def payloads(self) -> list[bytes]:
+        """The serialised OTLP LogRecords."""
+        with self._lock:
+            return list(self._payloads)
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        """The records of one kind."""
+        return [record for record in self.records if record["audit.kind"] == kind]
+
+    def kinds(self) -> list[str]:
+        """The kind of each record, without those that the stream writes about itself and the policy."""
+        own = ("audit.stream.", "audit.policy.")
+        return [kind for record in self.records if not (kind := record["audit.kind"]).startswith(own)]
+
+    def fail(self, error: Exception) -> None:
+        """From now on every append raises ``error`` (a SpoolError), as a full disk would."""
+        self._error = error
+
+    def heal(self) -> None:
+        """Appends work again."""
+        self._error = None
+
+    def writable(self) -> bool:
+        """Whether appends work."""
+        return self._error is None
+
+    def append(self, sequence: int, digest: bytes, payload: bytes, *, durable: bool) -> Ticket:
+        """Takes one frame; see ``deliver.interface.Delivery``."""
+        from mlaudit.deliver.interface import SAFE  # noqa: PLC0415
+
+        with self._lock:
+            if self._error is not None:
+                raise self._error
+            self._payloads.append(payload)
+            self._durable.append(durable)
+        return SAFE
+
+    def finish(self, deadline: float) -> bool:
+        """Nothing is left to send."""
+        return True
+
+
+class _MemoryBackend:
+    """A pipeline backend without a spool; keys are made up."""
+
+    def __init__(self, log: AuditLog, policy: Path | None, state_dir: Path) -> None:
+        self._log = log
+        self._policy = policy
+        self._state_dir = state_dir
+
+    def policy(self) -> Any:
+        from mlaudit.policy.evaluate import compile_policy  # noqa: PLC0415
+        from mlaudit.policy.load import load_policy  # noqa: PLC0415
+
+        return compile_policy(load_policy(self._policy), b"a pseudonym key for tests only")
+
+    def snapshot(self) -> Any:
+        from mlaudit.policy.compare import snapshot  # noqa: PLC0415
+        from mlaudit.policy.load import load_policy  # noqa: PLC0415
+
+        return snapshot(load_policy(self._policy))
+
+    def memory(self) -> Any:
+        from mlaudit.memory import Memory  # noqa: PLC0415
+
+        return Memory(self._state_dir, "test")
+
+    def open_stream(self, builder: Any, on_set_aside: Callable[[int, str], None]) -> Any:
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
+
+        from mlaudit.event import new_record_id  # noqa: PLC0415
+        from mlaudit.seal.keys import FileSigner  # noqa: PLC0415
+        from mlaudit.stream import Stream, new_chain  # noqa: PLC0415
+
+        signer = FileSigner(Ed25519PrivateKey.generate(), "test")
+        return Stream(new_chain(new_record_id()), self._log, builder, signer)
+
+    def adopt(self, builder: Any, own_stream: str) -> int:
+        return 0
+
+
+@contextmanager
+def capture(
+    policy: str | Path | None = None, env: Mapping[str, str] | None = None, *, instrument: bool = True
+) -> Iterator[AuditLog]:
+    """Runs the block under audit and yields its records.
+
+    Args:
+        policy: a policy file, or the text of one; None for the built-in policy.
+        env: further ``MLAUDIT_*`` settings.
+        instrument: set the hooks into the libraries that are imported, as ``MLAUDIT_ENABLED`` would.
+
+    Raises:
+        PolicyError, SettingsError: what is wrong with the arguments.
+    """
+    from mlaudit import pipeline  # noqa: PLC0415
+    from mlaudit.settings import Settings  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory(prefix="mlaudit-test-") as folder:
+        state_dir = Path(folder)
+        path = policy if isinstance(policy, Path) or policy is None else state_dir / "policy.yaml"
+        if isinstance(policy, str):
+            (state_dir / "policy.yaml").write_text(policy, encoding="utf-8")
+        settings = Settings.from_env(
+            {
+                "MLAUDIT_ENABLED": "true",
+                "MLAUDIT_SERVICE_NAME": "test-service",
+                "MLAUDIT_STATE_DIR": folder,
+                "MLAUDIT_OTEL": "off",
+                **({"MLAUDIT_POLICY": str(path)} if path else {}),
+                **(env or {}),
+            }
+        )
+        log = AuditLog()
+        log.pipeline = pipeline.Pipeline(settings, _MemoryBackend(log, settings.policy, state_dir))
+        previous = pipeline.install(log.pipeline)
+        try:
+            log.pipeline.open()
+            if instrument:
+                from mlaudit.capture.instrumentor import activate  # noqa: PLC0415
+
+                activate()
+            yield log
+        finally:
+            pipeline.install(previous)
+            log.pipeline.close("the test is over", 0.0)
+
+
+@pytest.fixture
+def audit_records() -> Iterator[AuditLog]:
+    """The test runs under audit with the built-in policy; see ``AuditLog``."""
+    with capture() as log:
+        yield log
