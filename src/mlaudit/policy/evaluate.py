@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mlaudit.policy.change import ChangeControl, make_window
 from mlaudit.policy.globs import Matcher, name_matcher, path_matcher, path_regex
-from mlaudit.policy.redact import Pseudonyms, Redaction, RedactionRule
+from mlaudit.policy.methods import Pseudonyms
+from mlaudit.policy.redact import Redaction, RedactionRule
 from mlaudit.policy.registry import ModelRegistry
 from mlaudit.policy.scrub import Scrubber
 from mlaudit.policy.selectors import LogSelector, Selection, SpanSelector, make_projection, make_test

@@ -129,12 +129,8 @@ def _fault(parsed: document.Document, loc: tuple[int | str, ...], error: Any) ->
     if kind == "extra_forbidden":
         allowed = _allowed().get(_named(loc[:-1]), ())
         close = difflib.get_close_matches(str(loc[-1]), allowed, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        text = (
-            f"unknown key{hint} Expected one of {', '.join(allowed)}"
-            if hint
-            else (f"unknown key; expected one of {', '.join(allowed)}")
-        )
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        text = f"unknown key{hint}; expected one of {', '.join(allowed)}"
     elif kind == "missing":
         text = f"is missing; expected {wanted}"
     elif kind == "value_error":

@@ -1,0 +1,140 @@
+"""The four methods of redaction as functions of one value: drop, mask, hmac, truncate."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any, Final
+
+DEFAULT_TRUNCATE: Final = 32
+_MAX_DEPTH: Final = 8
+_CONTAINERS: Final = frozenset({list, tuple, set, frozenset})
+
+
+class _Dropped:
+    """The type of the mark of a value that goes."""
+
+
+DROPPED: Final = _Dropped()
+Redactor = Callable[[Any], Any]
+"""Takes a value, gives what may stand in its place, or ``DROPPED``."""
+
+
+class Pseudonyms:
+    """Keyed, stable pseudonyms: ``hmac:<first 8 hex of SHA-256(key)>:<32 hex>`` (HMAC-SHA256, RFC 2104).
+
+    The same value under the same key always gives the same text, in every field, so records can be joined;
+    without the key nobody can test a guess. Remembers at most 4096 values.
+
+    A value that already looks like a pseudonym is hashed like any other: an actor could name himself so, and
+    would otherwise pass as somebody else.
+    """
+
+    __slots__ = ("_keyed", "_prefix", "of")
+
+    def __init__(self, key: bytes) -> None:
+        """Take the pseudonym key; raises ValueError when it is empty."""
+        if not key:
+            raise ValueError("expected a pseudonym key, found an empty one")
+        self._prefix = f"hmac:{hashlib.sha256(key).hexdigest()[:8]}:"
+        self._keyed = hmac.new(key, digestmod=hashlib.sha256)
+        self.of: Callable[[str], str] = lru_cache(maxsize=4096)(self._hash)
+
+    def _hash(self, text: str) -> str:
+        keyed = self._keyed.copy()
+        keyed.update(text.encode("utf-8", "surrogatepass"))
+        return self._prefix + keyed.hexdigest()[:32]
+
+
+def mask(text: str, keep: int) -> str:
+    """``***`` and the last ``keep`` characters, but never half of the text or more."""
+    return f"***{text[-keep:]}" if keep and len(text) > 2 * keep else "***"
+
+
+def truncate(text: str, keep: int) -> str:
+    """An IP address as the address of its /24 or /48 network; any other text cut to ``keep`` with a mark."""
+    return truncate_ip(text) or (text if len(text) <= keep else f"{text[:keep]}…")
+
+
+@lru_cache(maxsize=4096)  # parsing an address costs as much as all else; clients come back
+def truncate_ip(text: str) -> str | None:
+    """The network address of an IP address (IPv4 /24, IPv6 /48), or None when the text is no address.
+
+    An IPv4 address inside IPv6 (``::ffff:192.0.2.7``) is truncated as the IPv4 address that it is: its /48 would
+    hide it entirely. A zone (``fe80::1%eth0``) is left out.
+    """
+    try:
+        address: IPv4Address | IPv6Address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    length = 24 if address.version == 4 else 48
+    return str(ip_network((address, length), strict=False).network_address)
+
+
+def redactor(method: str, keep: int | None, pseudonyms: Pseudonyms, *, is_ip: bool) -> Redactor:
+    """The redactor of a method; ``is_ip`` for a field that must stay an address: what is none is dropped."""
+    if method == "drop":
+        return drop
+    if method == "hmac":
+        return _each(pseudonyms.of)
+    if method == "mask":
+        kept = keep or 0
+        return _each(lambda text: mask(text, kept))
+    if method == "truncate":
+        length = DEFAULT_TRUNCATE if keep is None else keep
+        return _each(_ip_or_dropped if is_ip else lambda text: truncate(text, length))
+    raise ValueError(f"expected drop, mask, hmac or truncate, found {method!r}")
+
+
+def drop(_: Any) -> Any:
+    """Let nothing pass."""
+    return DROPPED
+
+
+def chain(steps: Sequence[Redactor]) -> Redactor:
+    """One redactor of several, each on what the one before left."""
+    if len(steps) == 1:
+        return steps[0]
+
+    def of(value: Any) -> Any:
+        for step in steps:
+            value = step(value)
+            if value is DROPPED:
+                break
+        return value
+
+    return of
+
+
+def _ip_or_dropped(text: str) -> Any:
+    return truncate_ip(text) or DROPPED
+
+
+def _each(redact: Callable[[str], Any]) -> Redactor:
+    """A redactor of texts for any value: numbers by their text, lists and mappings element by element.
+
+    The keys of a mapping stay: they are names of fields. What is nested too deep is dropped.
+    """
+
+    def of(value: Any, depth: int = 0) -> Any:
+        kind = value.__class__
+        if kind is str:
+            return redact(value)
+        if value is None:
+            return None
+        if depth > _MAX_DEPTH:
+            return DROPPED
+        if kind is dict:
+            pairs = ((key, of(item, depth + 1)) for key, item in value.items())
+            return {key: item for key, item in pairs if item is not DROPPED}
+        if kind in _CONTAINERS:
+            items = [of(item, depth + 1) for item in value]
+            return [item for item in items if item is not DROPPED] if DROPPED in items else items
+        return redact(str(value))
+
+    return of
