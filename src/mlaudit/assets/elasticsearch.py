@@ -34,6 +34,8 @@ PRIORITY_TELEMETRY: Final = 120
 #: In characters. Lucene refuses a term of more than 32766 bytes; a character has at most 4.
 _IGNORE_ABOVE: Final = 1024
 _IGNORE_ABOVE_LONG: Final = 8191
+#: Deeper than the encoder of records goes: a deeper object would lose its document.
+_DEPTH: Final = 100
 
 _REDUCED: Final[Mapping[str, Mapping[str, Any]]] = {
     "wildcard": {"type": "keyword", "ignore_above": _IGNORE_ABOVE_LONG},
@@ -45,7 +47,7 @@ _FULL: Final[Mapping[str, Mapping[str, Any]]] = {
     "match_only_text": {"type": "match_only_text"},
     "constant_keyword": {"type": "constant_keyword"},
     "keyword": {"type": "keyword", "ignore_above": _IGNORE_ABOVE},
-    "flattened": {"type": "flattened", "ignore_above": _IGNORE_ABOVE},
+    "flattened": {"type": "flattened", "ignore_above": _IGNORE_ABOVE, "depth_limit": _DEPTH},
 }
 
 
@@ -198,7 +200,7 @@ def _grant(names: list[str], privileges: list[str]) -> dict[str, Any]:
 
 
 _KEYWORD: Final = {"type": "keyword", "ignore_above": _IGNORE_ABOVE}
-_ATTRIBUTES: Final = {"type": "flattened", "ignore_above": _IGNORE_ABOVE}
+_ATTRIBUTES: Final = {"type": "flattened", "ignore_above": _IGNORE_ABOVE, "depth_limit": _DEPTH}
 _LOG_FIELDS: Final[Mapping[str, Any]] = {
     "body": {"properties": {"text": {"type": "text", "norms": False}, "structured": _ATTRIBUTES}},
     "event_name": _KEYWORD,

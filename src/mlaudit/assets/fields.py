@@ -148,6 +148,11 @@ def _sets(catalog: Catalog) -> Iterator[tuple[str, str, list[str]]]:
         those(one for one in fields if one[1].list),
     )
     yield (
+        "FLATTENED_FIELDS",
+        "Fields whose value is an object of any keys; Elasticsearch refuses a document with another value there.",
+        those(one for one in fields if one[1].type == "flattened"),
+    )
+    yield (
         "ORIGINAL_ONLY_FIELDS",
         "Fields that are kept in the sealed original and are not searchable.",
         those(one for one in fields if one[1].original_only),
