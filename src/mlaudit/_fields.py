@@ -72,6 +72,7 @@ AUDIT_GUARANTEE: Final = "audit.guarantee"
 AUDIT_RETENTION: Final = "audit.retention"
 AUDIT_FAILED: Final = "audit.failed"
 AUDIT_FAILURE_REASON: Final = "audit.failure.reason"
+AUDIT_REDACTION_FAILED: Final = "audit.redaction.failed"
 AUDIT_COMPONENT: Final = "audit.component"
 AUDIT_LOST_COUNT: Final = "audit.lost.count"
 AUDIT_LOST_REASON: Final = "audit.lost.reason"
@@ -125,8 +126,11 @@ DATA_STREAM_TYPE: Final = "data_stream.type"
 DATA_STREAM_DATASET: Final = "data_stream.dataset"
 DATA_STREAM_NAMESPACE: Final = "data_stream.namespace"
 MLAUDIT_SENDER_ID: Final = "mlaudit.sender.id"
-MLAUDIT_SENDER_METHOD: Final = "mlaudit.sender.method"
+MLAUDIT_SENDER_CREDENTIAL: Final = "mlaudit.sender.credential"
 MLAUDIT_SENDER_ADDRESS: Final = "mlaudit.sender.address"
+MLAUDIT_UNPARSED: Final = "mlaudit.unparsed"
+MLAUDIT_UNCLASSIFIED: Final = "mlaudit.unclassified"
+MLAUDIT_RETIMED: Final = "mlaudit.retimed"
 GEN_AI_OPERATION_NAME: Final = "gen_ai.operation.name"
 GEN_AI_PROVIDER_NAME: Final = "gen_ai.provider.name"
 GEN_AI_REQUEST_MODEL: Final = "gen_ai.request.model"
@@ -254,6 +258,7 @@ LIST_FIELDS: Final = frozenset(
     {
         "audit.environment.changes",
         "audit.policy.changes",
+        "audit.redaction.failed",
         "event.category",
         "event.type",
         "gen_ai.response.finish_reasons",
@@ -262,6 +267,18 @@ LIST_FIELDS: Final = frozenset(
         "related.ip",
         "related.user",
         "user.roles",
+    }
+)
+
+#: Fields whose value is an object of any keys; Elasticsearch refuses a document with another value there.
+FLATTENED_FIELDS: Final = frozenset(
+    {
+        "labels",
+        "ml.config.changes",
+        "ml.model.parameters",
+        "ml.training.best_parameters",
+        "ml.training.metrics",
+        "ml.training.parameters",
     }
 )
 
@@ -285,9 +302,12 @@ COLLECTOR_FIELDS: Final = frozenset(
         "event.ingested",
         "event.original",
         "event.sequence",
+        "mlaudit.retimed",
         "mlaudit.sender.address",
+        "mlaudit.sender.credential",
         "mlaudit.sender.id",
-        "mlaudit.sender.method",
+        "mlaudit.unclassified",
+        "mlaudit.unparsed",
     }
 )
 
@@ -323,6 +343,7 @@ FIELD_TYPES: Final[Mapping[str, str]] = {
     "audit.retention": "keyword",
     "audit.failed": "boolean",
     "audit.failure.reason": "keyword",
+    "audit.redaction.failed": "keyword",
     "audit.component": "keyword",
     "audit.lost.count": "long",
     "audit.lost.reason": "keyword",
@@ -376,8 +397,11 @@ FIELD_TYPES: Final[Mapping[str, str]] = {
     "data_stream.dataset": "constant_keyword",
     "data_stream.namespace": "constant_keyword",
     "mlaudit.sender.id": "keyword",
-    "mlaudit.sender.method": "keyword",
+    "mlaudit.sender.credential": "keyword",
     "mlaudit.sender.address": "keyword",
+    "mlaudit.unparsed": "boolean",
+    "mlaudit.unclassified": "boolean",
+    "mlaudit.retimed": "boolean",
     "gen_ai.operation.name": "keyword",
     "gen_ai.provider.name": "keyword",
     "gen_ai.request.model": "keyword",
