@@ -7,7 +7,6 @@ either policy match on (up to a limit; then with each rule's own texts).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -17,7 +16,9 @@ from mlaudit.policy.globs import sample
 from mlaudit.policy.vocabulary import CATALOG_KINDS, CUSTOM_PREFIX, FAILURES, GUARANTEES
 
 if TYPE_CHECKING:
-    from mlaudit.policy.model import Policy
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from mlaudit.policy.model import LogEntry, Policy, SpanEntry
 
 SNAPSHOT_VERSION: Final = 1
 _MOST_COMBINATIONS: Final = 1000
@@ -58,7 +59,9 @@ def changes(old: Policy | Mapping[str, Any] | None, new: Policy | Mapping[str, A
     """What differs between two policies or snapshots, section by section, in sentences; lowered things first."""
     before, after = _policy(old), _policy(new)
     if before is None or after is None:
-        return ["the policy before cannot be read any more" if before is None else "the policy cannot be read"]
+        return [
+            "the policy before cannot be read any more" if before is None else "the policy cannot be read"
+        ]
     out = [f"lowered: {entry}" for entry in lowered(before, after)]
     one, two = before.model_dump(mode="json"), after.model_dump(mode="json")
     for section in two:
@@ -95,15 +98,17 @@ def _lowered(before: Policy, after: Policy) -> Iterator[Lowered]:
     for path in before.watch:
         if path not in after.watch:
             yield Lowered("watch", path, "watched", "not watched")
-    for section, one_section, two_section in (
-        ("span", before.spans, after.spans),
-        ("log", before.logs, after.logs),
-    ):
-        kept = {(entry.kind, entry.model_dump_json()) for entry in two_section}
-        for entry in one_section:
-            if (entry.kind, entry.model_dump_json()) not in kept:
-                what = entry.kind or "events named by themselves"
-                yield Lowered(section, f"{section} selector of {what}", "present", "removed or changed")
+    yield from _lowered_selectors("span", before.spans, after.spans)
+    yield from _lowered_selectors("log", before.logs, after.logs)
+
+
+def _lowered_selectors(
+    what: str, before: Sequence[SpanEntry | LogEntry], after: Sequence[SpanEntry | LogEntry]
+) -> Iterator[Lowered]:
+    for selector in before:
+        if selector not in after:
+            kind = selector.kind or "events named by themselves"
+            yield Lowered(what, f"{what} selector of {kind}", "present", "removed or changed")
 
 
 def _lowered_decision(subject: str, one: Decision, two: Decision) -> Iterator[Lowered]:
@@ -128,7 +133,9 @@ def _lowered_decision(subject: str, one: Decision, two: Decision) -> Iterator[Lo
 def _lowered_routes(
     before: Policy, after: Policy, old: CompiledPolicy, new: CompiledPolicy
 ) -> Iterator[Lowered]:
-    methods = sorted({*_METHODS, *(m for p in (before, after) for route in p.routes for m in route.methods or ())})
+    methods = sorted(
+        {*_METHODS, *(m for p in (before, after) for route in p.routes for m in route.methods or ())}
+    )
     paths = dict.fromkeys(sample(route.path) for policy in (before, after) for route in policy.routes)
     for method, path in product(methods, paths):
         one, two = old.route_kind(method, path), new.route_kind(method, path)
@@ -146,11 +153,13 @@ def _lowered_routes(
 
 def _representatives(before: Policy, after: Policy) -> Iterator[Facts]:
     rules = (*before.rules, *after.rules)
-    kinds = dict.fromkeys((
-        *CATALOG_KINDS,
-        f"{CUSTOM_PREFIX}any",
-        *(sample(p) for rule in rules for p in rule.match.kind or () if p.startswith(CUSTOM_PREFIX)),
-    ))
+    kinds = dict.fromkeys(
+        (
+            *CATALOG_KINDS,
+            f"{CUSTOM_PREFIX}any",
+            *(sample(p) for rule in rules for p in rule.match.kind or () if p.startswith(CUSTOM_PREFIX)),
+        )
+    )
     texts = {
         name: list(dict.fromkeys((
             "", _ANY_TEXT, *(sample(p) for rule in rules for p in getattr(rule.match, name) or ())
@@ -175,7 +184,9 @@ def _representatives(before: Policy, after: Policy) -> Iterator[Facts]:
 
 
 def _subject(facts: Facts) -> str:
-    told = [f"{name} {value}" for name, value in zip(CRITERIA[1:], facts[1:], strict=True) if value.strip("\0")]
+    told = [
+        f"{name} {value}" for name, value in zip(CRITERIA[1:], facts[1:], strict=True) if value.strip("\0")
+    ]
     told = [text for text in told if _ANY_TEXT not in text]
     return f"{facts.kind} ({', '.join(told)})" if told else facts.kind
 
@@ -188,7 +199,7 @@ def _section_changes(section: str, one: Any, two: Any) -> Iterator[str]:
         known = [entry["number"] for entry in one]
         for entry in two:
             if entry["number"] not in known:
-                yield f"revision {entry['number']} of {entry['date']}: {'; '.join(entry['changes'])} ({entry['reason']})"
+                yield f"revision {entry['number']} of {entry['date']}: {'; '.join(entry['changes'])}"
             elif entry not in one:
                 yield f"revision {entry['number']} rewritten"
         yield from (f"revision {n} removed" for n in known if n not in [entry["number"] for entry in two])

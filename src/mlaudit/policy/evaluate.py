@@ -7,7 +7,6 @@ and every cache is bounded, since routes, paths and actors can be chosen by whoe
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -36,6 +35,8 @@ from mlaudit.policy.vocabulary import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from mlaudit.policy.model import Policy, Redact, Rule
 
 CRITERIA: Final = ("kind", "service", "route", "model", "actor")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mlaudit.policy.evaluate import CRITERIA, Facts, Level, compile_policy, criteria_of
+from mlaudit.policy.evaluate import Facts, Level, compile_policy, criteria_of
 from mlaudit.policy.vocabulary import FINAL_RULE
 
 if TYPE_CHECKING:
-    from mlaudit.policy.model import Policy
+    from mlaudit.policy.model import Policy, Redact
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +77,12 @@ class Explanation:
 def explain(policy: Policy, facts: Facts) -> Explanation:
     """Which rule of a policy decides on an event with these facts, and why the earlier ones do not."""
     steps: list[Step] = []
-    own = ()
+    own: tuple[Redact, ...] = ()
     level = Level.METADATA
     for rule in policy.rules:
-        failed = next((name for name, matches in criteria_of(rule) if not matches(getattr(facts, name))), None)
+        failed = next(
+            (name for name, matches in criteria_of(rule) if not matches(getattr(facts, name))), None
+        )
         if failed is None:
             steps.append(Step(rule.name, matched=True))
             own = rule.redact
@@ -107,6 +109,3 @@ def explain(policy: Policy, facts: Facts) -> Explanation:
         redactions=tuple((entry.method, " ".join(entry.fields)) for entry in (*policy.redact, *own)),
         note="; ".join(notes),
     )
-
-
-__all__ = ["CRITERIA", "Explanation", "Step", "explain"]

@@ -8,13 +8,11 @@ redacted.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.resources import files
-from pathlib import Path
-from typing import Any, Final, get_args
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -22,6 +20,10 @@ from mlaudit.errors import PolicyError
 from mlaudit.policy import document
 from mlaudit.policy.model import Policy
 from mlaudit.policy.validate import check
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 BUILT_IN: Final = "built-in policy"
 _INHERITED: Final = ("scrub", "redact", "routes", "spans", "logs")
@@ -89,15 +91,16 @@ def _built_in() -> Policy:
 
 
 def _inspect(content: str | bytes, now: datetime, *, inherited: Mapping[str, Any]) -> Inspection:
+    text = content if isinstance(content, str) else ""
     if isinstance(content, bytes):
         try:
-            content = content.decode("utf-8-sig")
+            text = content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             line = content[: error.start].count(b"\n") + 1
             return Inspection(
                 None, (f"line {line}: expected UTF-8, found byte 0x{content[error.start]:02x}",), ()
             )
-    parsed = document.parse(content)
+    parsed = document.parse(text)
     faults = list(parsed.faults)
     warnings: list[tuple[int, str]] = []
     policy: Policy | None = None

@@ -115,6 +115,19 @@ def _ip_or_dropped(text: str) -> Any:
     return truncate_ip(text) or DROPPED
 
 
+class _Each:
+    """A redactor that offers its inner function of texts: most values are texts, and a call less counts."""
+
+    __slots__ = ("_of", "on_text")
+
+    def __init__(self, of: Redactor, on_text: Callable[[str], Any]) -> None:
+        self._of = of
+        self.on_text = on_text
+
+    def __call__(self, value: Any) -> Any:
+        return self._of(value)
+
+
 def _each(redact: Callable[[str], Any]) -> Redactor:
     """A redactor of texts for any value: numbers by their text, lists and mappings element by element.
 
@@ -137,4 +150,4 @@ def _each(redact: Callable[[str], Any]) -> Redactor:
             return [item for item in items if item is not DROPPED] if DROPPED in items else items
         return redact(str(value))
 
-    return of
+    return _Each(of, redact)

@@ -10,13 +10,13 @@ wherever they stand in the record's free text; 3. secrets in free text are remov
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from mlaudit._fields import LIST_FIELDS
 from mlaudit.policy.globs import Matcher, name_matcher
 from mlaudit.policy.methods import DROPPED, Pseudonyms, Redactor, chain, drop, redactor
-from mlaudit.policy.scrub import Scrubber
 from mlaudit.policy.secrets import REMOVED
 from mlaudit.policy.vocabulary import (
     REQUIRED_FIELDS,
@@ -25,6 +25,11 @@ from mlaudit.policy.vocabulary import (
     is_known_field,
     is_protected,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from mlaudit.policy.scrub import Scrubber
 
 FAILED_FIELD: Final = "audit.redaction.failed"
 _MAX_PLANS: Final = 512
@@ -44,13 +49,15 @@ class RedactionRule(NamedTuple):
 class _Plan:
     """What is done to records with one set of field names.
 
-    ``redactors``: name, what is done, and whether its values are then looked for in free text. ``texts``: the
-    free-text fields. ``lists``: fields in which a flat list needs no look inside.
+    ``redactors``: name, what is done to a text, what to any value, and whether its values are then looked for in
+    free text. ``texts``: the free-text fields. ``scalars`` gets the values of fields that are no lists by the
+    catalog, ``lists`` are those that are; together they tell quickly that nothing is nested.
     """
 
-    redactors: tuple[tuple[str, Redactor, bool], ...]
+    redactors: tuple[tuple[str, Redactor, Redactor, bool], ...]
     texts: tuple[tuple[str, Callable[[str], str]], ...]
-    lists: frozenset[str]
+    scalars: Callable[[dict[str, Any]], Any]
+    lists: tuple[str, ...]
 
 
 class Redaction:
@@ -79,40 +86,45 @@ class Redaction:
             return _drop_all(fields)
         failed: list[str] = []
         replaced: dict[str, str] = {}
-        for name, redact, searched in plan.redactors:  # step 1
+        dropped = False
+        for name, redact_text, redact, searched in plan.redactors:  # step 1
             before = fields[name]
             try:
-                after = redact(before)
-                if searched:
-                    _note(before, after, replaced)
+                if before.__class__ is str:
+                    after = redact_text(before)
+                    if searched and len(before) >= _SHORTEST_REPLACED:
+                        replaced[before] = after if after.__class__ is str else REMOVED
+                else:
+                    after = redact(before)
+                    if searched:
+                        _note(before, after, replaced)
             except Exception:  # noqa: BLE001  whatever went wrong, the original does not pass
                 after = DROPPED
                 failed.append(name)
             if after is not DROPPED:
                 fields[name] = after
             else:
+                dropped = True
                 _remove(fields, name)
         for name, scrub in plan.texts:
             text = fields.get(name)
             if text.__class__ is str:
                 try:
-                    if replaced:  # step 2
-                        text = _replace(text, replaced)
+                    for raw in replaced:  # step 2
+                        if raw in text:
+                            text = _replace_word(text, raw, replaced[raw])
                     fields[name] = scrub(text)  # step 3
+                except Exception:  # noqa: BLE001
+                    dropped = True
+                    _remove(fields, name)
+                    failed.append(name)
+        if dropped or not _is_unnested(plan, fields):
+            for name in [name for name, value in fields.items() if not _is_plain(name, value)]:  # step 4
+                try:
+                    fields[name] = _replace(self._scrubber.nested(fields[name]), replaced)
                 except Exception:  # noqa: BLE001
                     _remove(fields, name)
                     failed.append(name)
-        nested: list[str] | None = None
-        for name, value in fields.items():
-            kind = value.__class__
-            if kind not in _FLAT and not (kind is list and name in plan.lists and _is_flat(value)):
-                nested = [*nested, name] if nested else [name]
-        for name in nested or ():  # step 4
-            try:
-                fields[name] = _replace(self._scrubber.nested(fields[name]), replaced)
-            except Exception:  # noqa: BLE001
-                _remove(fields, name)
-                failed.append(name)
         if failed:
             fields[FAILED_FIELD] = sorted(set(failed))
         return failed
@@ -131,18 +143,24 @@ class Redaction:
         return plan
 
     def _make_plan(self, shape: tuple[str, ...]) -> _Plan:
-        redactors: list[tuple[str, Redactor, bool]] = []
+        redactors: list[tuple[str, Redactor, Redactor, bool]] = []
         texts: list[tuple[str, Callable[[str], str]]] = []
         free = {name for name in shape if is_free_text(name)}
         for name in shape:
             steps = self._steps(name, free_text=name in free)
             if steps:
-                redactors.append((name, chain(steps), bool(free) and name not in free))
+                whole = chain(steps)
+                on_text: Redactor = getattr(whole, "on_text", whole)
+                redactors.append((name, on_text, whole, bool(free) and name not in free))
             if name in free:
                 texts.append((name, self._scrubber.query if name == "url.query" else self._scrubber.text))
-        # related.user, event.category: lists of identifiers, which their own name has redacted already
-        lists = frozenset(name for name in shape if name not in free)
-        return _Plan(tuple(redactors), tuple(texts), lists)
+        lists = tuple(name for name in shape if name in LIST_FIELDS and name not in free)
+        scalars = [name for name in shape if name not in lists]
+        # itemgetter gives a tuple only for two names and more
+        getter = (
+            itemgetter(*scalars) if len(scalars) > 1 else lambda fields: [fields[name] for name in scalars]
+        )
+        return _Plan(tuple(redactors), tuple(texts), getter, lists)
 
     def _steps(self, name: str, *, free_text: bool) -> list[Redactor]:
         if is_protected(name):
@@ -160,7 +178,9 @@ class Redaction:
 
 
 def _drop_all(fields: dict[str, Any]) -> Sequence[str]:
-    failed = [name for name in fields if not (isinstance(name, str) and is_protected(name) and name != "message")]
+    failed = [
+        name for name in fields if not (isinstance(name, str) and is_protected(name) and name != "message")
+    ]
     for name in failed:
         _remove(fields, name)
     fields[FAILED_FIELD] = sorted(map(str, failed))
@@ -183,8 +203,27 @@ def _field_matcher(patterns: tuple[str, ...]) -> Matcher:
     return lambda name: wanted(name) and not unwanted(name)
 
 
-def _is_flat(value: list[Any]) -> bool:
-    for item in value:  # a loop, not all(): a generator costs more than the few items
+def _is_unnested(plan: _Plan, fields: dict[str, Any]) -> bool:
+    if not _FLAT.issuperset(map(type, plan.scalars(fields))):
+        return False
+    for name in plan.lists:
+        value = fields[name]
+        if value.__class__ not in _FLAT and not _is_flat_list(value):
+            return False
+    return True
+
+
+def _is_plain(name: str, value: Any) -> bool:
+    """Whether a value needs no look inside; lists of identifiers have been redacted by their own name."""
+    if value.__class__ in _FLAT:
+        return True
+    return is_known_field(name) and not is_free_text(name) and _is_flat_list(value)
+
+
+def _is_flat_list(value: Any) -> bool:
+    if value.__class__ is not list:
+        return False
+    for item in value:  # noqa: SIM110  a loop, not all(): a generator costs more than the few items
         if item.__class__ not in _FLAT:
             return False
     return True

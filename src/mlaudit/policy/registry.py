@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mlaudit.policy.globs import Matcher, name_matcher, path_matcher
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MATCH: Final = "match"
 MISMATCH: Final = "mismatch"

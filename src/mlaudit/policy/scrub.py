@@ -93,7 +93,7 @@ class Scrubber:
         return scrub_text(text, emails=self._emails, secret_key=self.is_secret)
 
     def _parameter(self, part: str) -> str:
-        name, equals, value = part.partition("=")
+        name, equals, _ = part.partition("=")
         if self.is_secret(unquote_plus(name)):
             return f"{name}{equals}{REMOVED}"
         plain = unquote_plus(part)

@@ -7,9 +7,11 @@ hints, so that a text made to be slow is not.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 REMOVED: Final = "[removed]"
 

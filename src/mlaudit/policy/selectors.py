@@ -112,7 +112,7 @@ class LogSelector:
         return kind if _has(self.attributes, attributes) else None
 
 
-def make_test(expected: str | bool | int | float) -> Test:
+def make_test(expected: str | bool | float) -> Test:
     """A test of one attribute: ``*`` asks only that it is there, texts are globs, all else is compared."""
     if expected == "*":
         return lambda value: value is not None

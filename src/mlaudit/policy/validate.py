@@ -5,14 +5,18 @@ They work on the plain values of the file, so that they also find what they can 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import itertools
 from datetime import date, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlaudit._fields import FIELD_TYPES
-from mlaudit.policy.document import Path
 from mlaudit.policy.globs import covers, glob_fault, has_wildcard, name_matcher
 from mlaudit.policy.vocabulary import CATALOG_KINDS, CUSTOM_PREFIX, FINAL_RULE, is_own, is_protected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from mlaudit.policy.document import Path
 
 
 class Issue(NamedTuple):
@@ -60,13 +64,13 @@ def _revisions(value: Mapping[str, Any], now: datetime) -> Iterator[Issue]:
         return
     ascending = numbers[-1][1] >= numbers[0][1]
     order = "ascending" if ascending else "descending"
-    for (_, before), (index, after) in zip(numbers, numbers[1:], strict=False):
+    for (_, before), (index, after) in itertools.pairwise(numbers):
         if after == before or (after > before) != ascending:
             yield Issue(
                 ("revisions", index, "number"),
                 f"expected strictly {order} numbers, found {after} after {before}; number revisions in their order",
             )
-    for (_, earlier), (index, later) in zip(dates, dates[1:], strict=False):
+    for (_, earlier), (index, later) in itertools.pairwise(dates):
         if (later < earlier) if ascending else (later > earlier):
             yield Issue(
                 ("revisions", index, "date"),
