@@ -119,7 +119,8 @@ def make_test(expected: str | bool | float) -> Test:
     if isinstance(expected, str):
         matcher = name_matcher((expected,))
         return lambda value: isinstance(value, str) and matcher(value)
-    return lambda value: type(value) is type(expected) and value == expected
+    # True == 1 in Python, but an attribute that is true is not the number one
+    return lambda value: isinstance(value, bool) is isinstance(expected, bool) and value == expected
 
 
 def _has(tests: tuple[tuple[str, Test], ...], attributes: Mapping[str, Any]) -> bool:
