@@ -1,0 +1,17 @@
+"""What the ``.pth`` line imports when ``MLAUDIT_ENABLED`` is on: sets the hooks, and never breaks the interpreter."""
+
+from __future__ import annotations
+
+import sys
+
+
+def _start() -> None:
+    try:
+        from mlaudit.capture.instrumentor import activate
+
+        activate()
+    except Exception as error:  # noqa: BLE001 - this runs before the program of somebody else
+        print(f"mlaudit: AUDITING IS OFF: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
+
+
+_start()

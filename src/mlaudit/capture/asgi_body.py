@@ -1,0 +1,77 @@
+"""A request or response body that goes by in chunks: its size, its digest, and its beginning where it is wanted."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+import orjson
+
+OFFLOAD_BYTES: Final = 1 << 20
+"""A chunk longer than this is hashed in a thread: hashing 100 MB holds up an event loop for a tenth of a second."""
+
+_HOLD_BYTES: Final = 1 << 16
+_IDENTITY: Final = (b"", b"identity")
+
+
+class Body:
+    """Size and SHA-256 of all chunks, whatever their cuts; the bytes themselves only up to ``limit``.
+
+    A body longer than ``limit`` is let go entirely: the beginning of a JSON text is no JSON, so it could not be
+    redacted.
+    """
+
+    __slots__ = ("_first", "_hash", "_kept", "_limit", "size")
+
+    def __init__(self, limit: int) -> None:
+        """Takes how many bytes may be kept; 0 keeps none."""
+        self.size = 0
+        self._limit = limit
+        self._first = b""
+        self._hash: hashlib._Hash | None = None
+        self._kept: list[bytes] | None = [] if limit else None
+
+    def add(self, chunk: bytes) -> None:
+        """Takes the next chunk; an empty one changes nothing."""
+        length = len(chunk)
+        if not length:
+            return
+        if self.size == 0 and length <= _HOLD_BYTES:
+            self._first = bytes(chunk)  # most bodies are one small chunk: hashed in one call, when asked for
+        else:
+            if self._hash is None:
+                self._hash = hashlib.sha256(self._first)
+                self._first = b""
+            self._hash.update(chunk)
+        self.size += length
+        if self._kept is not None:
+            if self.size > self._limit:
+                self._kept = None
+            else:
+                self._kept.append(bytes(chunk))
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of everything so far."""
+        return self._hash.hexdigest() if self._hash is not None else hashlib.sha256(self._first).hexdigest()
+
+    def raw(self) -> bytes | None:
+        """Everything so far, or None when it was too long or not wanted."""
+        return None if self._kept is None else b"".join(self._kept)
+
+
+def json_text(body: Body, encoding: bytes, content_type: bytes) -> tuple[str | None, str]:
+    """The body as JSON text, for redaction to read; or None and why there is none.
+
+    Only what can be redacted is recorded, and only JSON can: by its keys. A compressed body is not decompressed:
+    a small one can become a very large one.
+    """
+    if encoding not in _IDENTITY:
+        return None, f"it is compressed ({encoding.decode('latin-1')[:32]})"
+    raw = body.raw()
+    if raw is None:
+        return None, f"it is longer than MLAUDIT_BODY_LIMIT ({body.size} bytes)"
+    try:
+        orjson.loads(raw)
+        return raw.decode(), ""
+    except ValueError:  # not JSON, not UTF-8, NaN, or nested too deep
+        return None, f"it is not JSON ({content_type.decode('latin-1')[:64] or 'no content type'})"

@@ -1,0 +1,269 @@
+"""From a finished HTTP exchange to its audit event: which kind, who, on what, with what outcome."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from mlaudit.capture.asgi_body import Body, json_text
+from mlaudit.event import FAILURE, SUCCESS, Actor, AuditEvent, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mlaudit.capture.interface import ModelUse, RequestTrail
+    from mlaudit.policy.change import ChangeControl
+
+PREDICTION: Final = "audit.ml.prediction"
+REQUEST: Final = "audit.api.request"
+CONFIG_CHANGED: Final = "audit.ml.config.changed"
+UNAUTHENTICATED: Final = "audit.access.authentication.failed"
+AUTHENTICATED: Final = "audit.access.authentication.succeeded"
+DENIED: Final = "audit.access.denied"
+_MOST_KEYS: Final = 200
+_LONGEST: Final = 1024
+
+
+@dataclass(slots=True)
+class Answer:
+    """What one HTTP exchange came to.
+
+    ``status`` is 0 when no response was begun. ``reason`` says why an exchange did not end as it should.
+    """
+
+    scope: Mapping[str, Any]
+    headers: Mapping[bytes, bytes]
+    status: int
+    response_headers: Mapping[bytes, bytes]
+    request: Body | None
+    request_complete: bool
+    response: Body | None
+    duration: int
+    outcome: str
+    error: str = ""
+    reason: str = ""
+
+
+def kind_of(mapped: str | None, trail: RequestTrail, status: int) -> str:
+    """The kind of a request: what was refused is an access event, whatever it asked for."""
+    if status == 401:
+        return UNAUTHENTICATED
+    if status == 403:
+        return DENIED
+    if mapped is None:
+        return PREDICTION if trail.models else REQUEST
+    if mapped == AUTHENTICATED and status >= 400:
+        return UNAUTHENTICATED
+    return mapped
+
+
+def route_of(scope: Mapping[str, Any], root: str) -> str:
+    """The route's template with the prefixes of mounts and routers, or "" when nothing matched.
+
+    ``root`` is ``root_path`` as it was before routing.
+    """
+    route = scope.get("route")
+    if route is None:
+        return ""
+    own = scope.get("fastapi")
+    if own:  # FastAPI with nested routers: the route itself does not know the prefixes it was included under
+        context = own.get("effective_route_context")
+        route = route if context is None or context.original_route is not route else context
+    path: str | None = getattr(route, "path_format", None) or getattr(route, "path", None)
+    if path is None:
+        return ""
+    now: str = scope.get("root_path", "")
+    return now[len(root) :] + path if len(now) > len(root) and now.startswith(root) else path
+
+
+def event_of(kind: str, mapped: str | None, answer: Answer, trail: RequestTrail, actor: Actor) -> AuditEvent:
+    """The event at metadata level; ``add_contents`` adds what a decision asks for beyond."""
+    scope = answer.scope
+    path: str = scope["path"]
+    route = trail.route
+    fields: dict[str, Any] = {
+        "event.duration": answer.duration,
+        "http.request.method": scope["method"],
+        "url.path": path[:_LONGEST],
+        "url.scheme": scope.get("scheme", "http"),
+    }
+    if answer.status:
+        fields["http.response.status_code"] = answer.status
+    if route:
+        fields["http.route"] = route
+    if query := scope.get("query_string"):
+        fields["url.query"] = query[:_LONGEST].decode("latin-1")
+    if client := scope.get("client"):
+        _add_client(fields, client[0], client[1])
+    if (value := answer.headers.get(b"user-agent")) is not None:
+        fields["user_agent.original"] = _header(value)
+    if (value := answer.headers.get(b"host")) is not None:
+        fields["url.domain"] = _domain(value)
+    if (value := answer.headers.get(b"x-request-id")) is not None:
+        fields["http.request.id"] = value[:_LONGEST].decode("latin-1")
+    if (body := answer.request) is not None and answer.request_complete:
+        fields["http.request.body.bytes"] = body.size
+        fields["http.request.body.hash.sha256"] = body.digest()
+    if (body := answer.response) is not None:
+        fields["http.response.body.bytes"] = body.size
+        fields["http.response.body.hash.sha256"] = body.digest()
+    if answer.error:
+        fields["error.type"] = answer.error
+    reason = answer.reason
+    if mapped and mapped != kind:
+        reason = f"the request asked for {mapped}" + (f"; {reason}" if reason else "")
+    if reason:
+        fields["event.reason"] = reason
+    event = AuditEvent(kind, answer.outcome, actor, Target("route", route or path[:_LONGEST]), fields)
+    if trail.models:
+        _add_models(event, trail.models)
+    return event
+
+
+def add_contents(event: AuditEvent, answer: Answer, level: int) -> None:
+    """Adds the bodies that the level asks for, where they can be redacted; says why where they cannot."""
+    reasons: list[str] = []
+    if level >= 2 and answer.request is not None:
+        _add_content(event.inputs, "request", answer.request, answer.headers, reasons)
+        if not answer.request_complete:
+            reasons.append("the application did not read the whole request body")
+    if level >= 3 and answer.response is not None:
+        _add_content(event.outputs, "response", answer.response, answer.response_headers, reasons)
+    if reasons:
+        before = event.fields.get("event.reason")
+        event.fields["event.reason"] = "; ".join([before, *reasons] if before else reasons)
+
+
+def add_config_change(event: AuditEvent, answer: Answer, change: ChangeControl) -> None:
+    """Adds what was changed, under which ticket, by whose approval and whether in a change window."""
+    fields = event.fields
+    fields["ml.config.source"] = "route"
+    fields["ml.config.path"] = answer.scope["path"][:_LONGEST]
+    event.target = Target("config", fields["ml.config.path"])
+    for field, name in (
+        ("ml.change.ticket", change.ticket_header),
+        ("ml.change.approver", change.approver_header),
+    ):
+        value = answer.headers.get(name.encode("latin-1")) if name else None
+        if value:
+            fields[field] = value[:_LONGEST].decode("latin-1")
+    fields["ml.change.in_window"] = change.in_window(event.timestamp)
+    if answer.request is None or not answer.request_complete:
+        return
+    fields["ml.config.after.digest"] = answer.request.digest()
+    raw = answer.request.raw()
+    if raw is None or answer.headers.get(b"content-encoding", b"identity") != b"identity":
+        return
+    try:
+        settings = orjson.loads(raw)
+    except ValueError:
+        return
+    changes = _flat(settings)
+    if changes:
+        fields["ml.config.keys"] = sorted(changes)
+        event.inputs["ml.config.changes"] = changes
+
+
+def _flat(settings: Any) -> dict[str, Any]:
+    """The leaves of a JSON object by dotted path, at most 200 of them."""
+    if not isinstance(settings, dict):
+        return {}
+    out: dict[str, Any] = {}
+    pending = [("", settings)]
+    while pending and len(out) < _MOST_KEYS:
+        prefix, value = pending.pop()
+        for key, item in value.items():
+            name = f"{prefix}{key}"[:_LONGEST]
+            if isinstance(item, dict) and item and name.count(".") < 8:
+                pending.append((f"{name}.", item))
+            elif len(out) < _MOST_KEYS:
+                out[name] = item if item is not None else "null"
+    return out
+
+
+def _add_models(event: AuditEvent, models: Sequence[ModelUse]) -> None:
+    """The last model that answered is the one that the answer came from; the others are named beside it."""
+    use = models[-1]
+    fields = event.fields
+    for name, value in (
+        ("ml.model.name", use.name),
+        ("ml.model.version", use.version),
+        ("ml.model.class", use.cls),
+        ("ml.model.library", use.library),
+        ("ml.model.library_version", use.library_version),
+        ("ml.model.digest", use.digest),
+        ("ml.prediction.method", use.method),
+        ("ml.prediction.rows", use.rows),
+        ("ml.prediction.features", use.features),
+        ("ml.prediction.input.digest", use.input_digest),
+        ("ml.prediction.output.digest", use.output_digest),
+    ):
+        if value not in ("", None):
+            fields[name] = value
+    if use.rows is not None:
+        fields["ml.prediction.batch"] = use.rows > 1
+    if len(models) > 1:
+        fields["ml.models"] = list(dict.fromkeys(other.name or other.cls or "unknown" for other in models))
+    if use.error and "error.type" not in fields:
+        fields["error.type"] = use.error
+    fields.update(use.fields)
+    event.inputs.update(use.inputs)
+    event.outputs.update(use.outputs)
+    name = use.name or use.cls
+    if name and event.kind == PREDICTION:
+        event.target = Target("model", f"{name}@{use.version}" if use.version else name)
+
+
+def outcome_of(status: int) -> str:
+    """Success below 400: a redirect and a 304 are what was asked for."""
+    return SUCCESS if 0 < status < 400 else FAILURE
+
+
+def _add_content(
+    into: dict[str, Any],
+    which: str,
+    body: Body,
+    headers: Mapping[bytes, bytes],
+    reasons: list[str],
+) -> None:
+    if not body.size:
+        return
+    text, why = json_text(body, headers.get(b"content-encoding", b""), headers.get(b"content-type", b""))
+    if text is not None:
+        into[f"http.{which}.body.content"] = text
+        return
+    reasons.append(f"{which} content not recorded: {why}")
+    if which == "request":
+        into["http.request.body.truncated"] = True
+
+
+def _add_client(fields: dict[str, Any], host: Any, port: Any) -> None:
+    fields["client.address"] = str(host)
+    if _is_ip(str(host)):
+        fields["source.ip"] = host
+        if port:
+            fields["source.port"] = port
+
+
+@lru_cache(maxsize=1024)
+def _is_ip(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=1024)  # the same few values come with every request
+def _header(value: bytes) -> str:
+    return value[:_LONGEST].decode("latin-1")
+
+
+@lru_cache(maxsize=256)
+def _domain(value: bytes) -> str:
+    host = value[:256].decode("latin-1")
+    return host.rpartition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]

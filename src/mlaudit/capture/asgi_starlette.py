@@ -1,0 +1,44 @@
+"""Starlette, and with it FastAPI: every application's requests go through ``audited``."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Final
+
+from mlaudit.capture.asgi import audited
+from mlaudit.capture.otel_start import Starter
+
+ORIGINAL: Final = "_mlaudit_original"
+
+
+class StarletteIntegration:
+    """Replaces ``Starlette.__call__``, through which a FastAPI application goes too."""
+
+    name = "starlette"
+    module = "starlette.applications"
+
+    def instrument(self) -> None:
+        """Sets the hook."""
+        from starlette.applications import Starlette
+
+        original = Starlette.__call__
+        if hasattr(original, ORIGINAL):
+            return
+        starter = Starter()
+
+        @functools.wraps(original)
+        async def call(self: Any, scope: Any, receive: Any, send: Any) -> None:
+            if not starter.done:
+                starter.see(self, scope)
+            await audited(functools.partial(original, self), scope, receive, send)
+
+        setattr(call, ORIGINAL, original)
+        Starlette.__call__ = call  # type: ignore[method-assign]
+
+    def uninstrument(self) -> None:
+        """Takes the hook out."""
+        from starlette.applications import Starlette
+
+        original = getattr(Starlette.__call__, ORIGINAL, None)
+        if original is not None:
+            Starlette.__call__ = original  # type: ignore[method-assign]

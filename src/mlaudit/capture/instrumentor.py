@@ -1,0 +1,164 @@
+"""Switching on: the hooks that wait for a library to be imported, and the entry points of OpenTelemetry.
+
+``activate`` is cheap and opens nothing. Only when a hooked library is imported are its hooks set, and only when one
+of them is reached does the pipeline start: a process that does no machine learning leaves no trail.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+import os
+import sys
+import threading
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, Final
+
+import wrapt
+
+from mlaudit.capture.interface import INTEGRATIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mlaudit.capture.interface import Integration, Registration
+    from mlaudit.capture.otel_instrumentor import MlauditInstrumentor as MlauditInstrumentor
+
+PROVIDERS: Final = (
+    ("opentelemetry.trace", "set_tracer_provider", "attach_to_tracer_provider"),
+    ("opentelemetry._logs", "set_logger_provider", "attach_to_logger_provider"),
+)
+RUNTIME: Final = "mlaudit.capture.runtime"
+
+_log = logging.getLogger("mlaudit")
+_lock = threading.RLock()
+_active = False
+_registered = False
+_armed = False
+_set: dict[str, Integration] = {}
+
+
+def activate() -> None:
+    """Sets the hooks for every library that is imported, now or later. Idempotent; never raises.
+
+    Not in the ``mlaudit`` command itself, which must not audit what it does to the trail.
+    """
+    global _active, _registered
+    with _lock:
+        if _active or _is_own_command():
+            return
+        _active = True
+        first, _registered = not _registered, True
+        disabled = {name.strip() for name in os.environ.get("MLAUDIT_DISABLED_LIBRARIES", "").split(",")}
+        for registration in INTEGRATIONS:
+            if registration.name in disabled:
+                continue
+            if first:
+                hook = functools.partial(_contained, _set_hooks, registration)
+                wrapt.register_post_import_hook(hook, registration.module)
+            elif registration.module in sys.modules:
+                _contained(_set_hooks, registration, sys.modules[registration.module])
+        if first:
+            for module, setter, attach in PROVIDERS:
+                hook = functools.partial(_contained, _watch_provider, setter, attach)
+                wrapt.register_post_import_hook(hook, module)
+
+
+def deactivate() -> None:
+    """Takes every hook out again; a later ``activate`` sets them anew."""
+    global _active
+    with _lock:
+        _active = False
+        for name, integration in tuple(_set.items()):
+            _contained(integration.uninstrument)
+            del _set[name]
+
+
+def pre_instrument() -> None:
+    """``opentelemetry_pre_instrument``: after the configurator, before any instrumentation makes a tracer.
+
+    Spans that the sampler drops are recorded for the audit, but not exported: with ``always_off`` nothing goes to
+    the trace backend, and the audit is complete.
+    """
+    if _is_on():
+        _contained(_otel, "attach_to_current_providers")
+
+
+def post_instrument() -> None:
+    """``opentelemetry_post_instrument``: the hooks, also where the launcher skipped every instrumentor."""
+    if _is_on():
+        activate()
+        _contained(_otel, "attach_to_current_providers")
+        _contained(_otel, "leave_to_launcher")
+
+
+def __getattr__(name: str) -> Any:
+    # The class needs OpenTelemetry's instrumentation package, whose import the ``.pth`` start must not pay for.
+    if name == "MlauditInstrumentor":
+        from mlaudit.capture.otel_instrumentor import MlauditInstrumentor
+
+        return MlauditInstrumentor
+    raise AttributeError(name)
+
+
+def _set_hooks(registration: Registration, _module: object) -> None:
+    with _lock:
+        if not _active or registration.name in _set:
+            return
+        _arm()
+        integration = registration.load()
+        integration.instrument()
+        _set[registration.name] = integration
+
+
+def _arm() -> None:
+    """Once, before the first hook: what watches the process itself (start, stop, crash, files, environment)."""
+    global _armed
+    if not _armed:
+        _armed = True
+        _contained(lambda: importlib.import_module(RUNTIME).install())
+
+
+def _watch_provider(setter: str, attach: str, module: Any) -> None:
+    """Whoever sets a provider, now or later, gets the audit's processor in it."""
+
+    @wrapt.decorator
+    def watched(wrapped: Callable[..., Any], _instance: Any, args: Any, kwargs: Any) -> Any:
+        result = wrapped(*args, **kwargs)
+        if _active:
+            _contained(_otel, attach, *args, **kwargs)
+        return result
+
+    setattr(module, setter, watched(getattr(module, setter)))
+
+
+def _otel(name: str, *args: Any, **kwargs: Any) -> None:
+    getattr(importlib.import_module("mlaudit.capture.otel"), name)(*args, **kwargs)
+
+
+def _contained(work: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+    """Runs ``work``; a fault is told, and reaches neither the importing program nor the interpreter."""
+    try:
+        work(*args, **kwargs)
+    except Exception as error:  # noqa: BLE001 - contained: an audited program must start as it would without us
+        fault = error
+        _log.error("mlaudit: a hook could not be set: %s: %s", type(fault).__name__, fault)
+        from mlaudit import pipeline
+
+        pipeline.on_start(lambda started: started.fault("instrumentor", fault))
+
+
+def _is_on() -> bool:
+    from mlaudit.settings import TRUE
+
+    return os.environ.get("MLAUDIT_ENABLED", "").strip().lower() in TRUE
+
+
+def _is_own_command() -> bool:
+    original = getattr(sys, "orig_argv", [])
+    for before, argument in zip(["", *original], original, strict=False):
+        if before == "-m" and argument.partition(".")[0] == "mlaudit":
+            return True
+    script = sys.argv[0] if getattr(sys, "argv", None) else ""
+    return PurePath(script).name in ("mlaudit", "mlaudit.exe")
