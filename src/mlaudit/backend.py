@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from mlaudit import __version__
@@ -19,15 +17,18 @@ from mlaudit.errors import KeyFileError, MlauditError
 from mlaudit.event import new_record_id
 from mlaudit.memory import Memory
 from mlaudit.policy.evaluate import CompiledPolicy, compile_policy
-from mlaudit.record.build import RecordBuilder
 from mlaudit.seal import keys
 from mlaudit.seal.chain import Chain
-from mlaudit.seal.checkpoint import Signer
-from mlaudit.settings import Settings
 from mlaudit.stream import Stream, new_chain
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from mlaudit.policy.model import Policy
+    from mlaudit.record.build import RecordBuilder
+    from mlaudit.seal.checkpoint import Signer
+    from mlaudit.settings import Settings
 
 _ADOPT_SECONDS: Final = 30.0
 _logger = logging.getLogger("mlaudit")
@@ -53,13 +54,13 @@ class SpoolBackend:
 
     def snapshot(self) -> dict[str, Any]:
         """The policy in the form that a later start compares with."""
-        from mlaudit.policy.compare import snapshot  # noqa: PLC0415 - brings pydantic
+        from mlaudit.policy.compare import snapshot
 
         return snapshot(self._written())
 
     def _written(self) -> Policy:
         if self._policy is None:
-            from mlaudit.policy.load import load_policy  # noqa: PLC0415 - brings YAML and pydantic
+            from mlaudit.policy.load import load_policy
 
             self._policy = load_policy(self._settings.policy)
         return self._policy
@@ -203,9 +204,9 @@ def _patiently(load: Callable[[], _Key]) -> _Key:
 
 def _is_ended(spool: StreamSpool) -> bool:
     """Whether the stream's last record is one that ends a stream."""
-    from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord  # noqa: PLC0415 - only when there is one to adopt
+    from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
-    from mlaudit.deliver.files import read_frames  # noqa: PLC0415
+    from mlaudit.deliver.files import read_frames
 
     for path in reversed(layout.segments(spool.folder)):
         frames, _ = read_frames(path)

@@ -6,15 +6,16 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.deliver.files import make_folder, replace_file
 from mlaudit.event import AuditEvent
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from mlaudit.policy.evaluate import CompiledPolicy
 
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
@@ -71,7 +72,7 @@ class Memory:
         }
         kind = "audit.policy.loaded"
         if isinstance(before, dict) and before.get("digest") != policy.digest:
-            from mlaudit.policy.compare import changes, lowered  # noqa: PLC0415 - only after a change
+            from mlaudit.policy.compare import changes, lowered
 
             kind = "audit.policy.changed"
             fields["audit.policy.previous_digest"] = str(before.get("digest"))

@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -21,6 +20,8 @@ from mlaudit.settings import TRUE, Settings
 from mlaudit.stream import INTEGRITY, Stream
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from mlaudit.memory import Memory
 
 FAILURE_KIND: Final = "audit.pipeline.failure"
@@ -50,7 +51,7 @@ class Receipt:
 
     async def wait_async(self) -> bool:
         """As ``wait``, without blocking the event loop."""
-        return self.ticket.done and self.ticket.ok or await self.ticket.wait_async()
+        return (self.ticket.done and self.ticket.ok) or await self.ticket.wait_async()
 
 
 class Backend(Protocol):
@@ -419,7 +420,7 @@ class Pipeline:
 
 
 def _is_known(kind: str) -> bool:
-    from mlaudit._fields import kind_of  # noqa: PLC0415 - only after a fault
+    from mlaudit._fields import kind_of
 
     return kind_of(kind) is not None
 
@@ -486,7 +487,7 @@ def _start() -> Pipeline | None:
     with _start_lock:
         if _current is not None or _failed:
             return _current
-        from mlaudit.backend import SpoolBackend  # noqa: PLC0415 - not before auditing is on
+        from mlaudit.backend import SpoolBackend
 
         try:
             settings = Settings.from_env()
@@ -501,7 +502,7 @@ def _start() -> Pipeline | None:
             pipeline.open()
         except MlauditError as error:
             _logger.error("the audit spool cannot be opened yet: %s", error)
-        for callback in list(_callbacks):
+        for callback in _callbacks:
             try:
                 callback(pipeline)
             except Exception as error:  # noqa: BLE001 - auditing never breaks the service

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from mlaudit.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 TRUE: Final = frozenset({"1", "true", "yes", "on"})
 FALSE: Final = frozenset({"", "0", "false", "no", "off"})
@@ -338,6 +340,10 @@ VARIABLES: Final = (
 )
 
 
+# Their values are not repeated in an error.
+_MAY_HOLD_SECRETS: Final = frozenset({"HEADERS", "ENDPOINT"})
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The checked settings of one process; see ``VARIABLES`` for each."""
@@ -391,7 +397,7 @@ class Settings:
                     variable.read(text) if text is not None else variable.fallback(env)
                 )
             except ValueError as error:
-                found = "" if text is None or variable.name == "HEADERS" else f", found {text!r}"
+                found = "" if text is None or variable.name in _MAY_HOLD_SECRETS else f", found {text!r}"
                 faults.append(f"{name}: expected {error}{found}")
         faults += _unknown(env)
         if faults:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.deliver import otlp
-from mlaudit.deliver.interface import Delivery, Ticket
 from mlaudit.event import SYSTEM, Actor, AuditEvent
 from mlaudit.record.build import RecordBuilder, kind_of, rfc3339
 from mlaudit.record.encode import encode
 from mlaudit.seal.chain import GENESIS, Chain
 from mlaudit.seal.checkpoint import Checkpoint, Signer, sign_note
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mlaudit.deliver.interface import Delivery, Ticket
 
 STARTED: Final = "audit.stream.started"
 CHECKPOINT: Final = "audit.stream.checkpoint"
@@ -32,13 +35,16 @@ class _Untouched:
         return ()
 
 
+_UNTOUCHED: Final = _Untouched()
+
+
 @dataclass(frozen=True, slots=True)
 class _IntegrityDecision:
     """No policy can switch off, thin out or delay what proves the trail."""
 
     rule: str = "integrity"
     level: int = 1
-    redaction: _Untouched = _Untouched()
+    redaction: _Untouched = _UNTOUCHED
     guarantee: str = "durable"
     on_failure: str = "continue"
     retention: str = "integrity"

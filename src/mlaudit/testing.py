@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
     from mlaudit.deliver.interface import Ticket
     from mlaudit.pipeline import Pipeline
 
@@ -39,7 +40,7 @@ class AuditLog:
     @property
     def originals(self) -> list[bytes]:
         """The sealed bytes of each record."""
-        from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord  # noqa: PLC0415
+        from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
         with self._lock:
             payloads = list(self._payloads)
@@ -48,7 +49,7 @@ class AuditLog:
     @property
     def records(self) -> list[dict[str, Any]]:
         """The decoded records."""
-        import orjson  # noqa: PLC0415
+        import orjson
 
         return [orjson.loads(original) for original in self.originals]
 
@@ -81,7 +82,7 @@ class AuditLog:
 
     def append(self, sequence: int, digest: bytes, payload: bytes, *, durable: bool) -> Ticket:
         """Takes one frame; see ``deliver.interface.Delivery``."""
-        from mlaudit.deliver.interface import SAFE  # noqa: PLC0415
+        from mlaudit.deliver.interface import SAFE
 
         with self._lock:
             if self._error is not None:
@@ -104,28 +105,28 @@ class _MemoryBackend:
         self._state_dir = state_dir
 
     def policy(self) -> Any:
-        from mlaudit.policy.evaluate import compile_policy  # noqa: PLC0415
-        from mlaudit.policy.load import load_policy  # noqa: PLC0415
+        from mlaudit.policy.evaluate import compile_policy
+        from mlaudit.policy.load import load_policy
 
         return compile_policy(load_policy(self._policy), b"a pseudonym key for tests only")
 
     def snapshot(self) -> Any:
-        from mlaudit.policy.compare import snapshot  # noqa: PLC0415
-        from mlaudit.policy.load import load_policy  # noqa: PLC0415
+        from mlaudit.policy.compare import snapshot
+        from mlaudit.policy.load import load_policy
 
         return snapshot(load_policy(self._policy))
 
     def memory(self) -> Any:
-        from mlaudit.memory import Memory  # noqa: PLC0415
+        from mlaudit.memory import Memory
 
         return Memory(self._state_dir, "test")
 
     def open_stream(self, builder: Any, on_set_aside: Callable[[int, str], None]) -> Any:
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-        from mlaudit.event import new_record_id  # noqa: PLC0415
-        from mlaudit.seal.keys import FileSigner  # noqa: PLC0415
-        from mlaudit.stream import Stream, new_chain  # noqa: PLC0415
+        from mlaudit.event import new_record_id
+        from mlaudit.seal.keys import FileSigner
+        from mlaudit.stream import Stream, new_chain
 
         signer = FileSigner(Ed25519PrivateKey.generate(), "test")
         return Stream(new_chain(new_record_id()), self._log, builder, signer)
@@ -148,8 +149,8 @@ def capture(
     Raises:
         PolicyError, SettingsError: what is wrong with the arguments.
     """
-    from mlaudit import pipeline  # noqa: PLC0415
-    from mlaudit.settings import Settings  # noqa: PLC0415
+    from mlaudit import pipeline
+    from mlaudit.settings import Settings
 
     with tempfile.TemporaryDirectory(prefix="mlaudit-test-") as folder:
         state_dir = Path(folder)
@@ -172,7 +173,7 @@ def capture(
         try:
             log.pipeline.open()
             if instrument:
-                from mlaudit.capture.instrumentor import activate  # noqa: PLC0415
+                from mlaudit.capture.instrumentor import activate
 
                 activate()
             yield log

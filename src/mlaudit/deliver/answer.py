@@ -6,15 +6,17 @@ nothing (OTLP 1.x, "OTLP/HTTP response"). Everything else, including every other
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import Enum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PROTOBUF: Final = "application/x-protobuf"
 MAX_RETRY_AFTER: Final = 300.0

@@ -10,13 +10,15 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 from zlib import crc32
 
 from mlaudit.deliver import layout
 from mlaudit.errors import SpoolError, SpoolUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 _HEADER: Final = struct.Struct("<IIQ32s")
 _PLACE: Final = struct.Struct("<Q32s")
@@ -70,6 +72,18 @@ def parse_frames(data: bytes, offset: int = 0) -> Iterator[Frame]:
 def cut_short(data: bytes) -> bool:
     """Whether ``data`` is the beginning of a frame that a crash cut off, rather than a damaged frame."""
     return len(data) < HEADER_BYTES or HEADER_BYTES + _HEADER.unpack_from(data)[0] > len(data)
+
+
+def damaged_frame(data: bytes, offset: int = 0) -> Frame | None:
+    """The frame at the beginning of ``data`` whatever its CRC says, or None when it was cut short.
+
+    For a reader that names what was damaged and goes on behind it; nothing in it is to be trusted.
+    """
+    if cut_short(data):
+        return None
+    length, _, sequence, digest = _HEADER.unpack_from(data)
+    end = HEADER_BYTES + length
+    return Frame(sequence, digest, data[HEADER_BYTES:end], offset + end)
 
 
 def read_frames(segment: Path) -> tuple[list[Frame], int]:

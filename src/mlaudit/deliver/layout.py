@@ -10,8 +10,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SEGMENT_SUFFIX: Final = ".seg"
 _DIGITS: Final = 20

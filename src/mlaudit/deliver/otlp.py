@@ -8,9 +8,11 @@ LogRecord are written here directly. Field numbers: opentelemetry-proto 1.x, ``l
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 _FIXED64: Final = struct.Struct("<Q")
 
@@ -56,9 +58,21 @@ def _key_value(name: str, value: str | int) -> bytes:
     return _field(_KEY, name.encode()) + _field(_VALUE, any_value)
 
 
+@lru_cache(maxsize=4096)
+def _text_prefix(name: str, size: int) -> bytes:
+    """All of an attribute but its text, whose UTF-8 has ``size`` bytes."""
+    value_size = len(_STRING) + len(_varint(size)) + size
+    value_head = _VALUE + _varint(value_size) + _STRING + _varint(size)
+    pair_head = _field(_KEY, name.encode()) + value_head
+    return _ATTRIBUTES + _varint(len(pair_head) + size) + pair_head
+
+
 def attribute(name: str, value: str | int) -> bytes:
     """One attribute of a LogRecord."""
-    return _field(_ATTRIBUTES, _key_value(name, value))
+    if isinstance(value, int):
+        return _field(_ATTRIBUTES, _key_value(name, value))
+    raw = value.encode()
+    return _text_prefix(name, len(raw)) + raw
 
 
 # Most attribute values of a service repeat from record to record: its actors, models, actions and outcomes.
@@ -83,7 +97,8 @@ def log_record(
         event_name: the event's kind.
         body: UTF-8 text, sent as the string body exactly as it is.
         attributes: concatenated results of ``attribute``.
-        trace_id, span_id: of the current span, 0 for none.
+        trace_id: of the current span, 0 for none.
+        span_id: likewise.
     """
     stamp = _FIXED64.pack(time)
     parts = [

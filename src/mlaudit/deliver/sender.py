@@ -6,20 +6,22 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from opentelemetry.context import attach, set_value
-from opentelemetry.instrumentation.utils import _SUPPRESS_INSTRUMENTATION_KEY
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
 
 from mlaudit.deliver.answer import Answer, Verdict
-from mlaudit.deliver.files import Ack, Frame
-from mlaudit.deliver.interface import Ticket
-from mlaudit.deliver.otlp import Envelope
-from mlaudit.deliver.spool import StreamSpool
-from mlaudit.deliver.transport import Transport
 from mlaudit.errors import SpoolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mlaudit.deliver.files import Ack, Frame
+    from mlaudit.deliver.interface import Ticket
+    from mlaudit.deliver.otlp import Envelope
+    from mlaudit.deliver.spool import StreamSpool
+    from mlaudit.deliver.transport import Transport
 
 BATCH_BYTES: Final = 1 << 20
 LINGER_SECONDS: Final = 0.1

@@ -10,13 +10,15 @@ import os
 import threading
 import time
 from contextlib import suppress
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mlaudit.deliver import files, layout
 from mlaudit.deliver.files import Ack, Frame, SegmentFile
 from mlaudit.deliver.interface import SAFE, Ticket
 from mlaudit.errors import SpoolError, SpoolFullError, SpoolUnavailableError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SEGMENT_BYTES: Final = 16 << 20
 SYNC_SECONDS: Final = 0.05
@@ -294,7 +296,6 @@ class StreamSpool:
             folder = layout.quarantine_folder(self.folder)
             files.make_folder(folder)
             files.replace_file(folder / f"{segment.stem}-{start}.damaged", data)
-        self.torn_bytes += len(data)
 
     def _start_sync_thread(self) -> None:
         self._sync_thread = threading.Thread(target=self._sync_loop, name="mlaudit-sync", daemon=True)

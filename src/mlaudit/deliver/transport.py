@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import urllib3
 
 from mlaudit.deliver.answer import PROTOBUF, Answer, Verdict, read_answer
 from mlaudit.errors import DeliveryError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 _CONNECT_SECONDS: Final = 5.0
 _ANSWER_SECONDS: Final = 30.0
@@ -108,7 +110,7 @@ class HttpTransport:
                 token = ""
             if not token:
                 raise DeliveryError(
-                    f"{self._receiver.token_file}: expected a bearer token, found none; MLAUDIT_TOKEN_FILE names the file"
+                    f"{self._receiver.token_file}: expected a bearer token, found none; see MLAUDIT_TOKEN_FILE"
                 )
             headers["authorization"] = f"Bearer {token}"
         return headers

@@ -7,13 +7,16 @@ an event then costs one dict copy, its own fields, the redaction, and the senten
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mlaudit import _fields
 from mlaudit._fields import ECS_RELEASE, SCHEMA_VERSION, Kind
 from mlaudit.errors import EventError
-from mlaudit.event import SUCCESS, AuditEvent
+from mlaudit.event import SUCCESS, USER, AuditEvent
+from mlaudit.record.encode import encoded_texts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 _INPUTS: Final = 2
 _FULL: Final = 3
@@ -97,25 +100,18 @@ class RecordBuilder:
         key = (event.kind, decision.rule, decision.level)
         prototype = self._prototypes.get(key)
         if prototype is None:
-            prototype = self._prototype(event, decision)
-        fields = prototype.copy()
-        fields.update(event.fields)
+            prototype = self._prototype(event.kind, decision)
+        fields = event.fields.copy()
         if event.inputs and decision.level >= _INPUTS:
             fields.update(event.inputs)
         if event.outputs and decision.level >= _FULL:
             fields.update(event.outputs)
-        fields["@timestamp"] = rfc3339(event.timestamp)
-        fields["event.id"] = fields["audit.record.id"] = event.record_id
-        fields["event.outcome"] = fields["audit.outcome"] = event.outcome
-        if event.action:
-            fields["audit.action"] = event.action
-            fields["event.action"] = event.action.lower()
         actor = event.actor
         if actor is not None:
             fields["audit.actor.id"] = actor.id
             fields["audit.actor.type"] = actor.type
             fields["audit.actor.method"] = actor.method
-            if actor.type == "user" and actor.method != "anonymous":
+            if actor.type == USER and actor.method != "anonymous":
                 fields.setdefault("user.id", actor.id)
                 if actor.name:
                     fields["user.name"] = actor.name
@@ -125,32 +121,42 @@ class RecordBuilder:
         if target is not None:
             fields["audit.target.type"] = target.type
             fields["audit.target.id"] = target.id
-        if event.trace_id:
-            fields["trace.id"] = f"{event.trace_id:032x}"
-            fields["span.id"] = f"{event.span_id:016x}"
         decision.redaction.apply(fields)
         _relate(fields)
-        fields["message"] = _message(kind_of(event.kind), fields)
-        return fields
+        record = prototype.copy()
+        record.update(fields)
+        record["@timestamp"] = rfc3339(event.timestamp)
+        record["event.id"] = record["audit.record.id"] = event.record_id
+        record["event.outcome"] = record["audit.outcome"] = event.outcome
+        if event.action:
+            record["audit.action"] = event.action
+            record["event.action"] = event.action.lower()
+        if event.trace_id:
+            record["trace.id"] = f"{event.trace_id:032x}"
+            record["span.id"] = f"{event.span_id:016x}"
+        record["message"] = _message(kind_of(event.kind), record)
+        return record
 
-    def _prototype(self, event: AuditEvent, decision: Decides) -> dict[str, Any]:
-        kind = kind_of(event.kind)
-        prototype = {
+    def _prototype(self, name: str, decision: Decides) -> dict[str, Any]:
+        kind = kind_of(name)
+        prototype: dict[str, Any] = {
             **self._common,
             "audit.action": kind.action,
             "audit.guarantee": decision.guarantee,
-            "audit.kind": event.kind,
+            "audit.kind": name,
             "audit.policy.level": ("none", "metadata", "inputs", "full")[decision.level],
             "audit.policy.rule": decision.rule,
             "audit.retention": decision.retention,
             "event.action": kind.event_action,
-            "event.category": list(kind.categories),
             "event.dataset": kind.dataset,
             "event.kind": kind.event_kind,
-            "event.type": list(kind.types),
         }
+        # Redacted once for all records, as is everything here: the policy may want the host's name hidden.
+        decision.redaction.apply(prototype)
+        prototype["event.category"] = encoded_texts(kind.categories)
+        prototype["event.type"] = encoded_texts(kind.types)
         if len(self._prototypes) < _PROTOTYPES:
-            self._prototypes[event.kind, decision.rule, decision.level] = prototype
+            self._prototypes[name, decision.rule, decision.level] = prototype
         return prototype
 
 

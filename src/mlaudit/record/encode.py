@@ -7,19 +7,28 @@ around the place fields, ``audit.sequence.*``, which sort next to each other, an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import secrets
 from math import isfinite
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
 from mlaudit.errors import EventError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 PLACE_PREFIX: Final = "audit.sequence."
 # JSON numbers beyond this lose digits in a reader that uses doubles, as the collector's ParseJSON does.
 MAX_EXACT_INTEGER: Final = 1 << 53
 _MAX_DEPTH: Final = 64
 _SORTED: Final = orjson.OPT_SORT_KEYS
+
+
+# Stands where the place fields belong while a record is encoded. Random, so that no value can contain it.
+_PLACE_KEY: Final = f"{PLACE_PREFIX}{secrets.token_hex(16)}"
+_PLACE: Final = f'"{_PLACE_KEY}":0,'.encode()
+_PLAIN: Final = frozenset({str, bool, orjson.Fragment})
 
 
 class EncodedRecord(NamedTuple):
@@ -43,23 +52,24 @@ def encode(fields: Mapping[str, Any]) -> EncodedRecord:
         EventError: names the field whose value JSON cannot carry faithfully: None, NaN, bytes, a lone
             surrogate, a circular or too deep object, any other type.
     """
-    head: dict[str, Any] = {}
-    tail: dict[str, Any] = {}
+    record: dict[str, Any] = {_PLACE_KEY: 0, **fields}
     for name, value in fields.items():
-        kind = type(value)
-        if kind is not str and kind is not bool:
-            value = _faithful(name, value, 0)
-        if name < PLACE_PREFIX:
-            head[name] = value
-        else:
-            tail[name] = value
+        if type(value) not in _PLAIN:
+            record[name] = _faithful(name, value, 0)
     try:
-        return EncodedRecord(
-            orjson.dumps(head, option=_SORTED)[:-1] + (b"," if head else b""),
-            (b"," if tail else b"") + orjson.dumps(tail, option=_SORTED)[1:],
-        )
+        whole = orjson.dumps(record, option=_SORTED)
     except (TypeError, ValueError, RecursionError) as error:
         raise EventError(f"expected text that is valid Unicode, found {error}; escape it first") from None
+    head, found, tail = whole.partition(_PLACE)
+    if not found:  # a record with nothing behind its place
+        head, _, tail = whole.partition(_PLACE[:-1])
+        return EncodedRecord(head, tail)
+    return EncodedRecord(head, b"," + tail)
+
+
+def encoded_texts(texts: Iterable[str]) -> orjson.Fragment:
+    """A list of texts that is encoded already, for what many records have in common."""
+    return orjson.Fragment(orjson.dumps(list(texts)))
 
 
 def _faithful(name: str, value: Any, depth: int) -> Any:
