@@ -11,7 +11,7 @@ import pytest
 
 from mlaudit import pipeline
 from mlaudit.errors import AuditRefusedError, SpoolFullError, SpoolUnavailableError
-from mlaudit.event import Actor, AuditEvent
+from mlaudit.event import AuditEvent
 from mlaudit.seal.checkpoint import SignedNote, VerifyingKey
 from mlaudit.testing import AuditLog, capture
 
