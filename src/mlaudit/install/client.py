@@ -75,8 +75,8 @@ def connect(url: str, auth: Auth, ca_file: Path | None = None) -> Elasticsearch:
             f"expected an https address with --ca-file, found {url}; http has no certificate to check"
         )
     trust: dict[str, Any] = {} if ca_file is None else {"ca_certs": str(ca_file)}
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    port = given_port or (443 if parts.scheme == "https" else 80)
+    host = f"[{host}]" if ":" in host else host
     return Elasticsearch(
         f"{parts.scheme}://{host}:{port}{parts.path.rstrip('/')}",
         basic_auth=auth if isinstance(auth, tuple) else None,
