@@ -59,8 +59,12 @@ def connect(url: str, auth: Auth, ca_file: Path | None = None) -> Elasticsearch:
     Raises:
         InstallError: the address is not one, carries a password, or the CA file is absent.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        host, given_port = parts.hostname, parts.port
+    except ValueError:  # the standard library's word for a port that is no number, or half a bracket
+        host = None
+    if not host or parts.scheme not in ("http", "https"):
         raise InstallError(
             f"expected an address such as https://localhost:9200, found {_without_secret(url)!r}"
         )
