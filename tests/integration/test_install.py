@@ -37,10 +37,15 @@ def installing(stack: Stack) -> Install:
     return run
 
 
+@pytest.fixture(scope="module")
+def installed(stack: Stack) -> None:
+    """The templates are there; tests that change them put them right again."""
+    install(stack.elasticsearch_url, stack.elasticsearch_auth, stack.ca_file)
+
+
 @pytest.fixture
-def put(installing: Install, elasticsearch: Elasticsearch, service: str) -> Callable[..., dict[str, Any]]:
+def put(installed: None, elasticsearch: Elasticsearch, service: str) -> Callable[..., dict[str, Any]]:
     """Stores a document in a data stream of the test's own and gives back what a search finds of it."""
-    installing()
     stream = f"logs-mlaudit.prediction-{uuid.uuid4().hex}"
 
     def run(document: dict[str, Any], query: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -227,8 +232,9 @@ def test_command_installs_with_credentials_from_files(
     arguments += ["--ca-file", str(stack.ca_file)] if stack.ca_file else []
     for _ in range(2):
         app(arguments, standalone_mode=False)
-    assert "nothing to change" in capsys.readouterr().out
-    assert stack.elasticsearch_auth[1] not in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "nothing to change" in printed
+    assert stack.elasticsearch_auth[1] not in printed
 
 
 def _queries(name: str, value: Any) -> Iterator[dict[str, Any]]:
