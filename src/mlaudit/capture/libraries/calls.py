@@ -1,0 +1,195 @@
+"""What happens around one call of a hooked method: the guard, the record, and the original call.
+
+Every function here takes the original method, its name, the estimator and the call's arguments, returns what the
+original returns and raises what it raises, and besides only ``AuditRefusedError``.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import TYPE_CHECKING, Any
+
+from mlaudit import pipeline
+from mlaudit.capture.libraries import prediction
+from mlaudit.capture.libraries.estimators import FOREIGN, MODEL, role, score_name
+from mlaudit.capture.libraries.outermost import inside
+from mlaudit.capture.libraries.training import COMPONENT, STARTED, Training, evaluated
+from mlaudit.errors import AuditRefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def fit(
+    original: Callable[..., Any], name: str, self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """``fit`` and its relatives: started, then completed or failed.
+
+    Raises:
+        AuditRefusedError: that it starts cannot be recorded and the policy says refuse; nothing was trained.
+    """
+    if inside.get():
+        return original(self, *args, **kwargs)
+    token = inside.set(True)
+    try:
+        current = pipeline.current() if role(type(self)) == MODEL else None
+        if current is None:
+            return original(self, *args, **kwargs)
+        training = _begin(current, name, self, args, kwargs)
+        if training is None:
+            return original(self, *args, **kwargs)
+        try:
+            result = original(self, *args, **kwargs)
+        except BaseException as error:
+            _contain(current, functools.partial(training.failed, error))
+            raise
+        _contain(current, training.completed)
+        return result
+    finally:
+        inside.reset(token)
+
+
+def _begin(
+    current: pipeline.Pipeline, name: str, estimator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Training | None:
+    data, target = _data_and_target(args, kwargs)
+    method = "partial_fit" if name == "partial_fit" else "fit"
+    try:
+        training = Training(current, method, estimator, data, target)
+        training.start()
+    except AuditRefusedError:
+        raise
+    except Exception as error:  # noqa: BLE001 - auditing never breaks the training
+        current.fault(COMPONENT, error, kind=STARTED, outcome="unknown")
+        return None
+    return training
+
+
+def predict(
+    original: Callable[..., Any], name: str, self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """``predict`` and its relatives: see ``prediction.predict``."""
+    if inside.get():
+        return original(self, *args, **kwargs)
+    token = inside.set(True)
+    try:
+        current = pipeline.current() if role(type(self)) == MODEL else None
+        if current is None:
+            return original(self, *args, **kwargs)
+        return prediction.predict(current, original, name, self, args, kwargs)
+    finally:
+        inside.reset(token)
+
+
+def score(
+    original: Callable[..., Any], name: str, self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """``score``: one evaluation record with the value."""
+    if inside.get():
+        return original(self, *args, **kwargs)
+    token = inside.set(True)
+    try:
+        current = pipeline.current() if role(type(self)) == MODEL else None
+        if current is None:
+            return original(self, *args, **kwargs)
+        data, target = _data_and_target(args, kwargs)
+        return _evaluate(
+            current,
+            lambda: original(self, *args, **kwargs),
+            name,
+            self,
+            data,
+            target,
+        )
+    finally:
+        inside.reset(token)
+
+
+def prepare(
+    original: Callable[..., Any], name: str, self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """No record, and none for what it does inside: an imputer may fit a regressor for every column."""
+    if inside.get() or role(type(self)) == FOREIGN:
+        return original(self, *args, **kwargs)
+    token = inside.set(True)
+    try:
+        return original(self, *args, **kwargs)
+    finally:
+        inside.reset(token)
+
+
+def _evaluate(
+    current: pipeline.Pipeline, call: Callable[[], Any], name: str, estimator: Any, data: Any, target: Any
+) -> Any:
+    begun = time.perf_counter_ns()
+    try:
+        result = call()
+    except Exception as error:
+        duration = time.perf_counter_ns() - begun
+        tell = functools.partial(evaluated, current, name, estimator, data, target, {}, duration, error)
+        _contain(current, tell)
+        raise
+    duration = time.perf_counter_ns() - begun
+    _contain(
+        current,
+        lambda: evaluated(
+            current, name, estimator, data, target, _metrics(name, estimator, result), duration
+        ),
+        refuse=True,
+    )
+    return result
+
+
+def _metrics(name: str, estimator: Any, result: Any) -> dict[str, Any]:
+    if name == "cross_validate":
+        scores = {
+            key.removeprefix("test_"): values for key, values in result.items() if key.startswith("test_")
+        }
+        return {f"{part}_{key}": value for key, values in scores.items() for part, value in _spread(values)}
+    if name == "cross_val_score":
+        return {f"{part}_score": value for part, value in _spread(result)}
+    if name == "permutation_test_score":
+        return {"score": result[0], "p_value": result[2]}
+    return {score_name(estimator): result} if name == "score" else {}
+
+
+def _spread(values: Any) -> tuple[tuple[str, Any], tuple[str, Any]]:
+    return ("mean", values.mean()), ("std", values.std())
+
+
+def _contain(current: pipeline.Pipeline, tell: Callable[[], None], *, refuse: bool = False) -> None:
+    try:
+        tell()
+    except AuditRefusedError as error:
+        if refuse:
+            raise
+        current.fault(COMPONENT, error)
+    except Exception as error:  # noqa: BLE001 - auditing never breaks the service
+        current.fault(COMPONENT, error)
+
+
+def _data_and_target(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    data = args[0] if args else kwargs.get("X")
+    return data, args[1] if len(args) > 1 else kwargs.get("y")
+
+
+def evaluation(original: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """``cross_val_score`` and its relatives, which train many models only to judge them: one evaluation record."""
+
+    @functools.wraps(original)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        estimator = args[0] if args else kwargs.get("estimator")
+        if inside.get() or role(type(estimator)) == FOREIGN:
+            return original(*args, **kwargs)
+        token = inside.set(True)
+        try:
+            current = pipeline.current()
+            if current is None:
+                return original(*args, **kwargs)
+            data, target = _data_and_target(args[1:], kwargs)
+            return _evaluate(current, lambda: original(*args, **kwargs), name, estimator, data, target)
+        finally:
+            inside.reset(token)
+
+    return wrapper

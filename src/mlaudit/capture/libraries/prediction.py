@@ -1,0 +1,221 @@
+"""What a prediction leaves: an entry in the request's trail, or, outside of a request, a record of its own."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from mlaudit.capture.interface import ModelUse, RequestTrail, open_trail
+from mlaudit.capture.libraries import known
+from mlaudit.capture.libraries.digest import digest, shape
+from mlaudit.capture.libraries.estimators import class_name, library
+from mlaudit.capture.libraries.training import COMPONENT, error_fields, model_fields
+from mlaudit.capture.origin import originate
+from mlaudit.event import FAILURE, SUCCESS, AuditEvent, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mlaudit.pipeline import Pipeline
+
+KIND: Final = "audit.ml.prediction"
+SHOWN_ROWS: Final = 20
+SHOWN_VALUES: Final = 200
+SHOWN_TEXT: Final = 256
+_INPUTS: Final = 2
+_FULL: Final = 3
+
+
+def predict(
+    pipeline: Pipeline,
+    original: Callable[..., Any],
+    method: str,
+    estimator: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Calls the model and leaves a trace of the call; the result and any error are the model's own.
+
+    Raises:
+        AuditRefusedError: outside of a request, the record cannot be stored and the policy says refuse: then
+            the prediction is not given out.
+    """
+    data = args[0] if args else kwargs.get("X")
+    # Digested before: a model may change its input in place.
+    seen = _seen(pipeline, data)
+    begun = time.perf_counter_ns()
+    try:
+        result = original(estimator, *args, **kwargs)
+    except Exception as error:
+        _leave(pipeline, method, estimator, data, seen, None, time.perf_counter_ns() - begun, error)
+        raise
+    _leave(pipeline, method, estimator, data, seen, result, time.perf_counter_ns() - begun, None)
+    return result
+
+
+def _seen(pipeline: Pipeline, data: Any) -> str:
+    try:
+        return digest(data)
+    except Exception as error:  # noqa: BLE001 - foreign data
+        pipeline.fault(COMPONENT, error)
+        return ""
+
+
+def _leave(
+    pipeline: Pipeline,
+    method: str,
+    estimator: Any,
+    data: Any,
+    input_digest: str,
+    result: Any,
+    duration: int,
+    error: Exception | None,
+) -> None:
+    trail = open_trail()
+    try:
+        event = None
+        output_digest = "" if error is not None else digest(result)
+        if trail is not None:
+            _append(trail, method, estimator, data, input_digest, output_digest, duration, error)
+            _show(pipeline, trail, data, result)
+        else:
+            event = _event(pipeline, method, estimator, data, input_digest, output_digest, duration, error)
+            if event is not None:
+                decision = pipeline.decide(KIND, model=event.fields["ml.model.name"])
+                if decision.level >= _INPUTS:
+                    event.inputs["ml.prediction.input"] = shown(data)
+                if decision.level >= _FULL and error is None:
+                    event.outputs["ml.prediction.output"] = shown(result)
+    except Exception as fault:  # noqa: BLE001 - foreign objects
+        pipeline.fault(COMPONENT, fault, kind=KIND, outcome=SUCCESS if error is None else FAILURE)
+        return
+    if event is not None:
+        pipeline.emit(event)
+
+
+def _append(
+    trail: RequestTrail,
+    method: str,
+    estimator: Any,
+    data: Any,
+    input_digest: str,
+    output_digest: str,
+    duration: int,
+    error: Exception | None,
+) -> None:
+    cls = type(estimator)
+    about = known.about(estimator)
+    distribution, version = library(cls)
+    rows, features = shape(data)
+    trail.models.append(
+        ModelUse(
+            name=about.name or cls.__name__,
+            version=about.version,
+            cls=class_name(cls),
+            library=distribution,
+            library_version=version,
+            digest=about.digest,
+            method=method,
+            rows=rows,
+            features=features,
+            input_digest=input_digest,
+            output_digest=output_digest,
+            duration_ns=duration,
+            failed=error is not None,
+            error="" if error is None else type(error).__name__,
+        )
+    )
+
+
+def _show(pipeline: Pipeline, trail: RequestTrail, data: Any, result: Any) -> None:
+    """Adds values to the trail when the policy asks for them: the decision is cached, values are not free."""
+    use = trail.models[-1]
+    level = pipeline.decide(trail.kind or KIND, route=trail.route, model=use.name).level
+    if level >= _INPUTS:
+        use.inputs["ml.prediction.input"] = shown(data)
+    if level >= _FULL and not use.failed:
+        use.outputs["ml.prediction.output"] = shown(result)
+
+
+def _event(
+    pipeline: Pipeline,
+    method: str,
+    estimator: Any,
+    data: Any,
+    input_digest: str,
+    output_digest: str,
+    duration: int,
+    error: Exception | None,
+) -> AuditEvent | None:
+    about = known.about(estimator)
+    name = about.name or type(estimator).__name__
+    rows, features = shape(data)
+    fields: dict[str, Any] = {
+        **model_fields(estimator, name, about),
+        "ml.prediction.method": method,
+        "ml.prediction.batch": rows is not None and rows > 1,
+        "event.duration": duration,
+    }
+    optional = {
+        "ml.prediction.rows": rows,
+        "ml.prediction.features": features,
+        "ml.prediction.input.digest": input_digest or None,
+        "ml.prediction.output.digest": output_digest or None,
+    }
+    fields |= {key: value for key, value in optional.items() if value is not None}
+    if error is not None:
+        fields |= error_fields(error)
+    target = Target("model", f"{name}@{about.version}" if about.version else name)
+    return originate(AuditEvent(KIND, SUCCESS if error is None else FAILURE, target=target, fields=fields))
+
+
+def shown(data: Any) -> Any:
+    """The first rows of data as JSON values; texts are cut, NaN and what is no plain value become text.
+
+    At most ``SHOWN_ROWS`` rows and ``SHOWN_VALUES`` values; a list that was cut ends with "…".
+    """
+    rows = shape(data)[0]
+    if hasattr(data, "iloc") and hasattr(data, "columns"):
+        head: Any = data.iloc[:SHOWN_ROWS].to_dict(orient="records")
+    elif hasattr(data, "iloc"):
+        head = data.iloc[:SHOWN_ROWS].tolist()
+    elif hasattr(data, "tocsr"):
+        head = data.tocsr()[:SHOWN_ROWS].toarray().tolist()
+    elif hasattr(data, "tolist"):
+        head = data[:SHOWN_ROWS].tolist() if rows else data.tolist()
+    elif isinstance(data, list | tuple):
+        head = list(data[:SHOWN_ROWS])
+    else:
+        head = data
+    values = _plain(head, [SHOWN_VALUES], 0)
+    if isinstance(values, list) and rows is not None and rows > SHOWN_ROWS:
+        values.append("…")
+    return values
+
+
+def _plain(value: Any, budget: list[int], depth: int) -> Any:
+    budget[0] -= 1
+    if isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        # JSON has no NaN and no infinity.
+        return value if value - value == 0 else str(value)
+    if isinstance(value, str):
+        return value if len(value) <= SHOWN_TEXT else f"{value[: SHOWN_TEXT - 1]}…"
+    if isinstance(value, list | tuple) and depth < 4:
+        kept = []
+        for item in value:
+            if budget[0] <= 0:
+                kept.append("…")
+                break
+            kept.append(_plain(item, budget, depth + 1))
+        return kept
+    if isinstance(value, dict) and depth < 4:
+        return {
+            str(key)[:SHOWN_TEXT]: _plain(item, budget, depth + 1)
+            for key, item in list(value.items())[:SHOWN_VALUES]
+            if budget[0] > 0
+        }
+    if hasattr(value, "item") and getattr(value, "shape", None) == ():
+        return _plain(value.item(), budget, depth + 1) if depth < 4 else str(value)[:SHOWN_TEXT]
+    return f"<{type(value).__name__}>"

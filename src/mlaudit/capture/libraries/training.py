@@ -1,0 +1,250 @@
+"""Records of training and evaluation: started before, completed or failed after.
+
+The promise of ``on_failure: refuse`` is kept before the work: ``Training.start`` raises when the record cannot be
+stored, and nothing has been trained. After the work nothing is refused: the result exists, and taking it away
+would lose hours, not prevent anything.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from mlaudit.capture.interface import TrainingRun, current_run
+from mlaudit.capture.libraries import known
+from mlaudit.capture.libraries.digest import digest, shape
+from mlaudit.capture.libraries.estimators import class_name, is_search, library, number, parameters, text
+from mlaudit.capture.origin import originate
+from mlaudit.errors import AuditRefusedError
+from mlaudit.event import FAILURE, SUCCESS, AuditEvent, Target, new_record_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mlaudit.pipeline import Pipeline
+
+STARTED: Final = "audit.ml.training.started"
+COMPLETED: Final = "audit.ml.training.completed"
+FAILED: Final = "audit.ml.training.failed"
+EVALUATED: Final = "audit.ml.training.evaluated"
+COMPONENT: Final = "capture.libraries.sklearn"
+# What a fitted estimator may say about its own training, as one number.
+_METRICS: Final = ("oob_score_", "inertia_", "loss_", "n_iter_", "best_loss_", "lower_bound_", "cost_")
+
+
+class Training:
+    """One audited run of ``fit``, ``partial_fit`` or a search."""
+
+    def __init__(self, pipeline: Pipeline, method: str, estimator: Any, data: Any, target: Any) -> None:
+        self._pipeline = pipeline
+        self._estimator = estimator
+        run = current_run.get()
+        before = known.about(estimator)
+        # Repeated partial_fit of one object is one run that goes on.
+        self._goes_on = method == "partial_fit" and bool(before.run_id)
+        self.run_id = before.run_id if self._goes_on else new_record_id()
+        # Given by somebody, rather than the class's name for want of a better one.
+        self._given_name = (run.name if run is not None else "") or before.name
+        self._name = self._given_name or type(estimator).__name__
+        self._fields: dict[str, Any] = {
+            **model_fields(estimator, self._name, known.NOTHING),
+            "ml.training.run_id": self.run_id,
+            "ml.training.method": "search" if is_search(estimator) else method,
+        }
+        if run is not None:
+            self._fields["ml.training.parent_run_id"] = run.run_id
+            self._fields |= {
+                name: value for name, value in run.fields.items() if name.startswith("ml.dataset.")
+            }
+        self._contained(lambda: self._fields.update(_parameter_fields(estimator)))
+        self._contained(lambda: self._fields.update(dataset_fields(data, target)))
+        self._begun = time.perf_counter_ns()
+
+    def start(self) -> None:
+        """Records that training starts.
+
+        Raises:
+            AuditRefusedError: it cannot be recorded and the policy says refuse.
+        """
+        if not self._goes_on:
+            self._pipeline.emit(self._event(STARTED, SUCCESS, {}))
+        self._begun = time.perf_counter_ns()
+
+    def completed(self) -> None:
+        """Records that it ended well, and remembers which run made the model."""
+        duration = time.perf_counter_ns() - self._begun
+        fields: dict[str, Any] = {"ml.training.duration": duration, "event.duration": duration}
+        self._contained(lambda: fields.update(_results(self._estimator)))
+        self._contained(self._remember)
+        self._after(self._event(COMPLETED, SUCCESS, fields))
+        run = current_run.get()
+        if run is not None:
+            self._contained(lambda: _tell(run, fields))
+
+    def failed(self, error: BaseException) -> None:
+        """Records that it ended with an error; the caller raises it again."""
+        duration = time.perf_counter_ns() - self._begun
+        self._after(
+            self._event(
+                FAILED,
+                FAILURE,
+                {"ml.training.duration": duration, "event.duration": duration, **error_fields(error)},
+            )
+        )
+
+    def _event(self, kind: str, outcome: str, fields: dict[str, Any]) -> AuditEvent:
+        return originate(
+            AuditEvent(kind, outcome, target=Target("model", self._name), fields={**self._fields, **fields})
+        )
+
+    def _after(self, event: AuditEvent) -> None:
+        try:
+            self._pipeline.emit(event)
+        except AuditRefusedError as error:
+            # Counted by the pipeline, which says so in a record as soon as it can write again.
+            self._pipeline.fault(COMPONENT, error)
+
+    def _contained(self, describe: Callable[[], Any]) -> None:
+        """One part of the description that cannot be made costs that part, not the record."""
+        try:
+            describe()
+        except Exception as error:  # noqa: BLE001 - estimators and data are foreign objects
+            self._pipeline.fault(COMPONENT, error)
+
+    def _remember(self) -> None:
+        # What was known of its artifact is no longer true: it has been trained anew.
+        entry = known.Known(name=self._given_name, run_id=self.run_id)
+        known.know(self._estimator, entry)
+        best = getattr(self._estimator, "best_estimator_", None) if is_search(self._estimator) else None
+        if best is not None:
+            known.know(best, entry)
+
+
+def evaluated(
+    pipeline: Pipeline,
+    method: str,
+    estimator: Any,
+    data: Any,
+    target: Any,
+    metrics: dict[str, Any],
+    duration: int,
+    error: BaseException | None = None,
+) -> None:
+    """Records that a model was scored on data, or that this failed.
+
+    Raises:
+        AuditRefusedError: it cannot be recorded and the policy says refuse.
+    """
+    # Cross-validation trains clones of the estimator: what is known of the object itself does not hold for them.
+    model = known.about(estimator) if method == "score" else known.NOTHING
+    run = current_run.get()
+    name = model.name or (run.name if run is not None else "") or type(estimator).__name__
+    fields: dict[str, Any] = {
+        **model_fields(estimator, name, model),
+        "ml.training.method": method,
+        "event.duration": duration,
+    }
+    if model.run_id:
+        fields["ml.training.run_id"] = model.run_id
+    if run is not None:
+        fields["ml.training.parent_run_id"] = run.run_id
+    try:
+        fields |= dataset_fields(data, target)
+        if method != "score":
+            fields |= _parameter_fields(estimator)
+        found = {key: value for key, item in metrics.items() if (value := number(item)) is not None}
+        if found:
+            fields["ml.training.metrics"] = found
+            if run is not None:
+                run.metrics.update({key: value for key, value in found.items() if isinstance(value, float)})
+    except Exception as fault:  # noqa: BLE001 - foreign data
+        pipeline.fault(COMPONENT, fault)
+    if error is not None:
+        fields |= error_fields(error)
+    outcome = SUCCESS if error is None else FAILURE
+    pipeline.emit(originate(AuditEvent(EVALUATED, outcome, target=Target("model", name), fields=fields)))
+
+
+def model_fields(estimator: Any, name: str, about: known.Known) -> dict[str, Any]:
+    """Name, class and library of a model, and the artifact it came from where that is known."""
+    cls = type(estimator)
+    distribution, version = library(cls)
+    fields = {
+        "ml.model.name": name,
+        "ml.model.class": class_name(cls),
+        "ml.model.library": distribution,
+        "ml.model.library_version": version,
+        "ml.model.version": about.version,
+        "ml.model.digest": about.digest,
+    }
+    return {key: value for key, value in fields.items() if value}
+
+
+def dataset_fields(data: Any, target: Any) -> dict[str, Any]:
+    """Shape and digests of what a model was given."""
+    rows, columns = shape(data)
+    fields = {
+        "ml.dataset.rows": rows,
+        "ml.dataset.columns": columns,
+        "ml.dataset.digest": digest(data) or None,
+        "ml.dataset.target.digest": digest(target) or None if target is not None else None,
+    }
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def error_fields(error: BaseException) -> dict[str, Any]:
+    """Class and message of an error; the policy's redaction scrubs the message."""
+    return {"error.type": type(error).__name__, "error.message": _message(error)}
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)[:2000]
+    except Exception:  # noqa: BLE001 - a foreign __str__
+        return "its message cannot be shown"
+
+
+def _parameter_fields(estimator: Any) -> dict[str, Any]:
+    found = parameters(estimator)
+    return {"ml.training.parameters": found} if found else {}
+
+
+def _results(estimator: Any) -> dict[str, Any]:
+    metrics = {
+        name.rstrip("_"): value
+        for name in _METRICS
+        if (value := number(vars(estimator).get(name))) is not None
+    }
+    fields: dict[str, Any] = {}
+    if is_search(estimator):
+        fields |= _search_results(estimator, metrics)
+    if metrics:
+        fields["ml.training.metrics"] = metrics
+    return fields
+
+
+def _search_results(estimator: Any, metrics: dict[str, Any]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    results = getattr(estimator, "cv_results_", {})
+    if "params" in results:
+        fields["ml.training.candidates"] = len(results["params"])
+    best = getattr(estimator, "best_params_", None)
+    if isinstance(best, dict):
+        fields["ml.training.best_parameters"] = {str(key): text(value) for key, value in best.items()}
+    score = number(getattr(estimator, "best_score_", None))
+    if isinstance(score, float):
+        fields["ml.training.best_score"] = score
+    elif score is not None:
+        metrics["best_score"] = score
+    place = getattr(estimator, "best_index_", None)
+    for name, values in results.items():
+        if place is not None and name.startswith(("mean_test_", "std_test_")):
+            value = number(values[place])
+            if value is not None:
+                metrics[name] = value
+    return fields
+
+
+def _tell(run: TrainingRun, fields: dict[str, Any]) -> None:
+    found = fields.get("ml.training.metrics", {})
+    run.metrics.update({key: value for key, value in found.items() if isinstance(value, float)})

@@ -1,0 +1,83 @@
+"""The local register of model artifacts: which digest was saved last at which path, and as which version.
+
+Written when a model is saved under audit, read when one is loaded. It belongs to whoever owns the state folder;
+where digests must be vouched for by somebody else, list them under ``models`` in the policy, which goes first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from mlaudit.capture.remembered import Remembered
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MATCH: Final = "match"
+MISMATCH: Final = "mismatch"
+UNREGISTERED: Final = "unregistered"
+KEPT_VERSIONS: Final = 50
+FILE: Final = "models.json"
+
+
+class Entry(NamedTuple):
+    """What the register says of an artifact; ``digest`` and ``version`` are "" where it says nothing."""
+
+    status: str
+    digest: str = ""
+    version: str = ""
+
+
+class ArtifactRegister:
+    """``models.json`` in the state folder: path → versions, oldest first. Safe between processes."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._remembered = Remembered(state_dir / FILE)
+
+    def save(self, path: str, name: str, digest: str) -> str:
+        """Registers the digest of the file at ``path``; returns its version: 1, 2, … for each new content.
+
+        Raises:
+            OSError, SpoolUnavailableError: the state folder cannot be written.
+            ValueError: the register is damaged.
+        """
+        with self._remembered.exclusively() as content:
+            versions = self._checked(content).setdefault(path, [])
+            if not versions or versions[-1]["digest"] != digest:
+                number = int(versions[-1]["version"]) + 1 if versions else 1
+                versions.append({"digest": digest, "version": str(number), "name": name})
+                del versions[:-KEPT_VERSIONS]
+            return str(versions[-1]["version"])
+
+    def lookup(self, path: str, digest: str) -> Entry:
+        """Compares an artifact with what was saved last at its path.
+
+        A path that is not registered is looked up by content: a copy of a registered artifact matches.
+
+        Raises:
+            OSError, ValueError: the register cannot be read or is damaged.
+        """
+        content = self._checked(self._remembered.read())
+        versions = content.get(path)
+        if versions:
+            last = versions[-1]
+            if last["digest"] == digest:
+                return Entry(MATCH, digest, str(last["version"]))
+            return Entry(MISMATCH, str(last["digest"]))
+        for others in content.values():
+            for version in reversed(others):
+                if version["digest"] == digest:
+                    return Entry(MATCH, digest, str(version["version"]))
+        return Entry(UNREGISTERED)
+
+    def _checked(self, content: dict[str, Any]) -> dict[str, Any]:
+        try:
+            for versions in content.values():
+                for version in versions:
+                    version["digest"], int(version["version"])
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise ValueError(
+                f"{self._remembered.path}: expected the register of saved models, found something else; "
+                "move it away to begin a new one"
+            ) from None
+        return content
