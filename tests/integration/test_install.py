@@ -38,15 +38,15 @@ def installing(stack: Stack) -> Install:
 
 
 @pytest.fixture(scope="module")
-def installed(stack: Stack) -> None:
-    """The templates are there; tests that change them put them right again."""
+def stream(stack: Stack) -> str:
+    """A data stream of this module's own, made by the installed templates."""
     install(stack.elasticsearch_url, stack.elasticsearch_auth, stack.ca_file)
+    return f"logs-mlaudit.prediction-{uuid.uuid4().hex}"
 
 
 @pytest.fixture
-def put(installed: None, elasticsearch: Elasticsearch, service: str) -> Callable[..., dict[str, Any]]:
-    """Stores a document in a data stream of the test's own and gives back what a search finds of it."""
-    stream = f"logs-mlaudit.prediction-{uuid.uuid4().hex}"
+def put(stream: str, elasticsearch: Elasticsearch, service: str) -> Callable[..., dict[str, Any]]:
+    """Stores a document and gives back what a search for it and by the query finds."""
 
     def run(document: dict[str, Any], query: dict[str, Any] | None = None) -> dict[str, Any]:
         document = {"@timestamp": TIME, "service.name": service, **document}
