@@ -7,6 +7,7 @@ either policy match on (up to a limit; then with each rule's own texts).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import product
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -16,12 +17,13 @@ from mlaudit.policy.globs import sample
 from mlaudit.policy.vocabulary import CATALOG_KINDS, CUSTOM_PREFIX, FAILURES, GUARANTEES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from mlaudit.policy.model import LogEntry, Policy, SpanEntry
+    from mlaudit.policy.redact import Redaction
 
 SNAPSHOT_VERSION: Final = 1
-_MOST_COMBINATIONS: Final = 1000
+_MOST_COMBINATIONS: Final = 500
 _METHODS: Final = ("DELETE", "GET", "PATCH", "POST", "PUT")
 _ANY_TEXT: Final = "\0any"  # what no pattern names but a wildcard
 _NO_KEY: Final = b"compare"  # comparing needs no pseudonyms
@@ -86,9 +88,10 @@ def _policy(value: Policy | Mapping[str, Any] | None) -> Policy | None:
 
 def _lowered(before: Policy, after: Policy) -> Iterator[Lowered]:
     old, new = compile_policy(before, _NO_KEY), compile_policy(after, _NO_KEY)
+    newly_dropped = lru_cache(maxsize=256)(_newly_dropped)  # rules share few redactions, and facts are many
     told: set[tuple[str, str, str, str]] = set()
     for facts in _representatives(before, after):
-        for entry in _lowered_decision(_subject(facts), old.decide(facts), new.decide(facts)):
+        for entry in _lowered_decision(_subject(facts), old.decide(facts), new.decide(facts), newly_dropped):
             # What is true of a kind as such is not told again for each route and model.
             key = (facts.kind, entry.what, entry.before, entry.after)
             if key not in told:
@@ -111,7 +114,9 @@ def _lowered_selectors(
             yield Lowered(what, f"{what} selector of {kind}", "present", "removed or changed")
 
 
-def _lowered_decision(subject: str, one: Decision, two: Decision) -> Iterator[Lowered]:
+def _lowered_decision(
+    subject: str, one: Decision, two: Decision, newly_dropped: Callable[[Redaction, Redaction], str]
+) -> Iterator[Lowered]:
     if two.level < one.level:
         yield Lowered("level", subject, one.level.name.lower(), two.level.name.lower())
     if two.level == 0 or one.level == 0:
@@ -120,14 +125,14 @@ def _lowered_decision(subject: str, one: Decision, two: Decision) -> Iterator[Lo
         yield Lowered("guarantee", subject, one.guarantee, two.guarantee)
     if FAILURES.index(two.on_failure) < FAILURES.index(one.on_failure):
         yield Lowered("on_failure", subject, one.on_failure, two.on_failure)
-    if one.redaction is not two.redaction:
-        dropped = [
-            name
-            for name in FIELD_TYPES
-            if "drop" in two.redaction.methods(name) and "drop" not in one.redaction.methods(name)
-        ]
-        if dropped:
-            yield Lowered("fields", subject, "recorded", f"dropped ({', '.join(sorted(dropped)[:10])})")
+    dropped = newly_dropped(one.redaction, two.redaction)
+    if dropped:
+        yield Lowered("fields", subject, "recorded", f"dropped ({dropped})")
+
+
+def _newly_dropped(one: Redaction, two: Redaction) -> str:
+    names = sorted(n for n in FIELD_TYPES if "drop" in two.methods(n) and "drop" not in one.methods(n))
+    return ", ".join(names[:10])
 
 
 def _lowered_routes(

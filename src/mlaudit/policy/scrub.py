@@ -23,6 +23,7 @@ MAX_DEPTH: Final = 12
 MAX_NODES: Final = 20_000
 MAX_TEXT: Final = 1 << 20
 _CACHED_TEXT: Final = 512
+_JSON_ENDS: Final = frozenset({("{", "}"), ("[", "]"), ('"', '"')})
 _SCALARS: Final = (str, Number, datetime, date, time, UUID)
 
 
@@ -80,7 +81,7 @@ class Scrubber:
         return f"[{why}: {len(text)} characters, hmac {code[:32]}]"
 
     def _scrub(self, text: str) -> str:
-        if text[:1] in "{[" and text[-1:] in "}]" and text:
+        if (text[:1], text[-1:]) in _JSON_ENDS:
             try:
                 parsed = json.loads(text)
             except (ValueError, RecursionError):  # not JSON after all, or cut off: text patterns still apply
@@ -94,14 +95,13 @@ class Scrubber:
 
     def _parameter(self, part: str) -> str:
         name, equals, _ = part.partition("=")
-        if self.is_secret(unquote_plus(name)):
-            return f"{name}{equals}{REMOVED}"
+        if equals and self.is_secret(unquote_plus(name)):
+            return f"{name}={REMOVED}"
         plain = unquote_plus(part)
-        if plain != part:
-            scrubbed = self.text(plain)
-            if scrubbed != plain:
-                return f"{name}{equals}{REMOVED}"
-        return part
+        if plain == part or self.text(plain) == plain:
+            return part
+        keeps_name = equals and self.text(unquote_plus(name)) == unquote_plus(name)
+        return f"{name}={REMOVED}" if keeps_name else REMOVED
 
     def _walk(self, value: Any, depth: int, budget: list[int]) -> Any:
         budget[0] -= 1

@@ -43,9 +43,10 @@ _PROTECTED: Final = frozenset({"@timestamp", "message", "service.name", "process
 REQUIRED_FIELDS: Final = frozenset({"audit.actor.id", "audit.target.id", "host.name"})
 """Redactable, but every record has them: dropping one leaves a mark in its place."""
 
+_TEXT_TYPES: Final = frozenset({"match_only_text", "wildcard", "text", "flattened", "any"})
 _TEXTS: Final = (CONTENT_FIELDS | SECRET_FIELDS) | {
-    "message", "event.reason", "audit.failure.reason", "audit.lost.reason", "audit.environment.changes", "url.path",
-    "user_agent.original", "labels",
+    "event.reason", "audit.failure.reason", "audit.lost.reason", "audit.environment.changes", "user_agent.original",
+    *(name for name, kind in FIELD_TYPES.items() if kind in _TEXT_TYPES),
 }  # fmt: skip
 
 
