@@ -1,0 +1,209 @@
+"""A record as a store gives it back: the original's bytes, and what the store says about them. Pure.
+
+Nothing of it is believed. ``observe`` computes the hash, reads from the original what a proof needs, and decides at
+which place of which stream the record is to be judged, so that a changed number does not hide a record.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_HASH: Final = re.compile(r"[0-9a-f]{64}")
+NOTE: Final = "audit.checkpoint.note"
+_FACTS: Final = (
+    NOTE,
+    "audit.checkpoint.sequence",
+    "audit.checkpoint.hash",
+    "audit.stream.previous.id",
+    "audit.stream.previous.sequence",
+    "audit.stream.previous.hash",
+    "audit.stream.parent.id",
+    "audit.stream.adopted_by",
+    "audit.stream.key_id",
+)
+
+
+class Difference(NamedTuple):
+    """A searchable field or attribute that is not what the original says."""
+
+    name: str
+    expected: str
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a store says about an original; empty or 0 where it says nothing.
+
+    Attributes:
+        document_id: the id it is stored under (Elasticsearch's ``_id``; elsewhere the attribute audit.record.id).
+        hash: the stored hash, lower hex.
+        sequence: the stored sequence; -1 where there should be one and is none.
+        places: every (stream id, sequence) that the store names for it, independent of each other.
+        where: where it lies, for a person.
+    """
+
+    document_id: str = ""
+    hash: str = ""
+    sequence: int = 0
+    places: tuple[tuple[str, int], ...] = ()
+    where: str = ""
+
+
+@dataclass(slots=True)
+class StoredRecord:
+    """One stored record, ready to be judged; the original itself is no longer held.
+
+    ``stream_id`` and ``sequence`` are the place at which it is judged; ``own_sequence`` is what the original says.
+    ``fault`` says what the original lacks to be a record. ``plain`` is True when nothing about the record needs a
+    second look but its link to the one before.
+    """
+
+    stream_id: str
+    sequence: int
+    hash: str
+    previous_hash: str
+    kind: str
+    record_id: str
+    time: str
+    claims: Claims
+    own_sequence: int
+    fault: str = ""
+    facts: dict[str, Any] | None = None
+    service: str = ""
+    host: str = ""
+    differences: Sequence[Difference] = field(default=())
+    plain: bool = False
+
+    @property
+    def hash_differs(self) -> bool:
+        """Whether the store names a hash, and it is not the original's."""
+        return bool(self.claims.hash) and self.claims.hash != self.hash
+
+
+def parse_original(original: bytes) -> dict[str, Any] | None:
+    """The fields of an original, or None when it is not one JSON object."""
+    try:
+        fields = orjson.loads(original)
+    except (ValueError, RecursionError):
+        return None
+    return fields if type(fields) is dict else None
+
+
+def observe(
+    original: bytes,
+    fields: dict[str, Any] | None,
+    claims: Claims,
+    differences: Sequence[Difference] = (),
+) -> StoredRecord:
+    """What is to be known of one stored original.
+
+    Args:
+        original: its exact bytes.
+        fields: ``parse_original(original)``.
+        claims: what the store says.
+        differences: of searchable fields, compared by the caller, who knows the store's form.
+    """
+    digest = sha256(original).hexdigest()
+    if fields is None:
+        stream_id, sequence = _settle("", 0, claims, trusted=False)
+        return StoredRecord(
+            stream_id,
+            sequence,
+            digest,
+            "",
+            "",
+            "",
+            "",
+            claims,
+            0,
+            "no JSON object",
+            None,
+            "",
+            "",
+            differences,
+        )
+    get = fields.get
+    own_stream = get("audit.sequence.stream_id")
+    own_sequence = get("audit.sequence.number")
+    previous = get("audit.sequence.previous_hash")
+    kind = get("audit.kind")
+    record_id = get("audit.record.id")
+    fault = ""
+    if type(own_stream) is not str or not own_stream:
+        own_stream, fault = "", "no audit.sequence.stream_id"
+    if type(own_sequence) is not int or own_sequence < 1:
+        own_sequence, fault = 0, "no audit.sequence.number of 1 or more"
+    if type(previous) is not str or not _HASH.fullmatch(previous):
+        previous, fault = "", "no audit.sequence.previous_hash of 64 hex digits"
+    if type(kind) is not str or not kind:
+        kind, fault = "", "no audit.kind"
+    if type(record_id) is not str or not record_id:
+        record_id, fault = "", "no audit.record.id"
+    same_hash = not claims.hash or claims.hash == digest
+    stream_id, sequence = own_stream, own_sequence
+    agreed = same_hash and not fault
+    for place in claims.places:
+        if (place[1] and place[1] != own_sequence) or (place[0] and place[0] != own_stream):
+            stream_id, sequence = _settle(own_stream, own_sequence, claims, trusted=same_hash)
+            agreed = False
+            break
+    about_stream = kind.startswith("audit.stream.") or NOTE in fields
+    return StoredRecord(
+        stream_id,
+        sequence,
+        digest,
+        previous,
+        kind,
+        record_id,
+        _text(get("@timestamp")),
+        claims,
+        own_sequence,
+        fault,
+        {name: fields[name] for name in _FACTS if name in fields} if about_stream else None,
+        _text(get("service.name")) if own_sequence == 1 or about_stream else "",
+        _text(get("host.name")) if own_sequence == 1 or about_stream else "",
+        differences,
+        agreed
+        and not about_stream
+        and not differences
+        and (not claims.document_id or claims.document_id == record_id)
+        and (not claims.sequence or claims.sequence == own_sequence),
+    )
+
+
+def _text(value: Any) -> str:
+    return value if type(value) is str else ""
+
+
+def _settle(own_stream: str, own_sequence: int, claims: Claims, *, trusted: bool) -> tuple[str, int]:
+    """The place at which a record is judged whose original and store disagree about it.
+
+    An original whose hash fits speaks with two voices, one whose hash does not fit with none.
+    """
+    streams = Counter(place[0] for place in claims.places if place[0])
+    sequences = Counter(place[1] for place in claims.places if place[1] > 0)
+    weight = 2 if trusted else 0
+    if own_stream:
+        streams[own_stream] += weight
+    if own_sequence:
+        sequences[own_sequence] += weight
+    return _winner(streams, own_stream, ""), _winner(sequences, own_sequence, 0)
+
+
+def _winner(votes: Counter[Any], own: Any, none: Any) -> Any:
+    if not votes:
+        return none
+    best = max(votes.values())
+    return (
+        own if own and votes[own] == best else next(value for value, count in votes.items() if count == best)
+    )

@@ -1,0 +1,193 @@
+"""Reads the data streams ``logs-mlaudit.*`` under one point in time, page by page."""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final
+
+from elasticsearch import ApiError, TransportError
+
+from mlaudit.errors import InstallError, SourceError
+from mlaudit.install.client import Auth, connect, explained
+from mlaudit.seal.stored import Claims, StoredRecord, observe, parse_original
+from mlaudit.verify.projection import ABSENT, compare_document
+from mlaudit.verify.source import places
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from elasticsearch import Elasticsearch
+
+    from mlaudit.verify.source import Remarks, Selection
+
+_PAGE: Final = 2000
+_KEEP_ALIVE: Final = "5m"
+_STREAM: Final = "audit.sequence.stream_id"
+_NUMBER: Final = "audit.sequence.number"
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# By the searchable place: mostly the true order already, and a repeatable one. A changed place is noticed because the
+# records are put in order by what their originals say.
+_SORT: Final[list[dict[str, Any]]] = [
+    {_STREAM: {"order": "asc", "missing": "_last", "unmapped_type": "keyword"}},
+    {_NUMBER: {"order": "asc", "missing": "_last", "unmapped_type": "long"}},
+    {"_shard_doc": "asc"},
+]
+
+
+class ElasticsearchSource:
+    """The audit documents of a cluster."""
+
+    complete = True
+    live = True
+
+    def __init__(
+        self,
+        url: str,
+        auth: Auth = None,
+        *,
+        ca_file: Path | None = None,
+        namespace: str = "*",
+        page: int = _PAGE,
+    ) -> None:
+        """``namespace`` is that of the data streams; ``*`` for all.
+
+        Raises:
+            SourceError: the address or the CA file cannot be used.
+        """
+        self.name = url
+        self._index = f"logs-mlaudit.*-{namespace}"
+        self._page = page
+        try:
+            self._client: Elasticsearch = connect(url, auth, ca_file)
+        except InstallError as error:
+            raise SourceError(str(error)) from None
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._client.close()
+
+    def read(self, selection: Selection, remarks: Remarks) -> Iterator[StoredRecord]:
+        """See ``Source.read``; holds one page of documents."""
+        try:
+            with explained(self.name, "reading audit documents"):
+                self._refresh()
+                point = self._client.open_point_in_time(index=self._index, keep_alive=_KEEP_ALIVE)["id"]
+                try:
+                    for query in self._queries(point, selection):
+                        for hit in self._pages(point, query):
+                            yield read_hit(hit)
+                finally:
+                    self._close_point(point)
+        except InstallError as error:
+            raise SourceError(str(error)) from None
+
+    def _refresh(self) -> None:
+        """Makes what was just stored visible, if the reader may."""
+        try:
+            self._client.indices.refresh(index=self._index)
+        except ApiError:
+            return  # the next periodic refresh does it
+
+    def _close_point(self, point: str) -> None:
+        try:
+            self._client.close_point_in_time(id=point)
+        except (ApiError, TransportError):
+            return  # it closes itself
+
+    def _queries(self, point: str, selection: Selection) -> Iterator[dict[str, Any]]:
+        """One query for everything, or, where time cuts streams, one for the cut of each stream."""
+        streams = [] if selection.streams is None else [{"terms": {_STREAM: sorted(selection.streams)}}]
+        if not selection.is_window:
+            yield {"bool": {"filter": streams}} if streams else {"match_all": {}}
+            return
+        times = {"gte": selection.since} if selection.since else {}
+        if selection.until:
+            times["lt"] = selection.until
+        window = {"bool": {"filter": [{"range": {"@timestamp": times}}, *streams]}}
+        for stream_id, first, last in self._cuts(point, window):
+            place = [{"term": {_STREAM: stream_id}}, {"range": {_NUMBER: {"gte": first, "lte": last}}}]
+            yield {"bool": {"filter": place}}
+        # What has no place in any stream is still to be looked at.
+        yield {"bool": {"filter": [window], "must_not": [{"exists": {"field": _STREAM}}]}}
+
+    def _cuts(self, point: str, window: dict[str, Any]) -> Iterator[tuple[str, int, int]]:
+        after: dict[str, Any] = {}
+        while True:
+            composite = {"size": 1000, "sources": [{"stream": {"terms": {"field": _STREAM}}}], **after}
+            answer = self._client.search(
+                pit={"id": point, "keep_alive": _KEEP_ALIVE},
+                size=0,
+                query=window,
+                aggregations={
+                    "streams": {
+                        "composite": composite,
+                        "aggregations": {
+                            "first": {"min": {"field": _NUMBER}},
+                            "last": {"max": {"field": _NUMBER}},
+                        },
+                    }
+                },
+            )
+            found = answer["aggregations"]["streams"]
+            for bucket in found["buckets"]:
+                if bucket["first"]["value"] is not None:
+                    yield bucket["key"]["stream"], int(bucket["first"]["value"]), int(bucket["last"]["value"])
+            if "after_key" not in found:
+                return
+            after = {"after": found["after_key"]}
+
+    def _pages(self, point: str, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        after: list[Any] | None = None
+        while True:
+            answer = self._client.search(
+                pit={"id": point, "keep_alive": _KEEP_ALIVE},
+                size=self._page,
+                query=query,
+                sort=_SORT,
+                search_after=after,
+                track_total_hits=False,
+            )
+            if answer["_shards"]["failed"]:
+                failed = answer["_shards"]["failed"]
+                raise SourceError(f"{self.name}: {failed} shards did not answer; that proves nothing")
+            hits = answer["hits"]["hits"]
+            yield from hits
+            if len(hits) < self._page:
+                return
+            after = hits[-1]["sort"]
+
+
+def read_hit(hit: dict[str, Any]) -> StoredRecord:
+    """One document of a search's answer as a stored record."""
+    document = hit["_source"]
+    text = document.get("event.original")
+    original = text.encode("utf-8", "surrogatepass") if type(text) is str else b""
+    stored_hash = document.get("event.hash")
+    sequence = _integer(document.get("event.sequence"))
+    stream_id = document.get(_STREAM)
+    fields = parse_original(original)
+    document_id = hit["_id"]
+    if fields is not None and not _UUID.fullmatch(str(fields.get("audit.record.id"))):
+        # The collector takes the hash where the record's own id is none that it trusts.
+        document_id = (
+            str(fields.get("audit.record.id")) if document_id == sha256(original).hexdigest() else document_id
+        )
+    claims = Claims(
+        document_id,
+        stored_hash if type(stored_hash) is str and stored_hash else ABSENT,
+        sequence or -1,
+        places(
+            (stream_id if type(stream_id) is str else "", _integer(document.get(_NUMBER))), ("", sequence)
+        ),
+        f"{hit['_index']}/{hit['_id']}",
+    )
+    return observe(original, fields, claims, [] if fields is None else compare_document(document, fields))
+
+
+def _integer(value: Any) -> int:
+    """A sequence as Elasticsearch gives it back, e.g. ``2.0``; 0 for anything else."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == int(value) and value > 0:
+        return int(value)
+    return 0

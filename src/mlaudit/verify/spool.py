@@ -1,0 +1,158 @@
+"""Reads the spool of the audited process: segments of frames, what was set aside, and what a crash cut off."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+
+from mlaudit.deliver import files, layout
+from mlaudit.errors import SourceError
+from mlaudit.seal import finding as codes
+from mlaudit.seal.finding import Finding
+from mlaudit.seal.stored import Claims, Difference, StoredRecord, observe, parse_original
+from mlaudit.verify.projection import compare_attributes
+from mlaudit.verify.source import Remarks, Selection, attribute_claims, places
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mlaudit.deliver.files import Frame
+
+_QUARANTINED: Final = "*.otlp"
+_SEARCHED: Final = 1 << 18
+
+
+class SpoolSource:
+    """The streams of one spool folder. Records leave it once they are delivered, so absence means nothing."""
+
+    complete = False
+    live = False
+
+    def __init__(self, spool: Path, folders: list[Path]) -> None:
+        self.name = str(spool)
+        self._folders = folders
+
+    def read(self, selection: Selection, remarks: Remarks) -> Iterator[StoredRecord]:
+        """See ``Source.read``; segment by segment."""
+        for folder in self._folders:
+            if selection.takes_stream(folder.name):
+                yield from self._read_stream(folder, remarks)
+
+    def _read_stream(self, folder: Path, remarks: Remarks) -> Iterator[StoredRecord]:
+        paths = layout.segments(folder)
+        first = last = 0
+        for path in paths:
+            for frame in self._frames(path, folder.name, remarks):
+                record = _record(frame.payload, frame.digest.hex(), frame.sequence, folder.name, path.name)
+                if record.sequence < last:
+                    text = f"record {record.sequence} is stored behind record {last}"
+                    where = f"{path}, before byte {frame.end}"
+                    remarks.findings.append(
+                        Finding(codes.ORDER_SWAPPED, text, folder.name, record.sequence, last, where=where)
+                    )
+                first = min(first or record.sequence, record.sequence)
+                last = max(last, record.sequence)
+                yield record
+        yield from self._set_aside(folder, first, remarks)
+        ack = files.read_ack(folder)
+        if ack is not None and first and ack.sequence >= first - 1:
+            remarks.trimmed[folder.name] = first - 1
+
+    def _frames(self, path: Path, stream_id: str, remarks: Remarks) -> Iterator[Frame]:
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            remarks.unlooked.append(f"{path}: delivered and removed while it was being read")
+            return
+        except OSError as error:
+            raise SourceError(f"{path}: expected a readable segment, found {error.strerror}") from None
+        position = 0
+        while position < len(data):
+            for frame in files.parse_frames(data[position:] if position else data, position):
+                yield frame
+                position = frame.end
+            rest = data[position:]
+            if not rest:
+                return
+            damaged = files.damaged_frame(rest, position)
+            if damaged is not None and damaged.sequence and _begins_frame(data[damaged.end :]):
+                yield damaged  # its hash says what is wrong with it
+                position = damaged.end
+                continue
+            skipped = _find_frame(rest)
+            if not skipped and (damaged is None or not any(rest)):
+                text = f"{len(rest)} bytes at the end were cut off by a crash, or are being written"
+                remarks.findings.append(Finding(codes.SOURCE_TORN, text, stream_id, where=str(path)))
+                return
+            text = f"{skipped or len(rest)} bytes from byte {position} on cannot be read"
+            remarks.findings.append(Finding(codes.SOURCE_DAMAGED, text, stream_id, where=str(path)))
+            position += skipped or len(rest)
+
+    def _set_aside(self, folder: Path, first: int, remarks: Remarks) -> Iterator[StoredRecord]:
+        paths = sorted(layout.quarantine_folder(folder).glob(_QUARANTINED))
+        if not paths:
+            return
+        text = f"{len(paths)} records are set aside because no receiver took them"
+        remarks.findings.append(
+            Finding(codes.SOURCE_QUARANTINED, text, folder.name, where=str(paths[0].parent))
+        )
+        for path in paths:
+            if path.stem.isdigit() and not (first and int(path.stem) >= first):
+                try:
+                    yield _record(path.read_bytes(), "", int(path.stem), folder.name, path.name)
+                except OSError as error:
+                    raise SourceError(f"{path}: expected a readable record, found {error.strerror}") from None
+
+
+def _begins_frame(data: bytes) -> bool:
+    """Whether a good frame, or nothing, comes next."""
+    return not data or next(files.parse_frames(data), None) is not None
+
+
+def _find_frame(data: bytes) -> int:
+    """The offset of the first good frame behind a damaged one, or 0."""
+    for offset in range(1, min(len(data), _SEARCHED)):
+        if next(files.parse_frames(data[offset : offset + _SEARCHED]), None) is not None:
+            return offset
+    return 0
+
+
+def read_log_record(payload: bytes) -> tuple[bytes, dict[str, str | int], str] | None:
+    """Body, attributes and event name of a serialised LogRecord, or None when it is none."""
+    try:
+        message = LogRecord.FromString(payload)
+    except DecodeError:
+        return None
+    attributes: dict[str, Any] = {}
+    for attribute in message.attributes:
+        value = attribute.value
+        attributes[attribute.key] = value.string_value or value.int_value or ""
+    return message.body.string_value.encode(), attributes, message.event_name
+
+
+def _record(payload: bytes, digest: str, sequence: int, stream_id: str, where: str) -> StoredRecord:
+    parsed = read_log_record(payload)
+    if parsed is None:
+        claims = Claims("", digest, sequence, ((stream_id, sequence),), where)
+        return observe(payload, None, claims)
+    original, attributes, event_name = parsed
+    record_id, stated_hash, stated_stream, stated_sequence = attribute_claims(attributes)
+    claims = Claims(
+        record_id,
+        digest or stated_hash,
+        sequence,
+        places((stream_id, sequence), (stated_stream, stated_sequence)),
+        where,
+    )
+    fields = parse_original(original)
+    differences: list[Difference] = []
+    if fields is not None:
+        differences = compare_attributes(attributes, event_name, fields)
+    if stated_sequence != sequence:
+        differences.append(Difference("audit.sequence.number", str(sequence), str(stated_sequence)))
+    if digest and stated_hash != digest:
+        differences.append(Difference("audit.integrity.value", digest, stated_hash))
+    return observe(original, fields, claims, differences)
