@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -137,15 +138,18 @@ class Sender:
                 return hits
             time.sleep(0.1)
 
+    def wait_for(self, condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
+        """Return when the condition holds; fail the test when it does not within ``seconds``."""
+        wait_for(condition, what, seconds)
+
     def find_original(self, original: str) -> dict[str, Any]:
         """The one document that keeps exactly this original."""
         found: list[dict[str, Any]] = []
 
         def there() -> bool:
             self.client.indices.refresh(index="logs-mlaudit.*", ignore_unavailable=True)
-            answer = self.client.search(
-                index="logs-mlaudit.*", size=1000, sort=[{"event.ingested": "desc"}]
-            )
+            query = {"term": {"event.hash": hashlib.sha256(original.encode()).hexdigest()}}
+            answer = self.client.search(index="logs-mlaudit.*", query=query)
             found[:] = [hit for hit in answer["hits"]["hits"] if hit["_source"]["event.original"] == original]
             return bool(found)
 
