@@ -13,14 +13,14 @@ Any fault of ours is contained: it is told to the pipeline, and the request goes
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit import pipeline
 from mlaudit.capture import interface
-from mlaudit.capture.asgi_exchange import COMPONENT, Exchange, answer_refusal
+from mlaudit.capture.asgi_exchange import COMPONENT, Exchange, in_thread
 from mlaudit.capture.asgi_record import PREDICTION, REQUEST
+from mlaudit.capture.asgi_refusal import answer_refusal
 from mlaudit.errors import AuditRefusedError
 
 if TYPE_CHECKING:
@@ -106,10 +106,11 @@ def _refused(p: Pipeline, kind: str | None, scope: Scope) -> str | None:
 def _lifespan(send: Send) -> Send:
     async def observed(message: Message) -> None:
         kind = message["type"]
-        if kind in ("lifespan.shutdown.complete", "lifespan.shutdown.failed", "lifespan.startup.failed"):
-            await asyncio.to_thread(interface.service_stopping)
-        await send(message)
         if kind == "lifespan.startup.complete":
-            await asyncio.to_thread(interface.service_started)
+            # Before the server hears of it: the trail begins before the first request, not with it.
+            await in_thread(interface.service_started)
+        elif kind in ("lifespan.shutdown.complete", "lifespan.shutdown.failed", "lifespan.startup.failed"):
+            await in_thread(interface.service_stopping)
+        await send(message)
 
     return observed

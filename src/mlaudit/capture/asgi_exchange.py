@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +23,7 @@ from mlaudit.capture.asgi_record import (
     outcome_of,
     route_of,
 )
+from mlaudit.capture.asgi_refusal import answer_refusal, discard
 from mlaudit.capture.asgi_trace import mark_span, trace_ids
 from mlaudit.capture.interface import RequestTrail
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
@@ -39,44 +40,23 @@ COMPONENT: Final = "asgi"
 _NO_BODY: Final = frozenset({204, 304})
 _INPUTS: Final = 2
 _FULL: Final = 3
-_REFUSAL: Final = (
-    b'{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"The audit record of this request '
-    b'could not be stored, and the audit policy does not allow an unrecorded request."}'
-)
 
 
-class Exchange:
-    """One request and its response.
+class Exchange(Answer):
+    """One request and its response, as they go by.
 
     ``recorded`` is true once the record was made, or its making was tried; ``refused`` is then why an answer that
     had begun was broken off.
     """
 
-    __slots__ = (
-        "_begun",
-        "_bodiless",
-        "_disconnected",
-        "_expected",
-        "_forward",
-        "_headers",
-        "_mapped",
-        "_p",
-        "_receive",
-        "_request",
-        "_request_complete",
-        "_request_limit",
-        "_response",
-        "_response_headers",
-        "_root",
-        "_scope",
-        "_span",
-        "_start",
-        "_started",
-        "_status",
-        "recorded",
-        "refused",
-        "trail",
-    )
+    recorded = False
+    refused = ""
+    _begun = False
+    _bodiless = False
+    _disconnected = False
+    _expected = -1
+    _span: trace.Span = trace.INVALID_SPAN
+    _start: Message | None = None
 
     def __init__(
         self,
@@ -90,29 +70,16 @@ class Exchange:
         self._started = perf_counter_ns()
         self._p = p
         self._mapped = mapped
-        self._scope = scope
+        self.scope = scope
         self._receive = receive
         self._forward = send
         self._root: str = scope.get("root_path", "")
         headers = scope["headers"]
         # The first of several wins, as frameworks read it: a second Authorization must not change who it was.
-        self._headers: Mapping[bytes, bytes] = dict(
-            reversed(headers if type(headers) is list else [*headers])
-        )
-        self._request: Body | None = None
-        self._request_complete = False
-        self._response: Body | None = None
-        self._response_headers: Mapping[bytes, bytes] = {}
-        self._span: trace.Span = trace.INVALID_SPAN
-        self._status = 0
-        self._start: Message | None = None
-        self._begun = False
-        self._bodiless = False
-        self._expected = -1
-        self._disconnected = False
+        if type(headers) is not list:  # may be an iterator, which the application must not find used up
+            scope["headers"] = headers = list(headers)
+        self.headers = dict(reversed(headers))
         self.trail = RequestTrail()
-        self.recorded = False
-        self.refused = ""
 
     async def receive(self) -> Message:
         """Passes a message to the application, and takes note of the request body in it."""
@@ -123,15 +90,18 @@ class Exchange:
             if message["type"] == "http.request":
                 chunk = message.get("body")
                 if chunk:
-                    if self._request is None:
+                    if self.request is None:
                         wanted = self._p.policy.deepest >= _INPUTS or self._mapped == CONFIG_CHANGED
-                        self._request = Body(self._p.settings.body_limit if wanted else 0)
-                    await _add(self._request, chunk)
-                self._request_complete = not message.get("more_body", False)
+                        self.request = Body(self._p.settings.body_limit if wanted else 0)
+                    if len(chunk) > OFFLOAD_BYTES:
+                        await in_thread(self.request.add, chunk)
+                    else:
+                        self.request.add(chunk)
+                self.request_complete = not message.get("more_body", False)
             elif message["type"] == "http.disconnect":
                 self._disconnected = True
         except Exception as error:  # noqa: BLE001 - contained
-            self._request = None
+            self.request = None
             self._p.fault(COMPONENT, error)
         return message
 
@@ -142,15 +112,21 @@ class Exchange:
                 await self._forward(message)
             return
         kind = message["type"]
-        if kind == "http.response.start":
-            self._note_start(message)
-            if self._begun:
-                await self._forward(message)
-            else:
-                self._start = message  # 2
-            return
         if kind == "http.response.body":
-            last = await self._note_body(message)
+            last = not message.get("more_body", False)
+            chunk = message.get("body")
+            if self._bodiless:
+                last = True
+            elif chunk:
+                long = len(chunk) > OFFLOAD_BYTES
+                last = (await in_thread(self._add, chunk) if long else self._add(chunk)) or last
+        elif kind == "http.response.start":
+            self._note_start(message)
+            if not self._begun:
+                self._start = message  # 2
+                return
+            await self._forward(message)
+            return
         elif kind == "http.response.pathsend":
             last = True
         elif kind == "http.response.zerocopysend":
@@ -180,18 +156,17 @@ class Exchange:
         else:
             reason = "the application returned without a complete response"
         if outcome == FAILURE and not self._begun:
-            self._status = 500  # nothing has gone out, and this is what servers answer then
+            self.status = 500  # nothing has gone out, and this is what servers answer then
         try:
-            self._span = (
-                self._span if self._status and self._span.is_recording() else trace.get_current_span()
-            )
+            if not self._span.get_span_context().is_valid:
+                self._span = trace.get_current_span()
             self._emit(outcome, name, reason)
         except AuditRefusedError:
             return  # counted by the pipeline; there is no answer to hold back
 
     async def _record_answer(self) -> bool:
         """Stores the record of a complete answer; returns whether the answer may go out."""
-        status = self._status
+        status = self.status
         error = _handled_exception() if status >= 500 else ""
         try:
             emitted = self._emit(outcome_of(status), error, "")
@@ -208,11 +183,14 @@ class Exchange:
             refused = str(lost)
         except AuditRefusedError as reason:
             refused = str(reason)
+        except Exception as fault:  # noqa: BLE001 - contained: an event loop other than asyncio's
+            self._p.fault(COMPONENT, fault)
+            return True
         if self._begun:
             self.refused = refused
             raise AuditRefusedError(refused)  # the server breaks the connection off
         await answer_refusal(self._forward)
-        self._forward = _discard  # what else the application sends is of the answer that was refused
+        self._forward = discard  # what else the application sends is of the answer that was refused
         return False
 
     def _emit(self, outcome: str, error: str, reason: str) -> tuple[Any, AuditEvent, Decision] | None:
@@ -225,7 +203,7 @@ class Exchange:
         try:
             described = self._describe(outcome, error, reason)
         except Exception as fault:  # noqa: BLE001 - contained: a record without what could not be found out
-            fields = {"http.request.method": self._scope["method"], "http.response.status_code": self._status}
+            fields = {"http.request.method": self.scope["method"], "http.response.status_code": self.status}
             self._p.fault(COMPONENT, fault, kind=self._mapped or REQUEST, fields=fields, outcome=outcome)
             return None
         if described is None:
@@ -240,15 +218,15 @@ class Exchange:
         return receipt, event, decision
 
     def _describe(self, outcome: str, error: str, reason: str) -> tuple[AuditEvent, Decision] | None:
-        p, scope, trail = self._p, self._scope, self.trail
+        p, scope, trail = self._p, self.scope, self.trail
         route = trail.route = route_of(scope, self._root)
         mapped = self._mapped
         if mapped is None and "{" in route:
             mapped = p.policy.route_kind(scope["method"], route)
             if mapped == "":
                 return None
-        kind = trail.kind = kind_of(mapped, trail, self._status)
-        actor = find_actor(scope, self._headers, trail, p.settings.actor_header, p.policy.pseudonyms.of)
+        kind = trail.kind = kind_of(mapped, trail, self.status)
+        actor = find_actor(scope, self.headers, trail, p.settings.actor_header, p.policy.pseudonyms.of)
         models = trail.models
         decision = p.decide(
             kind,
@@ -258,84 +236,57 @@ class Exchange:
         )
         if decision.level == 0:
             return None
-        answer = Answer(
-            scope,
-            self._headers,
-            self._status,
-            self._response_headers,
-            self._request,
-            self._request_complete,
-            self._response,
-            perf_counter_ns() - self._started,
-            outcome,
-            error,
-            reason,
-        )
-        event = event_of(kind, mapped, answer, trail, actor)
-        event.trace_id, event.span_id = trace_ids(self._span, self._headers)
+        self.duration = perf_counter_ns() - self._started
+        self.outcome, self.error, self.reason = outcome, error, reason
+        event = event_of(kind, mapped, self, trail, actor)
+        event.trace_id, event.span_id = trace_ids(self._span, self.headers)
         if kind == CONFIG_CHANGED:
-            add_config_change(event, answer, p.policy.change)
+            add_config_change(event, self, p.policy.change)
         if decision.level >= _INPUTS:
-            add_contents(event, answer, decision.level)
+            add_contents(event, self, decision.level)
         return event, decision
 
     def _note_start(self, message: Message) -> None:
         try:
-            self._status = status = message["status"]
+            self.status = status = message["status"]
             self._span = trace.get_current_span()
-            self._response_headers = headers = {
-                name.lower(): value for name, value in message.get("headers") or ()
-            }
-            self._bodiless = status in _NO_BODY or self._scope["method"] == "HEAD"
-            length = headers.get(b"content-length")
-            if length is not None:
-                self._expected = int(length)
-            else:
-                # Without a length the end is a message of its own, so the client need not wait for the headers.
-                self._begun = not self._bodiless and not self._p.policy.can_refuse
+            headers = message.get("headers") or ()
+            if type(headers) is not list:
+                message["headers"] = headers = list(headers)
+            self.response_headers = headers
+            self._bodiless = status in _NO_BODY or self.scope["method"] == "HEAD"
+            for name, value in headers:
+                if name == b"content-length" or name.lower() == b"content-length":
+                    self._expected = int(value)
+                    return
+            # Without a length the end is a message of its own, so the client need not wait for the headers.
+            self._begun = not self._bodiless and not self._p.policy.can_refuse
         except Exception as error:  # noqa: BLE001 - contained
             self._p.fault(COMPONENT, error)
 
-    async def _note_body(self, message: Message) -> bool:
-        """Takes note of a body message; returns whether the client has everything with it."""
-        if self._bodiless:
-            return True
+    def _add(self, chunk: bytes) -> bool:
+        """Takes note of a piece of the response; returns whether the client has everything with it."""
         try:
-            chunk = message.get("body")
-            if chunk:
-                if self._response is None:
-                    self._response = Body(
-                        self._p.settings.body_limit if self._p.policy.deepest >= _FULL else 0
-                    )
-                await _add(self._response, chunk)
-                if self._response.size >= self._expected >= 0:
-                    return True
+            body = self.response
+            if body is None:
+                body = self.response = Body(
+                    self._p.settings.body_limit if self._p.policy.deepest >= _FULL else 0
+                )
+            body.add(chunk)
+            return body.size >= self._expected >= 0
         except Exception as error:  # noqa: BLE001 - contained
-            self._response = None
+            self.response = None
             self._p.fault(COMPONENT, error)
-        return not message.get("more_body", False)
+            return False
 
 
-async def answer_refusal(send: Callable[[Message], Awaitable[None]]) -> None:
-    """Answers 503 with a problem document (RFC 9457)."""
-    headers = [
-        (b"content-type", b"application/problem+json"),
-        (b"content-length", str(len(_REFUSAL)).encode()),
-        (b"retry-after", b"5"),
-    ]
-    await send({"type": "http.response.start", "status": 503, "headers": headers})
-    await send({"type": "http.response.body", "body": _REFUSAL})
-
-
-async def _add(body: Body, chunk: bytes) -> None:
-    if len(chunk) > OFFLOAD_BYTES:
-        await asyncio.to_thread(body.add, chunk)
-    else:
-        body.add(chunk)
-
-
-async def _discard(_: Message) -> None:
-    return
+async def in_thread(work: Callable[..., Any], *args: Any) -> Any:
+    """Runs ``work`` beside the event loop; in it, where that is not asyncio's."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return work(*args)
+    return await asyncio.to_thread(work, *args)
 
 
 def _handled_exception() -> str:

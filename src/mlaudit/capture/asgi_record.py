@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from mlaudit.capture.asgi_body import Body, json_text
-from mlaudit.event import FAILURE, SUCCESS, Actor, AuditEvent, Target
+from mlaudit.event import FAILURE, SUCCESS, UNKNOWN, Actor, AuditEvent, Target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,24 +27,33 @@ _MOST_KEYS: Final = 200
 _LONGEST: Final = 1024
 
 
-@dataclass(slots=True)
 class Answer:
     """What one HTTP exchange came to.
 
-    ``status`` is 0 when no response was begun. ``reason`` says why an exchange did not end as it should.
+    Attributes:
+        scope: the ASGI scope, as the application left it.
+        headers: of the request: lower-case names to the first value of each.
+        response_headers: as the application gave them.
+        status: 0 when no response was begun.
+        request, response: the bodies; None when there was nothing in them.
+        request_complete: the application has read the request body to its end.
+        duration: nanoseconds.
+        outcome, error: of the event; ``error`` is the class of an exception, or empty.
+        reason: why the exchange did not end as it should.
     """
 
+    # Defaults of the class, not set in each instance: this is made once for every request.
     scope: Mapping[str, Any]
     headers: Mapping[bytes, bytes]
-    status: int
-    response_headers: Mapping[bytes, bytes]
-    request: Body | None
-    request_complete: bool
-    response: Body | None
-    duration: int
-    outcome: str
-    error: str = ""
-    reason: str = ""
+    response_headers: Sequence[tuple[bytes, bytes]] = ()
+    status = 0
+    request: Body | None = None
+    request_complete = False
+    response: Body | None = None
+    duration = 0
+    outcome = UNKNOWN
+    error = ""
+    reason = ""
 
 
 def kind_of(mapped: str | None, trail: RequestTrail, status: int) -> str:
@@ -85,10 +93,12 @@ def event_of(kind: str, mapped: str | None, answer: Answer, trail: RequestTrail,
     scope = answer.scope
     path: str = scope["path"]
     route = trail.route
+    if len(path) > _LONGEST:
+        path = path[:_LONGEST]
     fields: dict[str, Any] = {
         "event.duration": answer.duration,
         "http.request.method": scope["method"],
-        "url.path": path[:_LONGEST],
+        "url.path": path,
         "url.scheme": scope.get("scheme", "http"),
     }
     if answer.status:
@@ -98,12 +108,18 @@ def event_of(kind: str, mapped: str | None, answer: Answer, trail: RequestTrail,
     if query := scope.get("query_string"):
         fields["url.query"] = query[:_LONGEST].decode("latin-1")
     if client := scope.get("client"):
-        _add_client(fields, client[0], client[1])
-    if (value := answer.headers.get(b"user-agent")) is not None:
+        host, port = client
+        fields["client.address"] = host
+        if _is_ip(host):
+            fields["source.ip"] = host
+            if port:
+                fields["source.port"] = port
+    header = answer.headers.get
+    if (value := header(b"user-agent")) is not None:
         fields["user_agent.original"] = _header(value)
-    if (value := answer.headers.get(b"host")) is not None:
+    if (value := header(b"host")) is not None:
         fields["url.domain"] = _domain(value)
-    if (value := answer.headers.get(b"x-request-id")) is not None:
+    if (value := header(b"x-request-id")) is not None:
         fields["http.request.id"] = value[:_LONGEST].decode("latin-1")
     if (body := answer.request) is not None and answer.request_complete:
         fields["http.request.body.bytes"] = body.size
@@ -118,7 +134,7 @@ def event_of(kind: str, mapped: str | None, answer: Answer, trail: RequestTrail,
         reason = f"the request asked for {mapped}" + (f"; {reason}" if reason else "")
     if reason:
         fields["event.reason"] = reason
-    event = AuditEvent(kind, answer.outcome, actor, Target("route", route or path[:_LONGEST]), fields)
+    event = AuditEvent(kind, answer.outcome, actor, Target("route", route or path), fields)
     if trail.models:
         _add_models(event, trail.models)
     return event
@@ -132,7 +148,8 @@ def add_contents(event: AuditEvent, answer: Answer, level: int) -> None:
         if not answer.request_complete:
             reasons.append("the application did not read the whole request body")
     if level >= 3 and answer.response is not None:
-        _add_content(event.outputs, "response", answer.response, answer.response_headers, reasons)
+        headers = {name.lower(): value for name, value in answer.response_headers}
+        _add_content(event.outputs, "response", answer.response, headers, reasons)
     if reasons:
         before = event.fields.get("event.reason")
         event.fields["event.reason"] = "; ".join([before, *reasons] if before else reasons)
@@ -239,14 +256,6 @@ def _add_content(
     reasons.append(f"{which} content not recorded: {why}")
     if which == "request":
         into["http.request.body.truncated"] = True
-
-
-def _add_client(fields: dict[str, Any], host: Any, port: Any) -> None:
-    fields["client.address"] = str(host)
-    if _is_ip(str(host)):
-        fields["source.ip"] = host
-        if port:
-            fields["source.port"] = port
 
 
 @lru_cache(maxsize=1024)

@@ -155,8 +155,8 @@ def on_service_started(callback: Callback) -> None:
 def on_service_stopping(callback: Callback) -> None:
     """Registers what runs when a web service says that its shutdown is complete (ASGI lifespan).
 
-    Requests are over by then. The callbacks run in the event loop's thread, which is about to end; they may
-    block for ``MLAUDIT_SHUTDOWN_SECONDS``.
+    Requests are over by then. The callbacks run in a thread and may block for ``MLAUDIT_SHUTDOWN_SECONDS``: the
+    server waits for them.
     """
     if callback not in _stopping:
         _stopping.append(callback)
