@@ -5,7 +5,10 @@ Every message says what was expected, what was found, and what to do about it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class MlauditError(Exception):
@@ -71,6 +74,10 @@ class DeliveryError(MlauditError):
 
 class SourceError(MlauditError):
     """Verification could not look: the source is absent, unreadable or refuses."""
+
+
+class RuleError(MlauditError):
+    """A detection rule cannot be compiled, or says something that its queries would not do."""
 
 
 class InstallError(MlauditError):

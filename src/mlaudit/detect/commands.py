@@ -1,0 +1,118 @@
+"""What ``mlaudit detect`` prints."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mlaudit.detect.run import run_rules
+from mlaudit.errors import SourceError
+from mlaudit.install.client import connect, credentials
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from mlaudit.detect.interface import Alert
+
+FOUND: Final = 1
+
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_COLOURS: Final = {"critical": "bold red", "high": "red", "medium": "yellow", "low": "cyan"}
+
+
+def once(
+    url: str, ca_file: Path | None, since: str, rules: Iterable[str], index: str, *, as_json: bool
+) -> int:
+    """Run the rules once and print the alerts; returns the exit code, 0 for none and 1 for some.
+
+    Raises:
+        SourceError: could not look.
+        InstallError: the address or the credentials are not usable.
+    """
+    until = datetime.now(UTC)
+    start = beginning(since, until)
+    with connect(url, credentials(os.environ), ca_file) as client:
+        alerts = run_rules(client, start, until, tuple(rules) or None, index=index)
+    console = Console(soft_wrap=as_json)
+    if as_json:
+        console.print_json(json.dumps(answer(alerts, start, until)), ensure_ascii=False)
+    else:
+        show(alerts, start, until, console)
+    return FOUND if alerts else 0
+
+
+def beginning(since: str, until: datetime) -> datetime:
+    """The time that ``--since`` means: so long before ``until``, or a time with a time zone.
+
+    Raises:
+        SourceError: it is neither, or not before ``until``.
+    """
+    if match := re.fullmatch(r"(\d{1,6})([smhd])", since):
+        start = until - timedelta(**{_UNITS[match[2]]: int(match[1])})
+    else:
+        try:
+            start = datetime.fromisoformat(since)
+        except ValueError:
+            start = until
+        if start.tzinfo is None:
+            start = until
+    if start >= until:
+        raise SourceError(
+            f"expected --since as a length such as 15m, 2h or 1d, or a past time such as "
+            f"2026-11-25T03:30:00Z, found {since!r}"
+        )
+    return start
+
+
+def answer(alerts: Iterable[Alert], since: datetime, until: datetime) -> dict[str, Any]:
+    """The machine-readable answer."""
+    return {
+        "since": since.isoformat(),
+        "until": until.isoformat(),
+        "alerts": [asdict(alert) for alert in alerts],
+    }
+
+
+def show(alerts: list[Alert], since: datetime, until: datetime, console: Console) -> None:
+    """Print the alerts for people."""
+    span = f"from {since:%Y-%m-%d %H:%M:%S} to {until:%Y-%m-%d %H:%M:%S} UTC"
+    if not alerts:
+        console.print(f"[green]no alert[/] in what arrived {span}")
+        return
+    for alert in alerts:
+        colour = _COLOURS.get(alert.level, "default")
+        console.print(f"[{colour}]{alert.level}[/]  [bold]{escape(alert.title)}[/]  {alert.rule}")
+        table = Table.grid(padding=(0, 2), pad_edge=True)
+        plural = "" if alert.count == 1 else "s"
+        table.add_row(
+            "", f"{alert.count} record{plural}", f"{_short(alert.first)} to {_short(alert.last)} UTC"
+        )
+        for name, values in named(alert).items():
+            table.add_row("", name, escape(printable(", ".join(values))))
+        console.print(table)
+    plural = "" if len(alerts) == 1 else "s"
+    console.print(f"{len(alerts)} alert{plural} in what arrived {span}")
+
+
+def named(alert: Alert) -> dict[str, list[str]]:
+    """What the records of an alert share, then the other entities in them."""
+    shared = {name: [value] for name, value in alert.group.items()}
+    return shared | {name: values for name, values in alert.entities.items() if name not in shared}
+
+
+def printable(text: str) -> str:
+    """The text without characters that would command the terminal: names in records come from strangers."""
+    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
+
+
+def _short(timestamp: str) -> str:
+    return timestamp[:19].replace("T", " ")

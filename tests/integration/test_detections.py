@@ -1,0 +1,201 @@
+"""The detection rules' own queries on their cases, in a real Elasticsearch."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from elasticsearch import Elasticsearch
+from elasticsearch.helpers import bulk
+
+from mlaudit.assets.detection_cases import Case, read_cases
+from mlaudit.catalog.load import load_catalog
+from mlaudit.detect import Alert, run_rules
+from mlaudit.detect.plans import load_plans
+from mlaudit.errors import SourceError
+from mlaudit.install.apply import install
+from mlaudit.stack import Stack
+
+ROOT = Path(__file__).parents[2]
+CASES = read_cases(ROOT / "detections" / "cases")
+#: A full hour, so that cases can place records around the boundaries of fixed windows.
+START = datetime(2026, 11, 24, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+pytestmark = pytest.mark.stack
+
+
+class Namespace:
+    """Fresh audit data streams of one test."""
+
+    def __init__(self, client: Elasticsearch) -> None:
+        self.client = client
+        self.name = f"case{uuid.uuid4().hex[:12]}"
+        self.index = f"logs-mlaudit.*-{self.name}"
+        self.stored: dict[str, list[str]] = {}
+
+    def store(self, bodies: Iterator[dict[str, Any]]) -> None:
+        """Store bodies where the collector would."""
+        actions = [
+            {
+                "_op_type": "create",
+                "_index": f"logs-{body['event.dataset']}-{self.name}",
+                "_id": body["audit.record.id"],
+                "_source": body,
+            }
+            for body in bodies
+        ]
+        for action in actions:
+            self.stored.setdefault(action["_index"], []).append(action["_id"])
+        bulk(self.client, actions, refresh=True)
+
+    def empty(self) -> None:
+        """Delete every record, so that no other test meets it; this server cannot delete a data stream."""
+        actions = [
+            {"_op_type": "delete", "_index": index, "_id": identity}
+            for name, identities in self.stored.items()
+            for index in self.client.indices.get(index=name)
+            for identity in identities
+        ]
+        bulk(self.client, actions)
+
+    def run(
+        self, rules: list[str] | None = None, since: datetime = START - DAY, until: datetime = START + DAY
+    ) -> list[Alert]:
+        """Run rules on these data streams."""
+        return run_rules(self.client, since, until, rules, index=self.index)
+
+
+@pytest.fixture(scope="module")
+def templates(stack: Stack) -> None:
+    """The index templates that mlaudit install puts there."""
+    install(stack.elasticsearch_url, stack.elasticsearch_auth, stack.ca_file)
+
+
+@pytest.fixture
+def namespace(templates: None, elasticsearch: Elasticsearch) -> Iterator[Namespace]:
+    """Fresh data streams, emptied afterwards."""
+    fresh = Namespace(elasticsearch)
+    yield fresh
+    fresh.empty()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.rule}: {case.name}")
+def test_a_rule_fires_on_exactly_the_cases_it_must(case: Case, namespace: Namespace) -> None:
+    """A rule makes as many alerts of a case's records as the case says, with the right entities."""
+    namespace.store(case.bodies(load_catalog(), START))
+    alerts = namespace.run([case.rule])
+    assert len(alerts) == case.alerts
+    for alert in alerts:
+        assert alert.rule == case.rule
+        assert alert.records
+        assert alert.first <= alert.last
+    if case.alerts:
+        assert case.group.items() <= alerts[0].group.items()
+        assert case.count in (None, alerts[0].count)
+
+
+def test_no_rule_fires_on_an_ordinary_record_of_any_kind(namespace: Namespace) -> None:
+    """One sample of every kind but those that are findings in themselves makes no alert of any rule."""
+    findings = {"audit.pipeline.failure", "audit.stream.abandoned", "audit.policy.changed"}
+    catalog = load_catalog()
+    kinds = [kind for kind in catalog.kinds if kind not in findings and not kind.endswith(".*")]
+    records = tuple({"kind": kind, "at": second} for second, kind in enumerate(kinds))
+    namespace.store(Case("all", "ordinary", 0, records).bodies(catalog, START))
+    assert namespace.run() == []
+
+
+def test_a_rule_sees_records_when_they_arrive(namespace: Namespace) -> None:
+    """A record that waited in a spool is found in the run after its arrival, and only there."""
+    record = {"kind": "audit.pipeline.failure", "late": 3600}
+    namespace.store(Case("late", "late", 1, (record,)).bodies(load_catalog(), START))
+    minute = timedelta(minutes=1)
+    arrival = START + timedelta(hours=1)
+    assert namespace.run(since=START - minute, until=START + minute) == []
+    assert [alert.rule for alert in namespace.run(since=arrival, until=arrival + minute)] == [
+        "audit-trail-weakened"
+    ]
+    assert namespace.run(since=arrival + minute, until=arrival + 2 * minute) == []
+
+
+def test_a_flood_is_found_when_its_last_record_arrives(namespace: Namespace) -> None:
+    """A flood whose records arrived over two runs is one alert of the run in which it became a flood."""
+    records = (
+        {"kind": "audit.ml.prediction", "repeat": 199, "every": 1, "set": {"audit.actor.id": "mallory"}},
+        {"kind": "audit.ml.prediction", "at": 250, "set": {"audit.actor.id": "mallory"}},
+    )
+    namespace.store(Case("flood", "two runs", 1, records).bodies(load_catalog(), START))
+    between = START + timedelta(seconds=240)
+    # What arrives later is not hidden from the first run here, so it finds the flood too: never too late.
+    late = namespace.run(["prediction-flood"], since=between)
+    assert [alert.count for alert in late] == [200]
+    assert namespace.run(["prediction-flood"], since=START + timedelta(seconds=251)) == []
+
+
+def test_an_alert_says_who_from_where_and_when(namespace: Namespace) -> None:
+    """An alert names actor, source, model and service, the time of first and last record, and some records."""
+    records = (
+        {"kind": "audit.ml.prediction", "repeat": 200, "every": 0.5, "set": {"audit.actor.id": "mallory"}},
+    )
+    bodies = list(Case("flood", "entities", 1, records).bodies(load_catalog(), START))
+    namespace.store(iter(bodies))
+    (alert,) = namespace.run(["prediction-flood"])
+    assert alert.group == {"audit.actor.id": "mallory"}
+    assert alert.entities == {
+        "audit.actor.id": ["mallory"],
+        "source.ip": ["192.0.2.0"],
+        "ml.model.name": ["credit-risk"],
+        "service.name": ["loan-scoring"],
+        "audit.kind": ["audit.ml.prediction"],
+    }
+    assert (alert.first, alert.last) == ("2026-11-24T12:00:00.000000000Z", "2026-11-24T12:01:39.500000000Z")
+    assert alert.records == tuple(body["audit.record.id"] for body in bodies[:5])
+
+
+def test_many_groups_are_read_to_the_end(namespace: Namespace) -> None:
+    """More groups than one page of an answer holds are all looked at."""
+    records = (
+        {"kind": "audit.ml.prediction", "repeat": 1500, "every": 0.01, "set": {"audit.actor.id": "a{n}"}},
+        {"kind": "audit.ml.prediction", "repeat": 200, "every": 0.5, "set": {"audit.actor.id": "zoe"}},
+    )
+    namespace.store(Case("flood", "pages", 1, records).bodies(load_catalog(), START))
+    assert [alert.group["audit.actor.id"] for alert in namespace.run(["prediction-flood"])] == ["zoe"]
+
+
+def test_a_long_flood_is_read_page_by_page_into_one_alert(namespace: Namespace) -> None:
+    """A flood of more records than one page holds is one alert with all of them."""
+    records = (
+        {"kind": "audit.ml.prediction", "repeat": 2500, "every": 0.3, "set": {"audit.actor.id": "mallory"}},
+    )
+    namespace.store(Case("flood", "long", 1, records).bodies(load_catalog(), START))
+    (alert,) = namespace.run(["prediction-flood"])
+    assert alert.count == 2500
+
+
+def test_looking_where_nothing_is_installed_is_refused(elasticsearch: Elasticsearch) -> None:
+    """Data streams that do not exist are an error, not an empty answer."""
+    with pytest.raises(SourceError, match="found none; run mlaudit install"):
+        run_rules(elasticsearch, START, START + DAY, index="logs-mlaudit.*-nowhere")
+
+
+def test_wrong_credentials_are_an_error(templates: None, stack: Stack, namespace: Namespace) -> None:
+    """A cluster that refuses the reader is an error that says so."""
+    stranger = Elasticsearch(
+        stack.elasticsearch_url,
+        basic_auth=("nobody", "wrong"),
+        ca_certs=str(stack.ca_file) if stack.ca_file else None,
+    )
+    with stranger, pytest.raises(SourceError, match="refused"):
+        run_rules(stranger, START, START + DAY, index=namespace.index)
+
+
+@pytest.mark.parametrize("plan", load_plans(), ids=lambda plan: plan.name)
+def test_every_field_of_a_rule_is_mapped(plan: Any, templates: None, elasticsearch: Elasticsearch) -> None:
+    """Every field that a rule groups by is in the mapping of every audit data stream."""
+    simulated = elasticsearch.indices.simulate_index_template(name="logs-mlaudit.access-default")
+    mapped = simulated["template"]["mappings"]["properties"]
+    assert set(plan.group_by) <= set(mapped)
