@@ -104,7 +104,7 @@ class Pipeline:
         self.actor = Actor(settings.service_name, SERVICE, method="process")
         self._backend = backend
         self._parent = parent_stream
-        self._builder = RecordBuilder(_common_fields(settings, self.policy.digest))
+        self._builder = RecordBuilder(common_fields(settings, self.policy.digest))
         self._lock = threading.RLock()
         self._stream: Stream | None = None
         self._opening = False
@@ -425,7 +425,8 @@ def _is_known(kind: str) -> bool:
     return kind_of(kind) is not None
 
 
-def _common_fields(settings: Settings, policy_digest: str) -> dict[str, Any]:
+def common_fields(settings: Settings, policy_digest: str) -> dict[str, Any]:
+    """The fields that every record of this process carries."""
     fields: dict[str, Any] = {
         "audit.policy.digest": policy_digest,
         "host.name": settings.host_name,

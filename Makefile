@@ -1,0 +1,66 @@
+# The two commands of the README are `make demo` and `make test`. Everything they need is installed by `setup`;
+# what cannot be installed from here (Python 3.11, JDK 21, Go, Maven) is named by the program that needs it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+TOOLS := .venv-tools
+TOOLS_READY := $(TOOLS)/.ready
+CHECKED := src tests examples benchmarks
+
+.PHONY: setup demo test check format generate bench-quick lock clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints/dev.txt constraints/bootstrap.txt src/mlaudit.pth
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "mlaudit needs Python 3.11 or newer; found $$($(PYTHON) --version 2>&1). Name another one: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r constraints/bootstrap.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r constraints/dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+# The dashboard compiler needs Python 3.12; everything else runs on 3.11.
+$(TOOLS_READY): constraints/tools.txt $(READY)
+	@sh constraints/find-python312 >/dev/null
+	"$$(sh constraints/find-python312)" -m venv --clear $(TOOLS)
+	$(BIN)/uv pip install --quiet --python $(TOOLS)/bin/python --require-hashes -r constraints/tools.txt
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/python -m examples.demo
+
+test: $(READY)
+	$(BIN)/pytest
+
+check: $(READY) $(TOOLS_READY)
+	$(BIN)/ruff format --check $(CHECKED)
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/mlaudit generate --check
+	$(BIN)/pytest -q -m "not stack" tests/unit
+
+format: $(READY)
+	$(BIN)/ruff format $(CHECKED)
+	$(BIN)/ruff check --fix $(CHECKED)
+
+generate: $(READY) $(TOOLS_READY)
+	$(BIN)/mlaudit generate
+
+bench-quick: $(READY)
+	$(BIN)/python -m benchmarks.quick
+
+# Pins everything anew; run it after changing dependencies.
+lock: $(READY)
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-annotate --no-header --group dev pyproject.toml -o constraints/dev.txt
+	echo uv | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-annotate --no-header - -o constraints/bootstrap.txt
+	$(BIN)/uv pip compile --quiet --python-version 3.12 --generate-hashes --no-emit-index-url \
+	  --no-annotate --no-header constraints/tools.in -o constraints/tools.txt
+
+clean:
+	rm -rf build dist $(VENV) $(TOOLS)

@@ -1,0 +1,1 @@
+"""The whole path on real parts; ``make demo`` runs it."""

@@ -1,0 +1,60 @@
+"""What the demo reads from Elasticsearch, and what it does to it as an administrator gone bad."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlaudit.detect.interface import INDEX
+from mlaudit.install.client import connect
+from mlaudit.stack.local import Stack
+
+Document = dict[str, Any]
+
+
+class Store:
+    """The audit data streams, reached with the administrator's rights."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._client = connect(stack.elasticsearch_url, stack.elasticsearch_auth, stack.ca_file)
+
+    def count(self) -> int:
+        """The number of audit records stored."""
+        self._client.indices.refresh(index=INDEX)
+        return int(self._client.count(index=INDEX)["count"])
+
+    def one_prediction(self) -> Document:
+        """A successful prediction that was traced."""
+        query = {
+            "bool": {
+                "filter": [
+                    {"term": {"audit.kind": "audit.ml.prediction"}},
+                    {"term": {"event.outcome": "success"}},
+                    {"exists": {"field": "trace.id"}},
+                    {"exists": {"field": "ml.model.digest"}},
+                ]
+            }
+        }
+        return self._search(query)["_source"]
+
+    def alter_one(self) -> Document:
+        """Makes a denied access look as if another user had been denied."""
+        hit = self._search({"term": {"audit.kind": "audit.access.denied"}})
+        self._client.update(
+            index=hit["_index"], id=hit["_id"], doc={"user.name": "alice", "user.id": "alice"}, refresh=True
+        )
+        return hit
+
+    def delete_one(self) -> Document:
+        """Makes a configuration change disappear."""
+        hit = self._search({"term": {"audit.kind": "audit.ml.config.changed"}})
+        self._client.delete(index=hit["_index"], id=hit["_id"], refresh=True)
+        return hit
+
+    def _search(self, query: dict[str, Any]) -> Document:
+        hits = self._client.search(index=INDEX, query=query, size=1, sort=[{"@timestamp": "asc"}])["hits"][
+            "hits"
+        ]
+        if not hits:
+            raise SystemExit(f"Elasticsearch has no record for {query}")
+        found: Document = hits[0]
+        return found
