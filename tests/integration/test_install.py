@@ -14,8 +14,10 @@ from elasticsearch import Elasticsearch
 from mlaudit import _fields
 from mlaudit.catalog.load import load_catalog
 from mlaudit.errors import InstallError
+from mlaudit.install import cluster
 from mlaudit.install.apply import Report, install
-from mlaudit.install.plan import COMPONENT, DATA_STREAM
+from mlaudit.install.packaged import packaged
+from mlaudit.install.plan import COMPONENT, DATA_STREAM, INDEX, ROLE, Asset, differences
 from mlaudit.stack import Stack
 
 pytestmark = pytest.mark.stack
@@ -130,6 +132,28 @@ def test_full_profile_is_refused_where_it_cannot_work(installing: Install) -> No
     """Asking for the full profile on a reduced cluster names what it lacks."""
     with pytest.raises(InstallError, match="lacks field type wildcard.*use --profile reduced"):
         installing(profile="full")
+
+
+def test_full_profile_as_far_as_this_cluster_can_judge_it(elasticsearch: Elasticsearch) -> None:
+    """Its privileges exist, and its templates, but for lifecycle and types, come back as they were put."""
+    assets = packaged("full")
+    roles = [asset.body for asset in assets if asset.kind == ROLE]
+    privileges = sorted({one for role in roles for grant in role["indices"] for one in grant["privileges"]})
+    index = [{"names": ["logs-mlaudit.access-default"], "privileges": privileges}]
+    assert elasticsearch.security.has_privileges(index=index)["has_all_requested"]
+    for asset in (one for one in assets if one.kind == INDEX):
+        body = json.loads(json.dumps(dict(asset.body)))
+        body |= {"index_patterns": [f"mlaudit-test-{asset.name}-*"], "composed_of": ["mlaudit@custom"]}
+        body["template"].pop("settings", None)
+        body["template"].pop("mappings", None)
+        name = f"mlaudit-test-{asset.name}"
+        cluster.put(elasticsearch, Asset(INDEX, name, body))
+        try:
+            found = cluster.look(elasticsearch, [Asset(INDEX, name, body)]).assets[INDEX, name]
+        finally:
+            elasticsearch.indices.delete_index_template(name=name)
+        assert body["template"]["data_stream_options"] == {"failure_store": {"enabled": True}}
+        assert differences(body, found) == ()
 
 
 def test_wrong_password_is_named(stack: Stack) -> None:
