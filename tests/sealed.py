@@ -31,6 +31,7 @@ STREAM_ID = "019ab8a0-0000-7000-8000-000000000001"
 NEXT_ID = "019ab8a0-0000-7000-8000-000000000002"
 BEGIN = 1_764_041_400_000_000_000  # 2025-11-25T03:30:00Z
 SECOND = 1_000_000_000
+WHOLE = Scope()
 
 
 @dataclass(slots=True)
@@ -77,7 +78,10 @@ def make_stream(
         }
         moment = begin + number * SECOND
         if number == 1:
-            kind, fields = "audit.stream.started", {"audit.stream.key_id": signer.public_key.id, **(first or {})}
+            kind, fields = (
+                "audit.stream.started",
+                {"audit.stream.key_id": signer.public_key.id, **(first or {})},
+            )
         elif number == count and end != "open":
             kind, fields = f"audit.stream.{end}", note
         elif number % every == 0:
@@ -131,7 +135,11 @@ def _doubled(value: Any) -> Any:
         return value
     if isinstance(value, int):
         return float(value)
-    return [_doubled(item) for item in value] if isinstance(value, list) else {k: _doubled(v) for k, v in value.items()}
+    return (
+        [_doubled(item) for item in value]
+        if isinstance(value, list)
+        else {k: _doubled(v) for k, v in value.items()}
+    )
 
 
 def copy_of(documents: Iterable[Document]) -> list[Document]:
@@ -190,7 +198,7 @@ def bare_records(originals: Iterable[bytes]) -> list[StoredRecord]:
 def prove(
     found: Sequence[StoredRecord],
     keys: dict[str, Any] | None = KEYS,
-    scope: Scope = Scope(),
+    scope: Scope = WHOLE,
     known: Iterable[Checkpoint] = (),
 ) -> tuple[StreamSummary, list[Finding]]:
     """Feeds the records of one stream to a proof."""
@@ -223,7 +231,9 @@ def log_record(stored: Document) -> dict[str, Any]:
 def archive_line(documents: Iterable[Document]) -> str:
     """One line of an archive, holding one batch."""
     scope_logs = {"scope": {"name": "mlaudit"}, "logRecords": [log_record(stored) for stored in documents]}
-    return json.dumps({"resourceLogs": [{"resource": {}, "scopeLogs": [scope_logs]}]}, ensure_ascii=False) + "\n"
+    return (
+        json.dumps({"resourceLogs": [{"resource": {}, "scopeLogs": [scope_logs]}]}, ensure_ascii=False) + "\n"
+    )
 
 
 def write_archive(path: Path, documents: Sequence[Document], batch: int = 4) -> Path:

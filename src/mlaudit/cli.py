@@ -227,25 +227,33 @@ def verify_command(
     ] = None,
     elasticsearch: Annotated[
         str | None,
-        typer.Option("--elasticsearch", metavar="URL", help="Cluster; credentials by MLAUDIT_ES_* variables."),
+        typer.Option(
+            "--elasticsearch", metavar="URL", help="Cluster; credentials by MLAUDIT_ES_* variables."
+        ),
     ] = None,
     since: Annotated[str, typer.Option(help="Leave out what is older, e.g. 2026-11-25T03:30:00Z.")] = "",
     until: Annotated[str, typer.Option(help="Leave out what is as young or younger.")] = "",
     stream: Annotated[str, typer.Option(metavar="ID", help="Look at this stream alone.")] = "",
     keys: Annotated[
-        Path | None, typer.Option("--keys", metavar="DIR", help="Trusted .pub files [default: the state folder's].")
+        Path | None,
+        typer.Option("--keys", metavar="DIR", help="Trusted .pub files [default: the state folder's]."),
     ] = None,
-    unsigned: Annotated[bool, typer.Option("--unsigned", help="Do not check signatures; says so loudly.")] = False,
+    unsigned: Annotated[
+        bool, typer.Option("--unsigned", help="Do not check signatures; says so loudly.")
+    ] = False,
     checkpoint: Annotated[
         list[Path] | None,
-        typer.Option("--checkpoint", metavar="FILE", help="A signed checkpoint that came by another way; repeatable."),
+        typer.Option(
+            "--checkpoint", metavar="FILE", help="A signed checkpoint that came by another way; repeatable."
+        ),
     ] = None,
     namespace: Annotated[str, typer.Option(help="Namespace of the data streams; * for all.")] = "*",
     ca_file: Annotated[
         Path | None, typer.Option("--ca-file", metavar="FILE", help="CA of the cluster (PEM).")
     ] = None,
     settle: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="Wait for records still on their way to the cluster.")
+        float,
+        typer.Option(metavar="SECONDS", min=0, help="Wait for records still on their way to the cluster."),
     ] = 10.0,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
 ) -> None:
@@ -274,7 +282,8 @@ keys_app = typer.Typer(help="Keys that sign and verify checkpoints.", no_args_is
 app.add_typer(keys_app, name="keys")
 
 _KeysFolder = Annotated[
-    Path | None, typer.Option("--dir", metavar="DIR", help="Folder of the keys [default: the state folder's].")
+    Path | None,
+    typer.Option("--dir", metavar="DIR", help="Folder of the keys [default: the state folder's]."),
 ]
 
 
@@ -303,7 +312,9 @@ if __name__ == "__main__":
 
 # -- spool -------------------------------------------------------------------------------------------------
 
-spool_app = typer.Typer(help="Look at the durable spool, and empty what was left behind.", no_args_is_help=True)
+spool_app = typer.Typer(
+    help="Look at the durable spool, and empty what was left behind.", no_args_is_help=True
+)
 app.add_typer(spool_app, name="spool")
 
 

@@ -40,15 +40,15 @@ class Difference(NamedTuple):
     found: str
 
 
-@dataclass(frozen=True, slots=True)
-class Claims:
+class Claims(NamedTuple):
     """What a store says about an original; empty or 0 where it says nothing.
 
     Attributes:
         document_id: the id it is stored under (Elasticsearch's ``_id``; elsewhere the attribute audit.record.id).
         hash: the stored hash, lower hex.
         sequence: the stored sequence; -1 where there should be one and is none.
-        places: every (stream id, sequence) that the store names for it, independent of each other.
+        places: every (stream id, sequence) that the store names for it, independent of each other; either may be
+            empty.
         where: where it lies, for a person.
     """
 

@@ -13,7 +13,7 @@ from mlaudit.seal import finding as codes
 from mlaudit.seal.finding import Finding
 from mlaudit.seal.stored import Claims, StoredRecord, observe, parse_original
 from mlaudit.verify.projection import compare_attributes
-from mlaudit.verify.source import Remarks, Selection, attribute_claims, places
+from mlaudit.verify.source import Remarks, Selection, attribute_claims
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,7 +92,7 @@ def _record(log_record: dict[str, Any], where: str) -> StoredRecord:
     original = body.encode() if type(body) is str else b""
     attributes = _attributes(log_record.get("attributes") or ())
     record_id, stated_hash, stream_id, sequence = attribute_claims(attributes)
-    claims = Claims(record_id, stated_hash, sequence, places((stream_id, sequence)), where)
+    claims = Claims(record_id, stated_hash, sequence, ((stream_id, sequence),), where)
     fields = parse_original(original)
     if fields is None:
         return observe(original, None, claims)

@@ -12,7 +12,6 @@ from mlaudit.errors import InstallError, SourceError
 from mlaudit.install.client import Auth, connect, explained
 from mlaudit.seal.stored import Claims, StoredRecord, observe, parse_original
 from mlaudit.verify.projection import ABSENT, compare_document
-from mlaudit.verify.source import places
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -178,9 +177,7 @@ def read_hit(hit: dict[str, Any]) -> StoredRecord:
         document_id,
         stored_hash if type(stored_hash) is str and stored_hash else ABSENT,
         sequence or -1,
-        places(
-            (stream_id if type(stream_id) is str else "", _integer(document.get(_NUMBER))), ("", sequence)
-        ),
+        ((stream_id if type(stream_id) is str else "", _integer(document.get(_NUMBER))), ("", sequence)),
         f"{hit['_index']}/{hit['_id']}",
     )
     return observe(original, fields, claims, [] if fields is None else compare_document(document, fields))

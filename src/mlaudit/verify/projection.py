@@ -66,11 +66,12 @@ def compare_attributes(
 
     An empty attribute and an absent field are the same.
     """
-    differences = [
-        Difference(name, shown(fields.get(name, "")), shown(found))
-        for name, found in attributes.items()
-        if name not in _CLAIMS and name.startswith("audit.") and fields.get(name, "") != found
-    ]
+    get = fields.get
+    differences: list[Difference] = []
+    for name, found in attributes.items():
+        expected = get(name, "")
+        if found != expected and name not in _CLAIMS and name.startswith("audit."):
+            differences.append(Difference(name, shown(expected), shown(found)))
     if event_name != fields.get("audit.kind", ""):
         differences.append(Difference("EventName", shown(fields.get("audit.kind", "")), shown(event_name)))
     return differences

@@ -139,19 +139,20 @@ def parse_moment(text: str) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%f") + "000Z"
 
 
-def places(*pairs: tuple[str, int]) -> tuple[tuple[str, int], ...]:
-    """The places that a store names, without those it leaves empty."""
-    return tuple(pair for pair in pairs if pair[0] or pair[1])
-
-
 def attribute_claims(attributes: Mapping[str, str | int]) -> tuple[str, str, str, int]:
     """Document id, hash, stream id and sequence from the attributes of a LogRecord; empty or 0 where absent."""
-    sequence = attributes.get("audit.sequence.number", 0)
+    get = attributes.get
+    record_id, stated_hash, stream_id, sequence = (
+        get("audit.record.id", ""),
+        get("audit.integrity.value", ""),
+        get("audit.sequence.stream_id", ""),
+        get("audit.sequence.number", 0),
+    )
     return (
-        str(attributes.get("audit.record.id", "")),
-        str(attributes.get("audit.integrity.value", "")),
-        str(attributes.get("audit.sequence.stream_id", "")),
-        sequence if isinstance(sequence, int) and sequence > 0 else 0,
+        record_id if type(record_id) is str else str(record_id),
+        stated_hash if type(stated_hash) is str else str(stated_hash),
+        stream_id if type(stream_id) is str else str(stream_id),
+        sequence if type(sequence) is int and sequence > 0 else 0,
     )
 
 

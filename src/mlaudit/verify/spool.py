@@ -13,7 +13,7 @@ from mlaudit.seal import finding as codes
 from mlaudit.seal.finding import Finding
 from mlaudit.seal.stored import Claims, Difference, StoredRecord, observe, parse_original
 from mlaudit.verify.projection import compare_attributes
-from mlaudit.verify.source import Remarks, Selection, attribute_claims, places
+from mlaudit.verify.source import Remarks, Selection, attribute_claims
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,7 +144,7 @@ def _record(payload: bytes, digest: str, sequence: int, stream_id: str, where: s
         record_id,
         digest or stated_hash,
         sequence,
-        places((stream_id, sequence), (stated_stream, stated_sequence)),
+        ((stream_id, sequence), (stated_stream, stated_sequence)),
         where,
     )
     fields = parse_original(original)
