@@ -27,11 +27,15 @@ _PLAIN_TAGS: Final = frozenset({_TEXT_TAG, "tag:yaml.org,2002:map", "tag:yaml.or
 
 @dataclass(slots=True)
 class Document:
-    """A parsed file: its value, the line of every place in it, and the faults of its text as (line, text)."""
+    """A parsed file: its value, the line of every place in it, and the faults of its text as (line, text).
+
+    ``unread`` are the places whose value could not be taken; what else is wrong there is not worth saying.
+    """
 
     value: Any = None
     lines: dict[Path, int] = field(default_factory=dict)
     faults: list[tuple[int, str]] = field(default_factory=list)
+    unread: set[Path] = field(default_factory=set)
 
     def line(self, path: Path) -> int:
         """The line of a place, or of the nearest place around it that exists."""
@@ -73,12 +77,12 @@ class _Builder:
     def build(self, node: yaml.Node, path: Path) -> Any:
         self._document.lines.setdefault(path, _line(node))
         if id(node) in self._seen and not isinstance(node, yaml.ScalarNode):
-            return self._fault(node, path, "anchors and aliases are not supported: write the value out")
+            return self._unread(path, "anchors and aliases are not supported: write the value out")
         self._seen.add(id(node))
         if len(path) > MAX_DEPTH:
-            return self._fault(node, path, f"expected at most {MAX_DEPTH} levels of nesting, found more")
+            return self._unread(path, f"expected at most {MAX_DEPTH} levels of nesting, found more")
         if node.tag not in _PLAIN_TAGS and node.tag != "!":
-            return self._fault(node, path, f"tags are not supported, found {node.tag!r}")
+            return self._unread(path, f"tags are not supported, found {node.tag!r}")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
@@ -90,20 +94,25 @@ class _Builder:
         first: dict[str, int] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                self._fault(key_node, path, "expected a text as key, found a list or a mapping")
+                self._fault(_line(key_node), path, "expected a text as key, found a list or a mapping")
                 continue
             key = str(key_node.value)
             if key in out:
-                self._fault(key_node, (*path, key), f"duplicate key, first given in line {first[key]}")
+                self._fault(_line(key_node), (*path, key), f"duplicate key, first given in line {first[key]}")
                 continue
             first[key] = _line(key_node)
             self._document.lines[(*path, key)] = _line(key_node)
             out[key] = self.build(value_node, (*path, key))
         return out
 
-    def _fault(self, node: yaml.Node, path: Path, text: str) -> None:
+    def _unread(self, path: Path, text: str) -> None:
+        # Not the node's line: that of an alias is where its anchor stands.
+        self._fault(self._document.lines[path], path, text)
+        self._document.unread.add(path)
+
+    def _fault(self, line: int, path: Path, text: str) -> None:
         where = f"{place(path)}: " if path else ""
-        self._document.faults.append((_line(node), where + text))
+        self._document.faults.append((line, where + text))
 
 
 def place(path: Path) -> str:

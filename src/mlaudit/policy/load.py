@@ -109,7 +109,11 @@ def _inspect(content: str | bytes, now: datetime, *, inherited: Mapping[str, Any
         try:
             policy = Policy.model_validate({**parsed.value, **missing})
         except ValidationError as error:
-            faults += (_fault(parsed, one["loc"], one) for one in error.errors(include_url=False))
+            faults += (
+                _fault(parsed, one["loc"], one)
+                for one in error.errors(include_url=False)
+                if not any(one["loc"][: len(place)] == place for place in parsed.unread)
+            )
         for issue in check(parsed.value, now):
             text = f"{document.place(issue.path)}: {issue.text}"
             (warnings if issue.warning else faults).append((parsed.line(issue.path), text))

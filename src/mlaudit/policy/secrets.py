@@ -28,27 +28,39 @@ _KEY_WORDS: Final = frozenset({
     "client", "session", "hmac", "aes", "rsa", "subscription", "license", "pseudonym",
 })  # fmt: skip
 _TOKEN_IS_TEXT_UNIT: Final = frozenset({
-    "pattern", "count", "counts", "limit", "type", "budget", "max", "min", "num", "length", "size", "usage", "eos",
+    "n", "pattern", "count", "counts", "limit", "type", "budget", "max", "min", "num", "length", "size", "usage", "eos",
     "bos", "pad", "unk", "sep", "cls", "mask", "input", "output", "total", "prompt", "completion", "cached",
     "reasoning", "per", "special", "stop",
 })  # fmt: skip
 """With one of these beside it, "token" is a piece of text (``token_pattern``, ``max_tokens``), not a credential."""
 
 _SPLIT: Final = re.compile(r"[^A-Za-z0-9]+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_LAST_WORDS: Final = frozenset({"pin", "pass", "pw", "otp", "sas"})
+"""Secret only at the end of a key: ``user_pin``, but not ``pin_memory``."""
+_KEY_ASPECTS: Final = frozenset({"id", "name", "type", "size", "length", "alias"})
 
 
 @lru_cache(maxsize=4096)  # keys can be chosen by whoever sends a request: bounded
 def is_secret_key(key: str) -> bool:
     """Whether a key of a mapping, a header, a parameter or an option names a secret."""
-    key = key[:256]
+    if len(key) > 256:
+        key = f"{key[:128]}.{key[-128:]}"
     flat = re.sub(r"[^a-z0-9]", "", key.lower())
     if any(stem in flat for stem in _STEMS):
         return True
-    words = {word.lower() for word in _SPLIT.split(key) if word}
+    listed = [word.lower() for word in _SPLIT.split(key) if word]
+    words = set(listed)
     found = words & _WORDS
-    if found and not (found <= {"token", "tokens", "pass", "signature"} and words & _TOKEN_IS_TEXT_UNIT):
+    if found & _LAST_WORDS and listed[-1] not in _LAST_WORDS:
+        found -= _LAST_WORDS
+    if found and not (found <= {"token", "tokens", "signature"} and words & _TOKEN_IS_TEXT_UNIT):
         return True
-    return ("key" in words or "keys" in words) and bool(words & _KEY_WORDS) and "public" not in words
+    return (
+        ("key" in words or "keys" in words)
+        and bool(words & _KEY_WORDS)
+        and "public" not in words
+        and listed[-1] not in _KEY_ASPECTS
+    )
 
 
 def scrub_text(text: str, *, emails: bool, secret_key: Callable[[str], bool] = is_secret_key) -> str:
@@ -74,10 +86,13 @@ _VENDOR: Final = (
     r"|AIza[\w-]{30,64}|sk-[\w-]{16,255}|[rs]k_(?:live|test)_\w{10,255}|hf_[A-Za-z0-9]{20,255}"
     r"|npm_[A-Za-z0-9]{20,255}|pypi-[\w-]{16,1024})"
 )
-_ASSIGNED: Final = re.compile(
-    r"(?P<key>[A-Za-z_][\w.\-\[\]]{0,63})(?P<sep>(?:\\{0,4}[\"'])?\s{0,3}(?:=>|:=|[:=])\s{0,3})(?P<value>"
-    r"(?P<quote>\\{0,4}[\"'])(?:(?!(?P=quote))[\s\S])*(?:(?P=quote)|\Z)|[^\s&,;\"'<>{}\[\]()]+)"
+_SEPARATOR: Final = re.compile(r"(?:\\{0,4}[\"'])?\s{0,3}(?:=>|:=|[:=])\s{0,3}")
+_VALUE: Final = re.compile(
+    r"(?P<quote>\\{0,4}[\"'])(?:(?!(?<!\\)(?P=quote))[\s\S])*(?:(?P=quote)|\Z)"
+    r"|[\[({][^\])}]*[\])}]?|[^\s&\"'<>]+"
 )
+_KEY_CHARACTERS: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-[]")
+_LONGEST_KEY: Final = 64
 _HEADER: Final = re.compile(
     r"(?i)\b(?P<key>(?:proxy-)?authorization|(?:set-)?cookie)(?P<sep>(?:\\{0,4}[\"'])?\s{0,3}[:=]\s{0,3}"
     r"(?:\\{0,4}[\"'])?)[^\r\n\"'\\]+"
@@ -93,15 +108,21 @@ _STEM_HINTS: Final = (*_STEMS, *(_WORDS - {"pin", "pw", "sas"}), "pin", "pw", "s
 
 
 def _assigned(text: str, secret_key: Callable[[str], bool]) -> str:
+    """Look for separators first and for the key before them: a key pattern would be tried at every character."""
     out: list[str] = []
     end = position = 0
-    while (found := _ASSIGNED.search(text, position)) is not None:
-        if secret_key(found["key"]):
-            quote = found["quote"] or ""
-            out += (text[end : found.start("value")], quote, REMOVED, quote)
-            end = position = found.end()
-        else:  # look inside the value too: a=b=c, "body": "{\"password\": …}"
-            position = found.end("sep") if found.end("sep") > position else position + 1
+    while (separator := _SEPARATOR.search(text, position)) is not None:
+        position = separator.end()
+        stop = start = separator.start()
+        while start > max(end, stop - _LONGEST_KEY) and text[start - 1] in _KEY_CHARACTERS:
+            start -= 1
+        if start == stop or not secret_key(text[start:stop]):
+            continue  # and look inside the value too: a=b=c, "body": "{\"password\": …}"
+        value = _VALUE.match(text, position)
+        if value is not None:
+            quote = value["quote"] or ""
+            out += (text[end:position], quote, REMOVED, quote)
+            end = position = value.end()
     return "".join((*out, text[end:])) if out else text
 
 
@@ -134,7 +155,7 @@ _SCRUBS: Final[tuple[tuple[tuple[str, ...], Callable[[str, Callable[[str], bool]
     ),
     (
         ("eyj",),
-        _shape(r"eyJ[A-Za-z0-9_-]{5,8192}\.[A-Za-z0-9_-]{2,16384}(?:\.[A-Za-z0-9_-]{0,8192})?", "[jwt]"),
+        _shape(r"eyJ[A-Za-z0-9_-]{5,1024}\.[A-Za-z0-9_-]{2,16384}(?:\.[A-Za-z0-9_-]{0,8192})?", "[jwt]"),
     ),
     (
         ("akia", "asia", "aida", "aroa"),
