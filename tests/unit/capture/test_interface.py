@@ -1,0 +1,80 @@
+"""What the capture hooks share."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from mlaudit.capture import interface
+from mlaudit.capture.interface import (
+    INTEGRATIONS,
+    ModelUse,
+    RequestTrail,
+    current_request,
+    open_trail,
+)
+
+
+def test_what_a_thread_writes_into_the_trail_is_seen_outside() -> None:
+    """A copy of the context shares the trail: the endpoint's thread and the request's layer see the same one."""
+    trail = RequestTrail()
+    context = contextvars.copy_context()
+    context.run(current_request.set, trail)
+
+    def endpoint() -> None:
+        found = open_trail()
+        assert found is not None
+        found.models.append(ModelUse("m"))
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(context.copy().run, endpoint).result()
+    assert [use.name for use in trail.models] == ["m"]
+
+
+def test_a_closed_trail_is_no_trail() -> None:
+    """After the request's record is written, hooks make records of their own."""
+    trail = RequestTrail()
+    token = current_request.set(trail)
+    try:
+        assert open_trail() is trail
+        trail.closed = True
+        assert open_trail() is None
+    finally:
+        current_request.reset(token)
+    assert open_trail() is None
+
+
+def test_every_registered_integration_can_be_loaded_and_says_who_it_is() -> None:
+    """The register, the module it waits for and the integration itself agree."""
+    for registration in INTEGRATIONS:
+        integration = registration.load()
+        assert (integration.name, integration.module) == (registration.name, registration.module)
+
+
+def test_a_lifecycle_callback_that_fails_stops_no_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Callbacks run in order, each once however often it was registered, and each contained."""
+    monkeypatch.setattr(interface, "_stopping", [])
+    monkeypatch.setattr(interface, "_started", [])
+    ran: list[str] = []
+
+    def bad() -> None:
+        ran.append("bad")
+        raise RuntimeError
+
+    def good() -> None:
+        ran.append("good")
+
+    for callback in (bad, good, bad):
+        interface.on_service_stopping(callback)
+    interface.on_service_started(good)
+    with caplog.at_level(logging.ERROR, "mlaudit"):
+        interface.service_stopping()
+    assert ran == ["bad", "good"]
+    assert "lifecycle callback failed" in caplog.text
+    interface.service_started()
+    assert ran == ["bad", "good", "good"]
