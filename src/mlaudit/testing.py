@@ -175,7 +175,7 @@ def capture(
             if instrument:
                 from mlaudit.capture.instrumentor import activate
 
-                activate()
+                activate(watch_process=False)
             yield log
         finally:
             pipeline.install(previous)

@@ -36,19 +36,22 @@ _lock = threading.RLock()
 _active = False
 _registered = False
 _armed = False
+_watch_process = True
 _set: dict[str, Integration] = {}
 
 
-def activate() -> None:
+def activate(*, watch_process: bool = True) -> None:
     """Sets the hooks for every library that is imported, now or later. Idempotent; never raises.
 
-    Not in the ``mlaudit`` command itself, which must not audit what it does to the trail.
+    Not in the ``mlaudit`` command itself, which must not audit what it does to the trail. Without
+    ``watch_process`` the start, stop and crash of the process itself are left out, as in tests.
     """
-    global _active, _registered
+    global _active, _registered, _watch_process
     with _lock:
         if _active or _is_own_command():
             return
         _active = True
+        _watch_process = watch_process
         first, _registered = not _registered, True
         disabled = {name.strip() for name in os.environ.get("MLAUDIT_DISABLED_LIBRARIES", "").split(",")}
         for registration in INTEGRATIONS:
@@ -115,7 +118,7 @@ def _set_hooks(registration: Registration, _module: object) -> None:
 def _arm() -> None:
     """Once, before the first hook: what watches the process itself (start, stop, crash, files, environment)."""
     global _armed
-    if not _armed:
+    if _watch_process and not _armed:
         _armed = True
         _contained(lambda: importlib.import_module(RUNTIME).install())
 
