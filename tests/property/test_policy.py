@@ -66,10 +66,12 @@ def nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 def fresh() -> Redaction:
+    """A redaction without rules of its own: only what always happens."""
     return Redaction((), Pseudonyms(KEY), Scrubber(KEY))
 
 
 def everything(value: Any) -> str:
+    """All of a value as text, in two notations."""
     return json.dumps(value, default=str, ensure_ascii=False) + str(value)
 
 
@@ -78,8 +80,8 @@ def everything(value: Any) -> str:
     before=words,
     after=words,
     name=st.sampled_from(
-        ("message", "error.message", "error.stack_trace", "url.query", "http.request.body.content", "ml.prediction.input",
-         "labels", "labels.note", "app.custom", "ml.training.parameters", "ml.config.changes")
+        ("message", "error.message", "error.stack_trace", "url.query", "http.request.body.content",
+         "ml.prediction.input", "labels", "labels.note", "app.custom", "ml.training.parameters", "ml.config.changes")
     ),
     data=st.data(),
 )  # fmt: skip
@@ -253,6 +255,7 @@ facts = st.builds(
 
 
 def make_policy(drawn: list[dict[str, Any]]) -> Policy:
+    """A policy with these rules, named r0, r1, ..."""
     return Policy.model_validate({
         "version": 1,
         "revisions": [{"number": 1, "date": "2026-01-01", "changes": "c", "reason": "r", "sections": ["3"]}],
@@ -329,6 +332,15 @@ def test_switching_a_reached_kind_off_is_always_noticed(drawn: list[dict[str, An
         assert kind in found
 
 
+def faults_of(content: str | bytes) -> tuple[str, ...] | None:
+    """The faults of a policy's content, or None when it loads and compiles."""
+    try:
+        compile_policy(parse_policy(content, "fuzz"), KEY)
+    except PolicyError as error:
+        return error.faults
+    return None
+
+
 yaml_like = st.text(
     alphabet=string.ascii_lowercase + " \n\t:-[]{},#&*!|>'\"%@`?\\0é\x00\x85\ufeff", max_size=200
 )
@@ -344,11 +356,8 @@ yaml_like = st.text(
 @settings(max_examples=500, deadline=None)
 def test_the_loader_raises_nothing_but_policy_errors(text: str | bytes) -> None:
     """Any content at all is a policy or a PolicyError with at least one fault that names a line."""
-    try:
-        parse_policy(text, "fuzz")
-    except PolicyError as error:
-        assert error.faults
-        assert all(fault.startswith("line ") for fault in error.faults)
+    faults = faults_of(text)
+    assert faults is None or (faults and all(fault.startswith("line ") for fault in faults))
 
 
 @given(data=st.data())
@@ -361,10 +370,7 @@ def test_a_damaged_policy_is_refused_or_still_a_policy(data: st.DataObject) -> N
     damaged = (
         text[:start] + data.draw(st.sampled_from(("", " ", ":", "- ", "[", "7", "x: y\n", '"'))) + text[stop:]
     )
-    try:
-        compile_policy(parse_policy(damaged, "damaged"), KEY)
-    except PolicyError as error:
-        assert error.faults
+    assert faults_of(damaged) != ()
 
 
 def test_the_built_in_policy_loads() -> None:

@@ -105,7 +105,7 @@ def _redactions(value: Mapping[str, Any]) -> Iterator[Issue]:
                     (*path, "fields"),
                     f"expected fields that may be redacted, found {plain!r}, which every record needs",
                 )
-            elif not any(map(name_matcher((plain,)), FIELD_TYPES)):
+            elif not plain.startswith("labels.") and not any(map(name_matcher((plain,)), FIELD_TYPES)):
                 yield Issue((*path, "fields"), f"{plain!r} matches no field of the catalog", warning=True)
 
 

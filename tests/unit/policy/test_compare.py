@@ -35,11 +35,17 @@ def policy(text: str) -> Policy:
     ("before", "after", "expected"),
     [
         ("level: full", "level: inputs", {"audit.ml.prediction (model fraud): level was full, is inputs"}),
-        ("on_failure: refuse", "on_failure: continue", {"audit.ml.prediction (model fraud): on_failure was refuse, is continue"}),
+        ("on_failure: refuse", "on_failure: continue", {
+            "audit.ml.prediction (model fraud): on_failure was refuse, is continue",
+        }),
         ("level: inputs", "level: full", set()),
         ("watch: [/etc/model.yaml]", "watch: []", {"/etc/model.yaml: watch was watched, is not watched"}),
-        ("kind: audit.ml.config.changed", "kind: none", {"PUT /config/x: route was audit.ml.config.changed, is not audited"}),
-        ("path: /config/**", "path: /config/a", {"PUT /config/x: route was audit.ml.config.changed, is an ordinary request"}),
+        ("kind: audit.ml.config.changed", "kind: none", {
+            "PUT /config/x: route was audit.ml.config.changed, is not audited",
+        }),
+        ("path: /config/**", "path: /config/a", {
+            "PUT /config/x: route was audit.ml.config.changed, is an ordinary request",
+        }),
         (
             "kind: audit.ml.config.changed",
             "kind: audit.api.request",

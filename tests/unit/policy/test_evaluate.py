@@ -47,7 +47,7 @@ rules:
 watch: [/etc/model.yaml]
 models: [{name: "fraud*", digest: "sha256:%s"}]
 change: {ticket_header: X-Ticket, approver_header: X-Who}
-""" % ("a" * 64)  # noqa: UP031
+""" % ("a" * 64)
 
 
 @pytest.fixture(scope="module")
