@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from mlaudit.seal.checkpoint import Checkpoint, Signer, sign_note
 from mlaudit.seal.finding import Finding
 from mlaudit.seal.keys import FileSigner
 from mlaudit.seal.proof import Scope, StreamProof, StreamSummary
-from mlaudit.seal.stored import Claims, StoredRecord, observe, parse_original
+from mlaudit.seal.stored import Claims, StoredRecord, observe, parse_original, settle_contested
 
 SIGNER = FileSigner(Ed25519PrivateKey.from_private_bytes(bytes(range(32))), "test")
 STRANGER = FileSigner(Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33))), "stranger")
@@ -31,6 +32,7 @@ STREAM_ID = "019ab8a0-0000-7000-8000-000000000001"
 NEXT_ID = "019ab8a0-0000-7000-8000-000000000002"
 BEGIN = 1_764_041_400_000_000_000  # 2025-11-25T03:30:00Z
 SECOND = 1_000_000_000
+NOW = datetime(2025, 11, 25, 4, 30, tzinfo=UTC)
 WHOLE = Scope()
 
 
@@ -186,6 +188,7 @@ def records(documents: Iterable[Document]) -> list[StoredRecord]:
     from mlaudit.verify.elasticsearch import read_hit
 
     found = [read_hit(hit(stored)) for stored in documents]
+    settle_contested([r for r in found if r.contested], [r for r in found if not r.contested])
     return sorted(found, key=lambda record: (record.stream_id, record.sequence))
 
 

@@ -283,7 +283,7 @@ class StreamProof:
         """Says whose fault a broken link between two records is, now that the later one's own link is known."""
         if last.hash == record.previous_hash:
             return
-        if last.hash_differs or record.hash_differs or record.fault or confirmed is False:
+        if last.hash_differs or last.fault or record.hash_differs or record.fault or confirmed is False:
             return  # the one or the other is named for its own sake
         signed = self._witness.said(record, last.sequence)
         if confirmed or signed == record.previous_hash:

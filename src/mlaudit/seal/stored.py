@@ -10,12 +10,13 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 NOTE: Final = "audit.checkpoint.note"
@@ -65,7 +66,8 @@ class StoredRecord:
 
     ``stream_id`` and ``sequence`` are the place at which it is judged; ``own_sequence`` is what the original says.
     ``fault`` says what the original lacks to be a record. ``plain`` is True when nothing about the record needs a
-    second look but its link to the one before.
+    second look but its link to the one before. ``contested`` is the place that the store names instead, where original
+    and hash fit each other and the store still disagrees: see ``settle_contested``.
     """
 
     stream_id: str
@@ -83,6 +85,7 @@ class StoredRecord:
     host: str = ""
     differences: Sequence[Difference] = field(default=())
     plain: bool = False
+    contested: tuple[str, int] | None = None
 
     @property
     def hash_differs(self) -> bool:
@@ -152,10 +155,13 @@ def observe(
     same_hash = not claims.hash or claims.hash == digest
     stream_id, sequence = own_stream, own_sequence
     agreed = same_hash and not fault
+    contested: tuple[str, int] | None = None
     for place in claims.places:
         if (place[1] and place[1] != own_sequence) or (place[0] and place[0] != own_stream):
-            stream_id, sequence = _settle(own_stream, own_sequence, claims, trusted=same_hash)
             agreed = False
+            stream_id, sequence = _settle(own_stream, own_sequence, claims, trusted=same_hash)
+            if same_hash and not fault:
+                contested = _settle(own_stream, own_sequence, claims, trusted=False)
             break
     about_stream = kind.startswith("audit.stream.") or NOTE in fields
     return StoredRecord(
@@ -178,7 +184,34 @@ def observe(
         and not differences
         and (not claims.document_id or claims.document_id == record_id)
         and (not claims.sequence or claims.sequence == own_sequence),
+        contested,
     )
+
+
+def settle_contested(contested: Sequence[StoredRecord], others: Iterable[StoredRecord]) -> None:
+    """Decides the place of records about which original and store disagree though the hash fits.
+
+    Either what the store says was changed, then the chain knows the original: another record follows on its hash, or
+    it follows on the record before its own place. Or the original was changed and hashed again, then the chain does
+    not know it, and it stands where the store says.
+
+    Args:
+        contested: records with ``contested`` set; their places are changed.
+        others: every other record.
+    """
+    hashes = {record.hash for record in contested}
+    before = {record.previous_hash for record in contested}
+    followed: set[str] = set()
+    places: set[tuple[str, int]] = set()
+    for record in chain(contested, others):
+        if record.previous_hash in hashes:
+            followed.add(record.previous_hash)
+        if record.hash in before:
+            places.add((record.hash, record.own_sequence))
+    for record in contested:
+        known = record.hash in followed or (record.previous_hash, record.own_sequence - 1) in places
+        if not known and record.contested is not None:
+            record.stream_id, record.sequence = record.contested
 
 
 def _text(value: Any) -> str:

@@ -11,6 +11,7 @@ from mlaudit.errors import KeyFileError, SourceError
 from mlaudit.seal import finding as codes
 from mlaudit.seal.finding import Finding
 from mlaudit.seal.proof import Scope, StreamProof, StreamSummary
+from mlaudit.seal.stored import settle_contested
 from mlaudit.verify.links import Links
 from mlaudit.verify.report import Report
 from mlaudit.verify.sorter import RecordSorter
@@ -135,10 +136,17 @@ class _Run:
         """Reads and proves the streams of a selection; a second look replaces the first."""
         sorter = RecordSorter()
         remarks = Remarks()
+        contested: list[StoredRecord] = []
         for count, record in enumerate(self._source.read(selection, remarks), 1):
-            sorter.add(record)
+            if record.contested is None:
+                sorter.add(record)
+            else:
+                contested.append(record)
             if progress is not None and count % 10_000 == 0:
                 progress(count)
+        if contested:
+            settle_contested(contested, sorter)
+            sorter.extend(contested)
         if selection.streams is None or not self.summaries:
             self.remarks = remarks
         cuts = _cuts(sorter, selection) if selection.is_window else None

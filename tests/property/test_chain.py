@@ -1,0 +1,60 @@
+"""The chain as a state machine: whatever is sealed and stored, the originals prove it."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlaudit.errors import ChainError
+from mlaudit.record.encode import encode
+from mlaudit.seal.chain import GENESIS, Chain
+
+NAMES = st.sampled_from(["@timestamp", "audit.kind", "audit.sequence", "audit.sequencf", "message", "zzz"])
+RECORDS = st.lists(st.dictionaries(NAMES, st.text(max_size=30), max_size=6), min_size=1, max_size=20)
+
+
+@given(RECORDS)
+def test_originals_alone_prove_the_chain(all_fields: list[dict[str, str]]) -> None:
+    """Each body names the hash of the one before, its own place, and every field it was given, sorted."""
+    chain = Chain("s-1")
+    previous = GENESIS
+    for number, fields in enumerate(all_fields, 1):
+        encoded = encode(fields)
+        entry = chain.seal(encoded.head, encoded.tail)
+        chain.advance(entry)
+        body = orjson.loads(entry.body)
+
+        assert body == {
+            **fields,
+            "audit.sequence.number": number,
+            "audit.sequence.previous_hash": previous,
+            "audit.sequence.stream_id": "s-1",
+        }
+        assert list(body) == sorted(body)
+        assert entry.hash == sha256(entry.body).hexdigest()
+        previous = entry.hash
+    assert (chain.sequence, chain.head) == (len(all_fields), previous)
+
+
+@given(st.integers(0, 10), st.integers(0, 10))
+def test_chain_takes_only_its_next_entry(before: int, after: int) -> None:
+    """An entry that was sealed on an older head is refused, and the chain stays where it was."""
+    chain = Chain("s-1")
+    encoded = encode({"message": "x"})
+    for _ in range(before):
+        chain.advance(chain.seal(*encoded))
+    stale = chain.seal(*encoded)
+    for _ in range(after):
+        chain.advance(chain.seal(*encoded))
+    head = (chain.sequence, chain.head)
+    if after:
+        with pytest.raises(ChainError):
+            chain.advance(stale)
+        assert (chain.sequence, chain.head) == head
+    else:
+        chain.advance(stale)
+        assert chain.sequence == before + 1

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mlaudit.verify.projection import ABSENT, compare_attributes, compare_document, same, shown
+
+FIELDS: dict[str, Any] = {
+    "@timestamp": "2026-11-25T03:30:00.000000001Z",
+    "event.outcome": "success",
+    "event.category": ["api", "process"],
+    "process.pid": 4711,
+    "audit.policy.lowered": True,
+    "ml.training.parameters": {"depth": 3, "nested": {"rate": 0.5}},
+}
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    """The searchable fields of FIELDS as the collector stores them, with changes."""
+    stored = {**FIELDS, "process.pid": 4711.0, "event.original": "{}", "event.hash": "x", "event.sequence": 1}
+    stored |= {"mlaudit.sender.address": "127.0.0.1", "data_stream.type": "logs", "event.ingested": "now"}
+    return stored | {name.replace("__", "."): value for name, value in changes.items()}
+
+
+def names(stored: dict[str, Any], fields: dict[str, Any] = FIELDS) -> list[str]:
+    """Names of the differing fields."""
+    return [difference.name for difference in compare_document(stored, fields)]
+
+
+def test_faithful_projection_has_no_difference() -> None:
+    """Doubles for integers and fields that the collector adds are no differences."""
+    assert names(document()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("event.outcome", "failure"),
+        ("event.outcome", None),
+        ("event.category", ["process", "api"]),
+        ("event.category", ["api"]),
+        ("event.category", "api"),
+        ("process.pid", 4712.0),
+        ("process.pid", "4711"),
+        ("audit.policy.lowered", 1.0),
+        ("audit.policy.lowered", False),
+        ("ml.training.parameters", {"depth": 3.0, "nested": {"rate": 0.25}}),
+        ("ml.training.parameters", {"depth": 3.0}),
+        ("@timestamp", "2026-11-25T03:30:00.000000002Z"),
+        ("user.name", "eve"),
+    ],
+)
+def test_changed_or_added_field_is_a_difference(name: str, value: Any) -> None:
+    """Another value, another type, another order and an extra field are each named."""
+    assert names({**document(), name: value}) == [name]
+
+
+@pytest.mark.parametrize("name", sorted(FIELDS))
+def test_missing_field_is_a_difference(name: str) -> None:
+    """A field that is no longer searchable is named."""
+    stored = document()
+    del stored[name]
+
+    assert compare_document(stored, FIELDS) == [(name, shown(FIELDS[name]), ABSENT)]
+
+
+def test_contents_may_be_in_the_original_alone() -> None:
+    """A body that the mapping does not index may be absent, but not different."""
+    fields = {**FIELDS, "http.request.body.content": "secret"}
+
+    assert names(document(), fields) == []
+    assert names(document(http__request__body__content="secret"), fields) == []
+    assert names(document(http__request__body__content="other"), fields) == ["http.request.body.content"]
+
+
+@pytest.mark.parametrize(
+    "name", ["event", "mlaudit.sender.id", "data_stream.type", "_id", "", "a..b", ".a", "a."]
+)
+def test_names_that_the_collector_refuses_may_be_absent(name: str) -> None:
+    """What the collector takes out of a body on purpose is no difference."""
+    assert names(document(), {**FIELDS, name: "x"}) == []
+
+
+def test_time_may_be_replaced_only_where_it_was_no_time() -> None:
+    """The collector's mark for a replaced time excuses nothing when the original's time is good."""
+    odd = {**FIELDS, "@timestamp": "yesterday"}
+
+    assert names(document(mlaudit__retimed=True), odd) == []
+    assert names({**document(mlaudit__retimed=True), "@timestamp": "other"}) == ["@timestamp"]
+    assert names(document(), odd) == ["@timestamp"]
+
+
+def test_attributes_repeat_the_body() -> None:
+    """Audit attributes and the event name must say what the body says; an empty one says nothing."""
+    fields = {"audit.kind": "audit.ml.prediction", "audit.outcome": "success", "audit.sequence.number": 3}
+    good: dict[str, str | int] = {
+        "audit.outcome": "success",
+        "audit.target.id": "",
+        "audit.integrity.value": "h",
+    }
+
+    assert compare_attributes(good, "audit.ml.prediction", fields) == []
+    assert [d.name for d in compare_attributes({**good, "audit.outcome": "failure"}, "audit.x", fields)] == [
+        "audit.outcome",
+        "EventName",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        (2, 2.0, True),
+        (True, 1, False),
+        (0, False, False),
+        ("2", 2, False),
+        ([1, [2]], [1.0, [2.0]], True),
+        ({}, [], False),
+    ],
+)
+def test_values_are_compared_as_json(one: Any, other: Any, equal: bool) -> None:
+    """Numbers by value, everything else by type and value."""
+    assert same(one, other) is equal
+
+
+def test_long_values_are_cut() -> None:
+    """A finding does not carry a megabyte."""
+    assert len(shown("x" * 1_000_000)) < 1100
