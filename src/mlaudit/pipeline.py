@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from mlaudit.deliver.interface import LOST, SAFE, Ticket
 from mlaudit.errors import AuditRefusedError, MlauditError, SpoolError, SpoolUnavailableError
@@ -33,8 +33,7 @@ _ADOPT_SECONDS: Final = 15.0
 _logger = logging.getLogger("mlaudit")
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """What became of an event: its record's id and the promise for it."""
 
     record_id: str

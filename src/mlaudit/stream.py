@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.deliver import otlp
@@ -24,8 +25,6 @@ CHECKPOINT: Final = "audit.stream.checkpoint"
 ENDED: Final = "audit.stream.ended"
 ABANDONED: Final = "audit.stream.abandoned"
 AUDITOR: Final = Actor("mlaudit", SYSTEM, method="process")
-
-_attribute: Final = otlp.repeated_attribute
 
 
 class _Untouched:
@@ -102,19 +101,16 @@ class Stream:
         kind = kind_of(event.kind)
         severity = kind.severity if event.outcome == "success" else kind.severity_failure
         get = fields.get
-        attributes = (
-            otlp.attribute("audit.record.id", event.record_id)
-            + _attribute("audit.actor.id", get("audit.actor.id", ""))
-            + _attribute("audit.actor.type", get("audit.actor.type", SYSTEM))
-            + _attribute("audit.action", get("audit.action", ""))
-            + _attribute("audit.outcome", event.outcome)
-            + _attribute("audit.schema.version", get("audit.schema.version", ""))
-            + _attribute("audit.sequence.stream_id", self._chain.stream_id)
+        attributes = otlp.attribute("audit.record.id", event.record_id) + _repeated_attributes(
+            self._chain.stream_id,
+            get("audit.actor.id", ""),
+            get("audit.actor.type", SYSTEM),
+            get("audit.action", ""),
+            event.outcome,
+            get("audit.schema.version", ""),
+            get("audit.target.id"),
+            get("audit.target.type", ""),
         )
-        target = get("audit.target.id")
-        if target is not None:
-            attributes += _attribute("audit.target.id", target)
-            attributes += _attribute("audit.target.type", get("audit.target.type", ""))
         with self._lock:
             entry = self._chain.seal(encoded.head, encoded.tail)
             payload = otlp.log_record(
@@ -186,6 +182,30 @@ class Stream:
     def _note(self, kind: str, fields: dict[str, Any]) -> None:
         event = AuditEvent(kind, actor=AUDITOR, fields=fields)
         self.write(event, self._builder.build(event, INTEGRITY), durable=True)
+
+
+@lru_cache(maxsize=4096)  # who does what to what repeats from record to record
+def _repeated_attributes(
+    stream_id: str,
+    actor: str,
+    actor_type: str,
+    action: str,
+    outcome: str,
+    schema: str,
+    target: str | None,
+    kind: str,
+) -> bytes:
+    attributes = {
+        "audit.actor.id": actor,
+        "audit.actor.type": actor_type,
+        "audit.action": action,
+        "audit.outcome": outcome,
+        "audit.schema.version": schema,
+        "audit.sequence.stream_id": stream_id,
+    }
+    if target is not None:
+        attributes |= {"audit.target.id": target, "audit.target.type": kind}
+    return b"".join(otlp.attribute(name, value) for name, value in attributes.items())
 
 
 def new_chain(stream_id: str) -> Chain:

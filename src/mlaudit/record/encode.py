@@ -23,12 +23,14 @@ PLACE_PREFIX: Final = "audit.sequence."
 MAX_EXACT_INTEGER: Final = 1 << 53
 _MAX_DEPTH: Final = 64
 _SORTED: Final = orjson.OPT_SORT_KEYS
+# Refuses an integer of more than 53 bits, so that the encoder looks at them and no loop here has to.
+_EXACT: Final = _SORTED | orjson.OPT_STRICT_INTEGER
 
 
 # Stands where the place fields belong while a record is encoded. Random, so that no value can contain it.
 _PLACE_KEY: Final = f"{PLACE_PREFIX}{secrets.token_hex(16)}"
 _PLACE: Final = f'"{_PLACE_KEY}":0,'.encode()
-_PLAIN: Final = frozenset({str, bool, orjson.Fragment})
+_PLAIN: Final = frozenset({str, bool, int, orjson.Fragment})
 
 
 class EncodedRecord(NamedTuple):
@@ -57,14 +59,24 @@ def encode(fields: Mapping[str, Any]) -> EncodedRecord:
         if type(value) not in _PLAIN:
             record[name] = _faithful(name, value, 0)
     try:
-        whole = orjson.dumps(record, option=_SORTED)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise EventError(f"expected text that is valid Unicode, found {error}; escape it first") from None
+        whole = orjson.dumps(record, option=_EXACT)
+    except (TypeError, ValueError, RecursionError):
+        whole = _encode_with_care(record)
     head, found, tail = whole.partition(_PLACE)
     if not found:  # a record with nothing behind its place
         head, _, tail = whole.partition(_PLACE[:-1])
         return EncodedRecord(head, tail)
     return EncodedRecord(head, b"," + tail)
+
+
+def _encode_with_care(record: dict[str, Any]) -> bytes:
+    for name, value in record.items():
+        if type(value) is int:
+            record[name] = _faithful(name, value, 0)
+    try:
+        return orjson.dumps(record, option=_SORTED)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise EventError(f"expected text that is valid Unicode, found {error}; escape it first") from None
 
 
 def encoded_texts(texts: Iterable[str]) -> orjson.Fragment:
