@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import urllib3
@@ -15,8 +16,6 @@ from mlaudit.stack.certificates import make_certificate
 from mlaudit.stack.credentials import ADMIN, READER, TELEMETRY, WRITER, password_hash
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mlaudit.stack.credentials import Credentials
     from mlaudit.stack.layout import Layout
     from mlaudit.stack.process import ProcessId
@@ -25,30 +24,15 @@ START_SECONDS: Final = 120
 STOP_SECONDS: Final = 30
 HEAP: Final = "1g"
 
-# Least privilege, one role per task. A writer can add documents; it cannot read, change or delete one.
-ROLES: Final = """\
-mlaudit_writer:
-  cluster: []
-  indices:
-    - names: ["logs-mlaudit.*"]
-      privileges: ["create_doc", "auto_configure"]
-mlaudit_telemetry:
-  cluster: []
-  indices:
-    - names: ["logs-generic.otel-*", "traces-generic.otel-*"]
-      privileges: ["create_doc", "auto_configure"]
-mlaudit_reader:
-  cluster: ["monitor"]
-  indices:
-    - names: ["logs-mlaudit.*"]
-      privileges: ["read", "view_index_metadata"]
-"""
 MEMBERS: Final = {
     "superuser": ADMIN,
     "mlaudit_writer": WRITER,
     "mlaudit_telemetry": TELEMETRY,
     "mlaudit_reader": READER,
 }
+
+# This server has no role API: the same roles that `mlaudit install` puts into a full one, as a file.
+_ROLES: Final = Path(__file__).parent.parent / "install/elasticsearch/reduced/roles.yml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +82,7 @@ class Elasticsearch:
             shutil.copyfile(config / "ca.pem", layout.ca_file)
         layout.write(config / "elasticsearch.yml", self._settings())
         layout.write(config / "jvm.options", self._jvm_options())
-        layout.write(config / "roles.yml", ROLES)
+        layout.write(config / "roles.yml", _ROLES.read_text())
         hashes = [f"{user}:{password_hash(secret)}\n" for user, secret in credentials.users().items()]
         layout.write(config / "users", "".join(hashes), secret=True)
         members = "".join(f"{role}:{user}\n" for role, user in MEMBERS.items())

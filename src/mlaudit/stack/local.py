@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Final, Self
 from mlaudit.errors import StackError
 from mlaudit.stack import collector as collector_module
 from mlaudit.stack import elasticsearch as elasticsearch_module
-from mlaudit.stack import process, toolchain
+from mlaudit.stack import process
 from mlaudit.stack.collector import Collector
-from mlaudit.stack.collector_build import collector_binary
 from mlaudit.stack.credentials import ADMIN, READER, Credentials, load_or_make
 from mlaudit.stack.elasticsearch import Elasticsearch
-from mlaudit.stack.elasticsearch_fetch import elasticsearch_home
-from mlaudit.stack.layout import exclusive, layout_of, reachable
+from mlaudit.stack.layout import exclusive, layout_of, write_private
 from mlaudit.stack.ports import free_port
+from mlaudit.stack.preparation import prepare
 from mlaudit.stack.state import State, read_state
-from mlaudit.stack.telemetry_templates import install_telemetry_templates
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -233,8 +231,6 @@ class Stack:
         return self._collector
 
     def _start(self, java_home: Path, home: Path, binary: Path) -> None:
-        from mlaudit.stack.layout import write_private
-
         began = time.monotonic()
         if self._fresh:
             self.layout.remove_data()
@@ -250,7 +246,6 @@ class Stack:
         self._report(f"starting Elasticsearch on {node.url}")
         self._elasticsearch = (node, node.start(tied=self._tied))
         node.wait(self._elasticsearch[1], self._credentials)
-        install_telemetry_templates(node.url, self.elasticsearch_auth, self.ca_file)
         if self._install:
             from mlaudit.install.apply import install
 
@@ -290,22 +285,6 @@ class Stack:
             process.stop(self._elasticsearch[1], elasticsearch_module.STOP_SECONDS)
         self._collector = self._elasticsearch = None
         self.layout.state.unlink(missing_ok=True)
-
-
-def prepare(report: Report, uid: int | None) -> tuple[Path, Path, Path]:
-    """Everything that must be there before a start: Java's home, Elasticsearch's home, the collector.
-
-    Raises:
-        StackError: lists every program that is missing, before anything is fetched or built.
-    """
-
-    def usable(home: Path) -> bool:
-        return uid is None or reachable(home / "bin", uid)
-
-    java_home = toolchain.find_java(usable)
-    toolchain.require([java_home, toolchain.find_go(), toolchain.find_maven()])
-    home = elasticsearch_home(report)
-    return Path(str(java_home)), home, collector_binary(report)
 
 
 def stop_running(directory: Path, report: Report = _silent) -> bool:

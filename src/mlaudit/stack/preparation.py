@@ -1,0 +1,30 @@
+"""What must be on the machine before a stack can start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlaudit.stack import toolchain
+from mlaudit.stack.collector_build import collector_binary
+from mlaudit.stack.elasticsearch_fetch import elasticsearch_home
+from mlaudit.stack.layout import reachable
+
+if TYPE_CHECKING:
+    from mlaudit.stack.cache import Report
+
+
+def prepare(report: Report, uid: int | None) -> tuple[Path, Path, Path]:
+    """Everything that must be there before a start: Java's home, Elasticsearch's home, the collector.
+
+    Raises:
+        StackError: lists every program that is missing, before anything is fetched or built.
+    """
+
+    def usable(home: Path) -> bool:
+        return uid is None or reachable(home / "bin", uid)
+
+    java_home = toolchain.find_java(usable)
+    toolchain.require([java_home, toolchain.find_go(), toolchain.find_maven()])
+    home = elasticsearch_home(report)
+    return Path(str(java_home)), home, collector_binary(report)
