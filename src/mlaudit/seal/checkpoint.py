@@ -6,6 +6,7 @@ line, and a line per signature. Anybody with the public key can check it with an
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from hashlib import sha256
@@ -18,6 +19,7 @@ from mlaudit.errors import ChainError, KeyFileError
 
 ORIGIN: Final = "mlaudit/checkpoint/v1"
 _ED25519: Final = b"\x01"
+_SEQUENCE: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 _SIGNATURE_PREFIX: Final = "\N{EM DASH} "
 
 
@@ -130,7 +132,7 @@ class SignedNote:
         lines = text.split("\n")
         if not separator or len(lines) != 5 or lines[0] != ORIGIN:
             raise ChainError(f"expected a signed note of '{ORIGIN}' with five lines, found {lines[:1]}")
-        if not lines[2].isascii() or not lines[2].isdigit() or lines[2] != str(int(lines[2])):
+        if not _SEQUENCE.fullmatch(lines[2]):
             raise ChainError(f"checkpoint: expected a sequence number, found {lines[2]!r}")
         signatures = []
         for line in tail.splitlines():

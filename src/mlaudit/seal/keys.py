@@ -9,14 +9,16 @@ import os
 import re
 import secrets
 import stat
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mlaudit.errors import KeyFileError
 from mlaudit.seal.checkpoint import VerifyingKey
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SIGNING_KEY: Final = "signing.key"
 PSEUDONYM_KEY: Final = "pseudonym.key"
@@ -145,13 +147,15 @@ def read_private(path: Path) -> bytes:
         KeyFileError: it is missing, no regular file, or its mode lets others at it.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # Not blocking: a pipe in the key's place must not hang the service.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise KeyFileError(f"{path}: expected a key file, found {_reason(error)}") from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise KeyFileError(f"{path}: expected a regular file")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise KeyFileError(f"{path}: expected a regular file")
         if status.st_mode & 0o077:
             raise KeyFileError(
                 f"{path}: expected a file that only its owner can read, found mode {status.st_mode & 0o777:04o}; "
@@ -168,9 +172,9 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
             file.write(content)
             file.flush()
             os.fsync(descriptor)
-    except FileExistsError:
-        raise KeyFileError(f"{path}: a key is there already; it is not overwritten") from None
     except OSError as error:
+        if path.exists():
+            raise KeyFileError(f"{path}: a key is there already; it is not overwritten") from None
         raise KeyFileError(f"{path}: expected to write a key, found {_reason(error)}") from None
 
 
