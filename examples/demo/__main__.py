@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from examples.demo import show
-from examples.demo.scene import Scene, sealed_records
+from examples.demo.scene import Scene, is_complete, sealed_records
 from examples.demo.store import Store
 from mlaudit.detect.plans import load_plans
 from mlaudit.stack.local import Stack
@@ -48,7 +48,7 @@ def play(scene: Scene) -> None:
         step("mallory guesses passwords; dave oversteps his role until erin has changed something for him")
         service.guess_passwords("mallory", 5)
         service.overstep("dave", 12)
-        service.predict_badly("alice", 12)
+        service.predict_badly("alice", 16)
         service.predict("alice", 1)
         step("erin changes the threshold through the admin route, with a ticket and without one")
         service.set_threshold("erin", 0.4, **{"X-Change-Ticket": "CHG-1042", "X-Change-Approver": "alice"})
@@ -113,12 +113,15 @@ def verify(scene: Scene) -> dict[str, Any]:
     return {"ok": report["ok"], "records": report["records"], "findings": report["findings"]}
 
 
-def wait_until_stored(store: Store, sealed: int) -> int:
-    """The number of stored records, once it is that of the sealed ones or time is up."""
+def wait_until_stored(archive: Path, store: Store) -> tuple[dict[str, dict[str, Any]], int]:
+    """The sealed records and the number of stored ones, once both are complete or time is up."""
     deadline = time.monotonic() + STORED_SECONDS
-    while (stored := store.count()) < sealed and time.monotonic() < deadline:
+    while True:
+        sealed = sealed_records(archive)
+        stored = store.count()
+        if (is_complete(sealed) and stored >= len(sealed)) or time.monotonic() > deadline:
+            return sealed, stored
         time.sleep(0.2)
-    return stored
 
 
 def faults_of(summary: dict[str, Any], kinds_wanted: set[str]) -> list[str]:
@@ -166,10 +169,9 @@ def main() -> int:
     with Stack(FOLDER / "stack", fresh=True, quick=True, archive=archive, report=step) as stack:
         scene = Scene(FOLDER.resolve(), stack)
         play(scene)
-        sealed = sealed_records(archive)
         store = Store(stack)
         step("waiting until Elasticsearch has every record")
-        stored = wait_until_stored(store, len(sealed))
+        sealed, stored = wait_until_stored(archive, store)
         events = Counter(record["audit.kind"] for record in sealed.values())
         show.kinds(console, events, stored)
         show.story(console, store.one_prediction())

@@ -38,6 +38,7 @@ USERS = {
     "dave": "viewer",
     "erin": "admin",
 }
+ENDS = ("audit.stream.ended", "audit.stream.abandoned")
 POLICY = EXAMPLES / "service" / "audit-policy.yaml"
 
 
@@ -178,11 +179,11 @@ class Service:
 
     def predict_badly(self, name: str, count: int) -> None:
         """Predictions that the service refuses (too few features is a failing one, no rows an invalid one)."""
-        with self.client(name) as client:
-            for number in range(count):
-                invalid = number % 4 != 3
+        for number in range(count):
+            invalid = number % 4 != 3
+            with self.client(name) as client:  # uvicorn closes the connection after a failure
                 answer = client.post("/predict", json={"rows": [] if invalid else [[1.0, 2.0]]})
-                _expect(answer, 422 if invalid else 500)
+            _expect(answer, 422 if invalid else 500)
 
     def guess_passwords(self, name: str, count: int) -> None:
         """Calls with wrong passwords."""
@@ -216,12 +217,27 @@ def _scrypt(name: str) -> str:
 
 
 def sealed_records(archive: Path) -> dict[str, dict[str, Any]]:
-    """The records of the archive by id: what the service sealed and the collector received."""
+    """The records of the archive by id: what the programs sealed and the collector received."""
     records: dict[str, dict[str, Any]] = {}
-    for line in archive.read_text().splitlines():
+    *lines, _ = archive.read_text().split("\n")  # what stands behind the last newline is being written
+    for line in lines:
         for resource in json.loads(line)["resourceLogs"]:
             for scope in resource["scopeLogs"]:
                 for entry in scope["logRecords"]:
                     record = json.loads(entry["body"]["stringValue"])
                     records[record["audit.record.id"]] = record
     return records
+
+
+def is_complete(records: dict[str, dict[str, Any]]) -> bool:
+    """Whether every stream is there from its first record to the one that ends it."""
+    streams: dict[str, list[dict[str, Any]]] = {}
+    for record in records.values():
+        streams.setdefault(record["audit.sequence.stream_id"], []).append(record)
+    return bool(streams) and all(
+        any(
+            record["audit.kind"] in ENDS and record["audit.sequence.number"] == len(stream)
+            for record in stream
+        )
+        for stream in streams.values()
+    )

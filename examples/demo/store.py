@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from mlaudit.detect.interface import INDEX
@@ -23,7 +24,7 @@ class Store:
         return int(self._client.count(index=INDEX)["count"])
 
     def one_prediction(self) -> Document:
-        """A successful prediction that was traced."""
+        """The original of a successful prediction that was traced, and its hash."""
         query = {
             "bool": {
                 "filter": [
@@ -34,7 +35,8 @@ class Store:
                 ]
             }
         }
-        return self._search(query)["_source"]
+        stored = self._search(query)["_source"]
+        return {**json.loads(stored["event.original"]), "event.hash": stored["event.hash"]}
 
     def alter_one(self) -> Document:
         """Makes a denied access look as if another user had been denied."""

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mlaudit._version import __version__
+
 if TYPE_CHECKING:
     from mlaudit.api import actor, record, training_run
 
 __all__ = ["__version__", "actor", "record", "training_run"]
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     if name in ("actor", "record", "training_run"):
-        from mlaudit import api  # noqa: PLC0415 - importing mlaudit costs nothing until it is used
+        from mlaudit import api
 
         return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

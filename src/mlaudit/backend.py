@@ -7,7 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from mlaudit import __version__
+from mlaudit._version import __version__
 from mlaudit.deliver import layout
 from mlaudit.deliver.otlp import Envelope
 from mlaudit.deliver.sender import Sender, SpooledDelivery

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.deliver import otlp
-from mlaudit.event import SYSTEM, Actor, AuditEvent
+from mlaudit.event import SYSTEM, Actor, AuditEvent, Target
 from mlaudit.record.build import RecordBuilder, kind_of, rfc3339
 from mlaudit.record.encode import encode
 from mlaudit.seal.chain import GENESIS, Chain
@@ -180,7 +180,7 @@ class Stream:
             self._unsigned_since = time.monotonic() if self._chain.sequence > sequence + 1 else None
 
     def _note(self, kind: str, fields: dict[str, Any]) -> None:
-        event = AuditEvent(kind, actor=AUDITOR, fields=fields)
+        event = AuditEvent(kind, actor=AUDITOR, target=Target("stream", self.id), fields=fields)
         self.write(event, self._builder.build(event, INTEGRITY), durable=True)
 
 

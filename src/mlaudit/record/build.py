@@ -108,9 +108,10 @@ class RecordBuilder:
             fields.update(event.outputs)
         actor = event.actor
         if actor is not None:
-            fields["audit.actor.id"] = actor.id
             fields["audit.actor.type"] = actor.type
             fields["audit.actor.method"] = actor.method
+            if actor.type == USER:
+                fields["audit.actor.id"] = actor.id
             if actor.type == USER and actor.method != "anonymous":
                 fields.setdefault("user.id", actor.id)
                 if actor.name:
@@ -125,6 +126,8 @@ class RecordBuilder:
         _relate(fields)
         record = prototype.copy()
         record.update(fields)
+        if actor is not None and actor.type != USER:
+            record["audit.actor.id"] = actor.id  # the name of a service is nobody's personal data
         record["@timestamp"] = rfc3339(event.timestamp)
         record["event.id"] = record["audit.record.id"] = event.record_id
         record["event.outcome"] = record["audit.outcome"] = event.outcome

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 PLACE_PREFIX: Final = "audit.sequence."
 # JSON numbers beyond this lose digits in a reader that uses doubles, as the collector's ParseJSON does.
 MAX_EXACT_INTEGER: Final = 1 << 53
+# The collector takes requests of 4 MiB; a record has to fit into one with room to spare.
+MAX_RECORD_BYTES: Final = 1 << 20
 _MAX_DEPTH: Final = 64
 _SORTED: Final = orjson.OPT_SORT_KEYS
 # Refuses an integer of more than 53 bits, so that the encoder looks at them and no loop here has to.
@@ -62,6 +64,10 @@ def encode(fields: Mapping[str, Any]) -> EncodedRecord:
         whole = orjson.dumps(record, option=_EXACT)
     except (TypeError, ValueError, RecursionError):
         whole = _encode_with_care(record)
+    if len(whole) > MAX_RECORD_BYTES:
+        raise EventError(
+            f"expected a record of at most {MAX_RECORD_BYTES} bytes, found {len(whole)}; record digests of large values"
+        )
     head, found, tail = whole.partition(_PLACE)
     if not found:  # a record with nothing behind its place
         head, _, tail = whole.partition(_PLACE[:-1])

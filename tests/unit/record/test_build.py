@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mlaudit.errors import EventError
-from mlaudit.event import Actor, AuditEvent, Target
+from mlaudit.event import SERVICE, Actor, AuditEvent, Target
 from mlaudit.record.build import RecordBuilder, rfc3339
 from mlaudit.record.encode import encode
 
@@ -138,3 +138,11 @@ def test_times_are_right_on_many_threads() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_a_service_is_no_person() -> None:
+    """The name of a service or of mlaudit itself is not pseudonymised, and gives no user fields."""
+    event = AuditEvent("audit.service.started", actor=Actor("fraud-service", SERVICE, method="process"))
+    record = build(event, Decision(redaction=Hide()))
+    assert record["audit.actor.id"] == "fraud-service"
+    assert "user.id" not in record

@@ -119,3 +119,9 @@ def test_a_value_cannot_pretend_to_be_the_place() -> None:
 def test_encoded_texts_are_a_list_like_any_other() -> None:
     """A list encoded in advance gives the same bytes as the list itself."""
     assert encode({"event.type": encoded_texts(("start", "é"))}) == encode({"event.type": ["start", "é"]})
+
+
+def test_record_too_large_for_the_receiver_is_refused() -> None:
+    """A record that no request could carry is refused when it is made, not when it is sent."""
+    with pytest.raises(EventError, match="at most 1048576 bytes"):
+        encode({"message": "x" * (1 << 20)})
