@@ -206,7 +206,7 @@ def replace_file(path: Path, content: bytes) -> None:
 class SegmentFile:
     """One segment, open for appending. Its owner orders the calls."""
 
-    __slots__ = ("_descriptor", "path", "size", "torn")
+    __slots__ = ("_descriptor", "first_sequence", "path", "size", "torn")
 
     def __init__(self, path: Path) -> None:
         """Makes the segment. ``torn`` tells when bytes behind ``size`` could not be undone.
@@ -215,6 +215,7 @@ class SegmentFile:
             SpoolUnavailableError: it cannot be opened.
         """
         self.path = path
+        self.first_sequence = layout.first_sequence(path)
         self.size = 0
         self.torn = False
         try:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from mlaudit.deliver import files, layout
 from mlaudit.deliver.files import Ack, Frame, SegmentFile
 from mlaudit.deliver.interface import SAFE, Ticket
+from mlaudit.deliver.recent import RecentFrames
 from mlaudit.errors import SpoolError, SpoolFullError, SpoolUnavailableError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 SEGMENT_BYTES: Final = 16 << 20
 SYNC_SECONDS: Final = 0.05
+_RECENT_BYTES: Final = 4 << 20
 
 
 class StreamSpool:
@@ -38,6 +40,7 @@ class StreamSpool:
         self._closing = False
         self._segment: SegmentFile | None = None
         self._retired: list[SegmentFile] = []
+        self._recent = RecentFrames(_RECENT_BYTES)
         self._segment_bytes = min(SEGMENT_BYTES, max_bytes // 8)
         self._stored_bytes = 0
         self._sync_thread: threading.Thread | None = None
@@ -112,6 +115,7 @@ class StreamSpool:
             if segment is None or segment.torn or segment.size >= self._segment_bytes:
                 segment = self._next_segment(sequence)
             segment.append(data)
+            self._recent.add(segment.first_sequence, Frame(sequence, digest, payload, segment.size))
             self._stored_bytes += len(data)
             self.last_sequence = sequence
             self.last_digest = digest
@@ -145,6 +149,10 @@ class StreamSpool:
             SpoolError: a segment cannot be read.
         """
         position = self.acknowledged
+        with self._state:
+            recent = self._recent.after(position, max_bytes)
+        if recent[0]:
+            return recent
         while True:
             path = layout.segment_file(self.folder, position.segment)
             end = self._end_of(position.segment)
@@ -175,6 +183,8 @@ class StreamSpool:
         """
         files.write_ack(self._ack_descriptor, ack)
         previous, self.acknowledged = self.acknowledged, ack
+        with self._state:
+            self._recent.forget(ack.sequence)
         if previous.segment != ack.segment:
             with self._state:
                 for path in layout.segments(self.folder):
@@ -276,7 +286,7 @@ class StreamSpool:
     def _end_of(self, segment: int) -> int:
         with self._state:
             current = self._segment
-            if current is not None and layout.first_sequence(current.path) == segment:
+            if current is not None and current.first_sequence == segment:
                 return current.size
         try:
             return layout.segment_file(self.folder, segment).stat().st_size
