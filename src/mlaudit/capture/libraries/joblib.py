@@ -250,9 +250,9 @@ def _emit(
 def _contain(current: pipeline.Pipeline, kind: str, outcome: str, tell: Callable[[], None]) -> None:
     try:
         tell()
-    except AuditRefusedError as error:
+    except AuditRefusedError:
         # The file is written or read already. The pipeline has counted it and says so when it can write again.
-        current.fault(COMPONENT, error)
+        return
     except Exception as error:  # noqa: BLE001 - auditing never breaks the service
         current.fault(COMPONENT, error, kind=kind, outcome=outcome)
 

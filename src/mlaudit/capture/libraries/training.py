@@ -100,9 +100,9 @@ class Training:
     def _after(self, event: AuditEvent) -> None:
         try:
             self._pipeline.emit(event)
-        except AuditRefusedError as error:
+        except AuditRefusedError:
             # Counted by the pipeline, which says so in a record as soon as it can write again.
-            self._pipeline.fault(COMPONENT, error)
+            return
 
     def _contained(self, describe: Callable[[], Any]) -> None:
         """One part of the description that cannot be made costs that part, not the record."""
