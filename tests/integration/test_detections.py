@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from elasticsearch import Elasticsearch
 from tests.namespace import Namespace
 
+from mlaudit import cli
 from mlaudit.assets.detection_cases import Case, read_cases
 from mlaudit.catalog.load import load_catalog
 from mlaudit.detect import Alert, Plan, run_rules
@@ -166,3 +168,36 @@ def test_every_field_of_a_rule_is_mapped(plan: Plan, templates: None, elasticsea
     simulated = elasticsearch.indices.simulate_index_template(name="logs-mlaudit.access-default")
     mapped = simulated["template"]["mappings"]["properties"]
     assert set(plan.group_by) <= set(mapped)
+
+
+def detect(stack: Stack, namespace: Namespace, monkeypatch: pytest.MonkeyPatch, *options: str) -> int:
+    """Run ``mlaudit detect --once`` on the data streams of one test; returns its exit code."""
+    if stack.elasticsearch_auth:
+        user, password = stack.elasticsearch_auth
+        monkeypatch.setenv("MLAUDIT_ES_USERNAME", user)
+        monkeypatch.setenv("MLAUDIT_ES_PASSWORD", password)
+    trust = ["--ca-file", str(stack.ca_file)] if stack.ca_file else []
+    where = ["--elasticsearch", stack.elasticsearch_url, "--index", namespace.index, *trust]
+    monkeypatch.setattr("sys.argv", ["mlaudit", "detect", "--once", *where, *options])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    return int(stopped.value.code or 0)
+
+
+def test_the_command_prints_alerts_and_says_so_by_its_exit_code(
+    stack: Stack, namespace: Namespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Alerts are exit code 1 and, with --json, printed with every field; nothing found is exit code 0."""
+    records = ({"kind": "audit.pipeline.failure"},)
+    namespace.store(Case("command", "json", 1, records).bodies(load_catalog(), START))
+    since = (START - DAY).isoformat()
+    assert detect(stack, namespace, monkeypatch, "--since", since, "--json") == 1
+    (alert,) = json.loads(capsys.readouterr().out)["alerts"]
+    assert (alert["rule"], alert["level"], alert["count"]) == ("audit-trail-weakened", "high", 1)
+    assert alert["group"] == {"service.name": "loan-scoring", "audit.kind": "audit.pipeline.failure"}
+    assert detect(stack, namespace, monkeypatch, "--since", since) == 1
+    assert "ML Audit Trail Broken Or Lowered" in capsys.readouterr().out
+    assert detect(stack, namespace, monkeypatch, "--since", since, "--rule", "prediction-flood") == 0
+    assert "no alert" in capsys.readouterr().out
+    assert detect(stack, namespace, monkeypatch, "--rule", "nonsense") == 2
+    assert "no such rule: nonsense" in capsys.readouterr().err

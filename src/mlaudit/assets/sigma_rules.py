@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from yaml import YAMLError
+
 from mlaudit.detect.interface import Plan, Step
 from mlaudit.errors import RuleError
 
@@ -67,7 +69,7 @@ def read_rules(folder: Path) -> tuple[Detection, ...]:
         try:
             collection = SigmaCollection.from_yaml(file.read_text(encoding="utf-8"))
             found += [_detection(rule, file.name) for rule in _alerting(collection.rules)]
-        except SigmaError as error:
+        except (SigmaError, YAMLError) as error:
             raise RuleError(f"{file.name}: {error}") from error
     _unique(found)
     return tuple(sorted(found, key=lambda one: one.plan.name))
