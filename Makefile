@@ -5,8 +5,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-TOOLS := .venv-tools
-TOOLS_READY := $(TOOLS)/.ready
 CHECKED := src tests examples benchmarks
 
 .PHONY: setup demo test check format generate bench-quick lock clean
@@ -22,20 +20,13 @@ $(READY): pyproject.toml constraints/dev.txt constraints/bootstrap.txt src/mlaud
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
-# The dashboard compiler needs Python 3.12; everything else runs on 3.11.
-$(TOOLS_READY): constraints/tools.txt $(READY)
-	@sh constraints/find-python312 >/dev/null
-	"$$(sh constraints/find-python312)" -m venv --clear $(TOOLS)
-	$(BIN)/uv pip install --quiet --python $(TOOLS)/bin/python --require-hashes -r constraints/tools.txt
-	@touch $@
-
 demo: $(READY)
 	$(BIN)/python -m examples.demo
 
 test: $(READY)
 	$(BIN)/pytest
 
-check: $(READY) $(TOOLS_READY)
+check: $(READY)
 	$(BIN)/ruff format --check $(CHECKED)
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/mypy
@@ -47,7 +38,7 @@ format: $(READY)
 	$(BIN)/ruff format $(CHECKED)
 	$(BIN)/ruff check --fix $(CHECKED)
 
-generate: $(READY) $(TOOLS_READY)
+generate: $(READY)
 	$(BIN)/mlaudit generate
 
 bench-quick: $(READY)
@@ -59,8 +50,6 @@ lock: $(READY)
 	  --no-annotate --no-header --group dev pyproject.toml -o constraints/dev.txt
 	echo uv | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-annotate --no-header - -o constraints/bootstrap.txt
-	$(BIN)/uv pip compile --quiet --python-version 3.12 --generate-hashes --no-emit-index-url \
-	  --no-annotate --no-header constraints/tools.in -o constraints/tools.txt
 
 clean:
-	rm -rf build dist $(VENV) $(TOOLS)
+	rm -rf build dist $(VENV)
