@@ -83,7 +83,7 @@ def _log_records(request: Any) -> Iterator[dict[str, Any]]:
             if scope_logs.get("scope", {}).get("name") != _SCOPE:
                 continue  # ordinary logs of the service
             for log_record in scope_logs.get("logRecords", ()):
-                if log_record.get("eventName", "").startswith(_KINDS):
+                if log_record.get("eventName", "").startswith(_KINDS) or _has_place(log_record):
                     yield log_record
 
 
@@ -96,7 +96,14 @@ def _record(log_record: dict[str, Any], where: str) -> StoredRecord:
     fields = parse_original(original)
     if fields is None:
         return observe(original, None, claims)
-    return observe(original, fields, claims, compare_attributes(attributes, log_record["eventName"], fields))
+    return observe(
+        original, fields, claims, compare_attributes(attributes, log_record.get("eventName", ""), fields)
+    )
+
+
+def _has_place(log_record: dict[str, Any]) -> bool:
+    """Whether a record whose event name is another claims a place in a stream all the same."""
+    return any(pair.get("key") == "audit.sequence.stream_id" for pair in log_record.get("attributes") or ())
 
 
 def _attributes(pairs: Any) -> dict[str, str | int]:
