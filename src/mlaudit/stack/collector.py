@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mlaudit.stack.layout import Layout
     from mlaudit.stack.process import ProcessId
 
-START_SECONDS: Final = 30
+START_SECONDS: Final = 60
 STOP_SECONDS: Final = 10
 
 # Request headers, tokens included, would otherwise be written into the queue's file (docs/collector.md).

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import threading
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import urllib3
 from rich.console import Console
 from rich.table import Table
 
-from mlaudit.stack.credentials import ADMIN
+from mlaudit.errors import StackError
+from mlaudit.stack.credentials import ADMIN, READER
 from mlaudit.stack.elasticsearch import request
-from mlaudit.stack.layout import layout_of
+from mlaudit.stack.layout import layout_of, write_private
 from mlaudit.stack.local import Stack, stop_running
 from mlaudit.stack.state import State, read_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from mlaudit.stack.process import ProcessId
 
@@ -80,6 +82,31 @@ def status(directory: Path, *, as_json: bool) -> int:
     return 0 if all(health.values()) else 1
 
 
+def env(directory: Path) -> None:
+    """Print shell assignments for services and for mlaudit's own commands; secrets as files only.
+
+    Raises:
+        StackError: nothing runs there.
+    """
+    layout = layout_of(directory)
+    state = read_state(layout.state)
+    if state is None or not state.collector.alive():
+        raise StackError(f"nothing runs in {layout.directory}; start it: mlaudit stack up --dir {directory}")
+    password = layout.directory / "reader-password"
+    write_private(password, json.loads(Path(state.credentials).read_text())["reader"] + "\n")
+    variables = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": state.otlp_endpoint,
+        "MLAUDIT_TOKEN_FILE": str(layout.directory / "token"),
+        "MLAUDIT_ES_URL": state.elasticsearch_url,
+        "MLAUDIT_ES_CA_FILE": state.ca_file or "",
+        "MLAUDIT_ES_USERNAME": READER,
+        "MLAUDIT_ES_PASSWORD_FILE": str(password),
+    }
+    for name, value in variables.items():
+        if value:
+            print(f"export {name}={shlex.quote(value)}")  # noqa: T201 - made to be evaluated by a shell
+
+
 def _show(console: Console, state: State, health: dict[str, bool] | None = None) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     rows: list[tuple[str, str, ProcessId | None]] = [
@@ -100,8 +127,6 @@ def _show(console: Console, state: State, health: dict[str, bool] | None = None)
 
 
 def _elasticsearch_healthy(state: State) -> bool:
-    from pathlib import Path
-
     credentials = json.loads(Path(state.credentials).read_text())
     ca_file = Path(state.ca_file) if state.ca_file else None
     return _answers(f"{state.elasticsearch_url}/_cluster/health", (ADMIN, credentials["admin"]), ca_file)

@@ -20,19 +20,20 @@ if TYPE_CHECKING:
     from mlaudit.stack.layout import Layout
     from mlaudit.stack.process import ProcessId
 
-START_SECONDS: Final = 120
+START_SECONDS: Final = 180
 STOP_SECONDS: Final = 30
 HEAP: Final = "1g"
 
+SUPERUSER: Final = "superuser"
 MEMBERS: Final = {
-    "superuser": ADMIN,
+    SUPERUSER: ADMIN,
     "mlaudit_writer": WRITER,
     "mlaudit_telemetry": TELEMETRY,
     "mlaudit_reader": READER,
 }
 
-# This server has no role API: the same roles that `mlaudit install` puts into a full one, as a file.
-_ROLES: Final = Path(__file__).parent.parent / "install/elasticsearch/reduced/roles.yml"
+# This server has no role API: the very roles that `mlaudit install` gives a full one, as a file.
+_ROLES: Final = Path(__file__).parent.parent / "install/elasticsearch/full/roles"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ class Elasticsearch:
             shutil.copyfile(config / "ca.pem", layout.ca_file)
         layout.write(config / "elasticsearch.yml", self._settings())
         layout.write(config / "jvm.options", self._jvm_options())
-        layout.write(config / "roles.yml", _ROLES.read_text())
+        layout.write(config / "roles.yml", _roles())
         hashes = [f"{user}:{password_hash(secret)}\n" for user, secret in credentials.users().items()]
         layout.write(config / "users", "".join(hashes), secret=True)
         members = "".join(f"{role}:{user}\n" for role, user in MEMBERS.items())
@@ -164,6 +165,13 @@ class Elasticsearch:
                 "",
             )
         )
+
+
+def _roles() -> str:
+    """One role a line: Elasticsearch reads this file role by role, each from a line that is not indented."""
+    texts = {name: (_ROLES / f"{name}.json").read_text() for name in MEMBERS if name != SUPERUSER}
+    # JSON is YAML.
+    return "".join(f"{name}: {json.dumps(json.loads(text))}\n" for name, text in texts.items())
 
 
 def request(

@@ -14,7 +14,7 @@ from mlaudit.stack.collector import Collector
 from mlaudit.stack.credentials import ADMIN, READER, Credentials, load_or_make
 from mlaudit.stack.elasticsearch import Elasticsearch
 from mlaudit.stack.layout import exclusive, layout_of, write_private
-from mlaudit.stack.ports import free_port
+from mlaudit.stack.ports import claimed_ports
 from mlaudit.stack.preparation import prepare
 from mlaudit.stack.state import State, read_state
 
@@ -26,12 +26,8 @@ if TYPE_CHECKING:
 
 DEFAULT_DIRECTORY: Final = Path(".mlaudit-stack")
 
-# Usual ports; a random free one is taken when something else listens there.
-ELASTICSEARCH_PORT: Final = 9200
-TRANSPORT_PORT: Final = 9300
-OTLP_PORT: Final = 4318
-HEALTH_PORT: Final = 13133
-METRICS_PORT: Final = 8888
+# Elasticsearch's HTTP and transport, OTLP/HTTP, the collector's health and metrics.
+PORTS: Final = (9200, 9300, 4318, 13133, 8888)
 
 
 def _silent(_: str) -> None:
@@ -108,7 +104,8 @@ class Stack:
                 )
             java_home, home, binary = prepare(self._report, self.layout.uid)
             try:
-                self._start(java_home, home, binary)
+                with claimed_ports(PORTS) as ports:
+                    self._start(java_home, home, binary, ports)
             except BaseException:
                 self._stop()
                 raise
@@ -230,17 +227,14 @@ class Stack:
             raise StackError("the collector is not running; start the stack first")
         return self._collector
 
-    def _start(self, java_home: Path, home: Path, binary: Path) -> None:
+    def _start(self, java_home: Path, home: Path, binary: Path, ports: list[int]) -> None:
         began = time.monotonic()
         if self._fresh:
             self.layout.remove_data()
         self.layout.make()
         self._credentials = load_or_make(self.layout.credentials)
         write_private(self.token_file, self._credentials.token)
-        taken: list[int] = []
-        for usual in (ELASTICSEARCH_PORT, TRANSPORT_PORT, OTLP_PORT, HEALTH_PORT, METRICS_PORT):
-            taken.append(free_port(usual, taken))
-        http, transport, otlp, health, metrics = taken
+        http, transport, otlp, health, metrics = ports
         node = Elasticsearch(self.layout, home, java_home, http, transport, self._tls, self._quick)
         node.configure(self._credentials)
         self._report(f"starting Elasticsearch on {node.url}")

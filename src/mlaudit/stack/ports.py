@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import socket
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
+
+from mlaudit.stack.cache import cache_dir
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Iterator, Sequence
 
 
-def free_port(usual: int, taken: Collection[int] = ()) -> int:
-    """``usual`` if nothing listens there, else a random free one that is not in ``taken``."""
-    if usual not in taken and _free(usual):
-        return usual
-    while (port := random_port()) in taken:
-        pass
-    return port
+@contextlib.contextmanager
+def claimed_ports(usual: Sequence[int]) -> Iterator[list[int]]:
+    """One free port for each usual one: that itself, or a random one where something else has it.
+
+    Elasticsearch takes seconds before it listens. Until the end of the ``with`` block no other stack of this
+    machine is given the same ports.
+    """
+    with contextlib.ExitStack() as claims:
+        yield [_claim(port, claims) for port in usual]
 
 
 def random_port() -> int:
@@ -24,6 +30,24 @@ def random_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def _claim(usual: int, claims: contextlib.ExitStack) -> int:
+    port = usual
+    while not (_free(port) and _locked(port, claims)):
+        port = random_port()
+    return port
+
+
+def _locked(port: int, claims: contextlib.ExitStack) -> bool:
+    folder = cache_dir() / "ports"
+    folder.mkdir(exist_ok=True)
+    handle: IO[str] = claims.enter_context((folder / str(port)).open("w"))
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _free(port: int) -> bool:

@@ -166,7 +166,9 @@ def _kill_group(process: ProcessId) -> None:
 
 def _last_lines(log: Path, count: int = 20) -> str:
     try:
-        lines = log.read_text(errors="replace").splitlines()[-count:]
+        lines = log.read_text(errors="replace").splitlines()
     except OSError as error:
         return f"; its log {log} cannot be read: {error}"
-    return f"; the last lines of {log}:\n" + "\n".join(f"  {line[:400]}" for line in lines)
+    # Stack frames would crowd out the exception's message.
+    telling = [line for line in lines if line.strip() and not line.lstrip().startswith("at ")][-count:]
+    return f"; the last lines of {log}:\n" + "\n".join(f"  {line[:400]}" for line in telling)

@@ -4,25 +4,44 @@ from __future__ import annotations
 
 import socket
 
-from mlaudit.stack.ports import free_port, random_port
+import pytest
+
+from mlaudit.stack.ports import claimed_ports, random_port
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("MLAUDIT_CACHE", str(tmp_path))
 
 
 def test_usual_port_is_taken_when_it_is_free():
     """Nothing listens: the usual port it is."""
     port = random_port()
-    assert free_port(port) == port
+    with claimed_ports([port]) as ports:
+        assert ports == [port]
 
 
 def test_another_port_is_taken_when_the_usual_one_is_in_use():
     """Somebody listens: a free port instead."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         usual = server.getsockname()[1]
-        chosen = free_port(usual)
-    assert chosen != usual
-    assert 1024 < chosen < 65536
+        with claimed_ports([usual]) as (chosen,):
+            assert chosen != usual
+            assert 1024 < chosen < 65536
 
 
-def test_port_that_was_given_out_already_is_not_given_twice():
-    """Two programs that are not started yet do not get the same port."""
+def test_port_that_was_given_out_is_not_given_twice():
+    """Neither to the same stack nor to another one that starts meanwhile, before anything listens there."""
     port = random_port()
-    assert free_port(port, [port]) != port
+    with claimed_ports([port, port]) as first, claimed_ports([port]) as second:
+        assert first[0] == port
+        assert len({*first, *second}) == 3
+
+
+def test_port_is_free_again_after_the_start():
+    """A claim lasts as long as a start, not longer."""
+    port = random_port()
+    with claimed_ports([port]):
+        pass
+    with claimed_ports([port]) as ports:
+        assert ports == [port]
