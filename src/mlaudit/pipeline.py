@@ -264,8 +264,7 @@ class Pipeline:
     def _store(self, event: AuditEvent, decision: Decision, *, durable: bool) -> Ticket:
         stream = self._stream or self._ready_stream()
         try:
-            fields = self._builder.build(event, decision)
-            return stream.write(event, fields, durable=durable)
+            return stream.write(event, self._builder.build(event, decision), durable=durable)
         except SpoolError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the event is still worth a record
@@ -293,8 +292,8 @@ class Pipeline:
             trace_id=event.trace_id,
             span_id=event.span_id,
         )
-        fields = self._builder.build(reduced, decision)
-        return stream.write(reduced, fields, durable=decision.guarantee == "durable")
+        draft = self._builder.build(reduced, decision)
+        return stream.write(reduced, draft, durable=decision.guarantee == "durable")
 
     def _lose(self, event: AuditEvent, decision: Decision | None, error: Exception) -> Ticket:
         reason = f"{event.kind}: {type(error).__name__}"

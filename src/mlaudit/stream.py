@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.deliver import otlp
 from mlaudit.event import SYSTEM, Actor, AuditEvent, Target
-from mlaudit.record.build import RecordBuilder, kind_of, rfc3339
-from mlaudit.record.encode import encode
+from mlaudit.record.build import Draft, RecordBuilder, kind_of, rfc3339
 from mlaudit.seal.chain import GENESIS, Chain
 from mlaudit.seal.checkpoint import Checkpoint, Signer, sign_note
 
@@ -88,8 +87,8 @@ class Stream:
             {"audit.stream.key_id": key.id, "audit.stream.public_key": key.encode(), **fields},
         )
 
-    def write(self, event: AuditEvent, fields: Mapping[str, Any], *, durable: bool) -> Ticket:
-        """Encodes, seals and stores one record whose fields are built and redacted.
+    def write(self, event: AuditEvent, draft: Draft, *, durable: bool) -> Ticket:
+        """Encodes, seals and stores one record, built and redacted.
 
         Returns when the operating system has it; with ``durable`` the ticket settles after fsync.
 
@@ -97,10 +96,10 @@ class Stream:
             EventError: the fields cannot be encoded. SpoolError: the record was not stored; the chain stands
             where it stood.
         """
-        encoded = encode(fields)
+        encoded = draft.encode()
         kind = kind_of(event.kind)
         severity = kind.severity if event.outcome == "success" else kind.severity_failure
-        get = fields.get
+        get = draft.get
         attributes = otlp.attribute("audit.record.id", event.record_id) + _repeated_attributes(
             self._chain.stream_id,
             get("audit.actor.id", ""),

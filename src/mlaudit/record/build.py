@@ -1,19 +1,19 @@
 """From an event and the policy's decision to the flat fields of its record.
 
 What every record of a process, and every record of a kind under a rule, has in common is put together once;
-an event then costs one dict copy, its own fields, the redaction, and the sentence a person reads.
+an event then costs its own fields, the redaction, and the sentence a person reads.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from mlaudit import _fields
 from mlaudit._fields import ECS_RELEASE, SCHEMA_VERSION, Kind
 from mlaudit.errors import EventError
 from mlaudit.event import SUCCESS, USER, AuditEvent
-from mlaudit.record.encode import encoded_texts
+from mlaudit.record.encode import Common, EncodedRecord, encoded_texts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,6 +73,26 @@ def rfc3339(nanoseconds: int) -> str:
 _last_second = (-1, "")
 
 
+class Draft(NamedTuple):
+    """The redacted fields of one record, all but its place in the chain: its own go before the common ones."""
+
+    common: Common
+    own: dict[str, Any]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of a field."""
+        value = self.own.get(name)
+        return self.common.fields.get(name, default) if value is None else value
+
+    def fields(self) -> dict[str, Any]:
+        """All fields in one dict."""
+        return {**self.common.fields, **self.own}
+
+    def encode(self) -> EncodedRecord:
+        """The record's bytes but for its place; see ``encode.encode``."""
+        return self.common.encode(self.own)
+
+
 class RecordBuilder:
     """Builds the fields of one process's records.
 
@@ -89,9 +109,9 @@ class RecordBuilder:
             "audit.schema.version": SCHEMA_VERSION,
             **common,
         }
-        self._prototypes: dict[tuple[str, str, int], dict[str, Any]] = {}
+        self._prototypes: dict[tuple[str, str, int], Common] = {}
 
-    def build(self, event: AuditEvent, decision: Decides) -> dict[str, Any]:
+    def build(self, event: AuditEvent, decision: Decides) -> Draft:
         """The redacted fields of ``event``, all but its place in the chain.
 
         Raises:
@@ -124,25 +144,24 @@ class RecordBuilder:
             fields["audit.target.id"] = target.id
         decision.redaction.apply(fields)
         _relate(fields)
-        record = prototype.copy()
-        record.update(fields)
         if actor is not None and actor.type != USER:
-            record["audit.actor.id"] = actor.id  # the name of a service is nobody's personal data
-        record["@timestamp"] = rfc3339(event.timestamp)
-        record["event.id"] = record["audit.record.id"] = event.record_id
-        record["event.outcome"] = record["audit.outcome"] = event.outcome
+            fields["audit.actor.id"] = actor.id  # the name of a service is nobody's personal data
+        fields["@timestamp"] = rfc3339(event.timestamp)
+        fields["event.id"] = fields["audit.record.id"] = event.record_id
+        fields["event.outcome"] = fields["audit.outcome"] = event.outcome
         if event.action:
-            record["audit.action"] = event.action
-            record["event.action"] = event.action.lower()
+            fields["audit.action"] = event.action
+            fields["event.action"] = event.action.lower()
         if event.trace_id:
-            record["trace.id"] = f"{event.trace_id:032x}"
-            record["span.id"] = f"{event.span_id:016x}"
-        record["message"] = _message(kind_of(event.kind), record)
-        return record
+            fields["trace.id"] = f"{event.trace_id:032x}"
+            fields["span.id"] = f"{event.span_id:016x}"
+        draft = Draft(prototype, fields)
+        fields["message"] = _message(kind_of(event.kind), draft)
+        return draft
 
-    def _prototype(self, name: str, decision: Decides) -> dict[str, Any]:
+    def _prototype(self, name: str, decision: Decides) -> Common:
         kind = kind_of(name)
-        prototype: dict[str, Any] = {
+        fields: dict[str, Any] = {
             **self._common,
             "audit.action": kind.action,
             "audit.guarantee": decision.guarantee,
@@ -155,9 +174,10 @@ class RecordBuilder:
             "event.kind": kind.event_kind,
         }
         # Redacted once for all records, as is everything here: the policy may want the host's name hidden.
-        decision.redaction.apply(prototype)
-        prototype["event.category"] = encoded_texts(kind.categories)
-        prototype["event.type"] = encoded_texts(kind.types)
+        decision.redaction.apply(fields)
+        fields["event.category"] = encoded_texts(kind.categories)
+        fields["event.type"] = encoded_texts(kind.types)
+        prototype = Common(fields)
         if len(self._prototypes) < _PROTOTYPES:
             self._prototypes[name, decision.rule, decision.level] = prototype
         return prototype
@@ -174,9 +194,9 @@ def _relate(fields: dict[str, Any]) -> None:
         fields["related.ip"] = [address]
 
 
-def _message(kind: Kind, fields: Mapping[str, Any]) -> str:
-    template = kind.message if fields["event.outcome"] == SUCCESS else kind.message_failure
+def _message(kind: Kind, draft: Draft) -> str:
+    template = kind.message if draft.own["event.outcome"] == SUCCESS else kind.message_failure
     pieces = list(template)  # literal, field name, literal, …
     for place in range(1, len(pieces), 2):
-        pieces[place] = str(fields.get(pieces[place], "unknown"))
+        pieces[place] = str(draft.get(pieces[place], "unknown"))
     return "".join(pieces)

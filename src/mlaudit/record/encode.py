@@ -3,6 +3,8 @@
 The bytes are UTF-8 JSON, one object, keys sorted by code point, no nulls, no NaN. A record is encoded before
 its place in the chain is known, so that no other thread waits for the encoder: the encoder gives the two halves
 around the place fields, ``audit.sequence.*``, which sort next to each other, and the seal writes them in between.
+
+What many records have in common is encoded and put in order once for each set of names; see ``Common``.
 """
 
 from __future__ import annotations
@@ -24,9 +26,7 @@ MAX_EXACT_INTEGER: Final = 1 << 53
 # The collector takes requests of 4 MiB; a record has to fit into one with room to spare.
 MAX_RECORD_BYTES: Final = 1 << 20
 _MAX_DEPTH: Final = 64
-_SORTED: Final = orjson.OPT_SORT_KEYS
-# Refuses an integer of more than 53 bits, so that the encoder looks at them and no loop here has to.
-_EXACT: Final = _SORTED | orjson.OPT_STRICT_INTEGER
+_MAX_LAYOUTS: Final = 256
 
 
 # Stands where the place fields belong while a record is encoded. Random, so that no value can contain it.
@@ -40,6 +40,73 @@ class EncodedRecord(NamedTuple):
 
     head: bytes
     tail: bytes
+
+
+class Common:
+    """Fields that many records have in common, by which their own fields are encoded. Safe to use from any thread."""
+
+    __slots__ = ("_layouts", "fields")
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        """Takes the common fields.
+
+        Raises:
+            EventError: as ``encode``.
+        """
+        self.fields = {name: _checked(name, value) for name, value in fields.items()}
+        self._layouts: dict[tuple[str, ...], dict[str, Any]] = {}
+
+    def encode(self, own: Mapping[str, Any]) -> EncodedRecord:
+        """Encodes a record of the common fields and its own, which go before; see ``encode``."""
+        shape = tuple(own)
+        layout = self._layouts.get(shape) or self._remember(shape)
+        record = layout.copy()
+        record.update(own)  # keeps the order of the names
+        for name, value in own.items():
+            if type(value) not in _PLAIN:
+                record[name] = _faithful(name, value, 0)
+        try:
+            # Refuses an integer of more than 53 bits, so that no loop here has to look at them.
+            whole = orjson.dumps(record, option=orjson.OPT_STRICT_INTEGER)
+        except (TypeError, ValueError, RecursionError):
+            whole = _encode_with_care(record)
+        if len(whole) > MAX_RECORD_BYTES:
+            raise EventError(
+                f"expected a record of at most {MAX_RECORD_BYTES} bytes, found {len(whole)}; "
+                "record digests of large values"
+            )
+        head, found, tail = whole.partition(_PLACE)
+        if not found:  # a record with nothing behind its place
+            head, _, tail = whole.partition(_PLACE[:-1])
+            return EncodedRecord(head, tail)
+        return EncodedRecord(head, b"," + tail)
+
+    def _remember(self, shape: tuple[str, ...]) -> dict[str, Any]:
+        if len(self._layouts) >= _MAX_LAYOUTS:  # labels make shapes without end: start over rather than grow
+            self._layouts.clear()
+        layout = self._layouts[shape] = self._layout(shape)
+        return layout
+
+    def _layout(self, shape: tuple[str, ...]) -> dict[str, Any]:
+        """All names in order; neighbours that are common stand as one piece of JSON under the first one's name."""
+        layout: dict[str, Any] = {}
+        pieces: dict[str, Any] = {}
+        for name in sorted({*self.fields, *shape, _PLACE_KEY}):
+            if name in self.fields and name not in shape:
+                pieces[name] = self.fields[name]
+                continue
+            _add_piece(layout, pieces)
+            layout[name] = 0
+            pieces = {}
+        _add_piece(layout, pieces)
+        return layout
+
+
+def _add_piece(layout: dict[str, Any], neighbours: dict[str, Any]) -> None:
+    if neighbours:
+        first = next(iter(neighbours))
+        text = orjson.dumps(neighbours)[1:-1]
+        layout[first] = orjson.Fragment(text[len(orjson.dumps(first)) + 1 :])
 
 
 def encode(fields: Mapping[str, Any]) -> EncodedRecord:
@@ -56,33 +123,20 @@ def encode(fields: Mapping[str, Any]) -> EncodedRecord:
         EventError: names the field whose value JSON cannot carry faithfully: None, NaN, bytes, a lone
             surrogate, a circular or too deep object, any other type.
     """
-    record: dict[str, Any] = {_PLACE_KEY: 0, **fields}
-    for name, value in fields.items():
-        if type(value) not in _PLAIN:
-            record[name] = _faithful(name, value, 0)
-    try:
-        whole = orjson.dumps(record, option=_EXACT)
-    except (TypeError, ValueError, RecursionError):
-        whole = _encode_with_care(record)
-    if len(whole) > MAX_RECORD_BYTES:
-        raise EventError(
-            f"expected a record of at most {MAX_RECORD_BYTES} bytes, found {len(whole)}; record digests of large values"
-        )
-    head, found, tail = whole.partition(_PLACE)
-    if not found:  # a record with nothing behind its place
-        head, _, tail = whole.partition(_PLACE[:-1])
-        return EncodedRecord(head, tail)
-    return EncodedRecord(head, b"," + tail)
+    return Common({}).encode(fields)
 
 
 def _encode_with_care(record: dict[str, Any]) -> bytes:
     for name, value in record.items():
-        if type(value) is int:
-            record[name] = _faithful(name, value, 0)
+        record[name] = _checked(name, value)
     try:
-        return orjson.dumps(record, option=_SORTED)
+        return orjson.dumps(record)
     except (TypeError, ValueError, RecursionError) as error:
         raise EventError(f"expected text that is valid Unicode, found {error}; escape it first") from None
+
+
+def _checked(name: str, value: Any) -> Any:
+    return value if type(value) is orjson.Fragment else _faithful(name, value, 0)
 
 
 def encoded_texts(texts: Iterable[str]) -> orjson.Fragment:

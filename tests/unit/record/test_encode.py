@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlaudit.errors import EventError
-from mlaudit.record.encode import MAX_EXACT_INTEGER, encode, encoded_texts
+from mlaudit.record.encode import MAX_EXACT_INTEGER, Common, encode, encoded_texts
 
 PLACE = b'"audit.sequence.number":1'
 exact = st.integers(min_value=-MAX_EXACT_INTEGER, max_value=MAX_EXACT_INTEGER)
@@ -41,6 +41,24 @@ def test_round_trip_keeps_every_value_and_sorts_the_keys(fields: dict[str, Any])
 def test_encoding_does_not_depend_on_the_order_of_fields(fields: dict[str, Any]) -> None:
     """The same fields in another order are the same bytes."""
     assert encode(fields) == encode(dict(reversed(fields.items())))
+
+
+@given(st.dictionaries(names, values, max_size=10), st.dictionaries(names, values, max_size=10))
+def test_common_fields_make_no_difference_to_the_bytes(common: dict[str, Any], own: dict[str, Any]) -> None:
+    """A record of common and own fields is the same bytes as one of all of them, the own ones going before."""
+    encoder = Common(common)
+    whole = encode({**common, **own})
+    assert encoder.encode(own) == whole
+    assert encoder.encode(own) == whole  # by the layout that was remembered
+    assert encoder.encode({}) == encode(common)
+
+
+def test_endless_shapes_do_not_fill_the_memory() -> None:
+    """Names that are new with every record leave a bounded number of layouts behind."""
+    encoder = Common({"b": 1})
+    for number in range(2000):
+        encoder.encode({f"labels.{number}": 1})
+    assert len(encoder._layouts) <= 256
 
 
 def circular() -> list[Any]:
