@@ -1,6 +1,6 @@
 """From an unmodified model service to a provable record in Elasticsearch, and what happens when somebody alters it.
 
-Writes ``build/demo/summary.json`` and exits non-zero when anything in it is not as it must be.
+Writes ``summary.json`` into ``build/demo``, or into the folder given, and exits non-zero when anything in it is not as it must be.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from examples.demo.store import Store
 from mlaudit.detect.plans import load_plans
 from mlaudit.stack.local import Stack
 
-FOLDER = Path("build/demo")
+FOLDER = Path(sys.argv[1] if len(sys.argv) > 1 else "build/demo")
 STORED_SECONDS = 60.0
 console = Console(highlight=False)
 began = time.monotonic()
@@ -164,7 +164,8 @@ QUIET_RULES = {"refused-then-success-source"}
 def main() -> int:
     """Runs the demo; 0 when all of it is as it must be."""
     shutil.rmtree(FOLDER, ignore_errors=True)
-    FOLDER.mkdir(parents=True)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    FOLDER.chmod(0o755)
     archive = FOLDER / "archive.jsonl"
     with Stack(FOLDER / "stack", fresh=True, quick=True, archive=archive, report=step) as stack:
         scene = Scene(FOLDER.resolve(), stack)

@@ -81,6 +81,14 @@ def stack_status(
     raise typer.Exit(commands.status(directory, as_json=as_json))
 
 
+@stack_app.command("env")
+def stack_env(directory: _StackDirectory = Path(".mlaudit-stack")) -> None:
+    """Print the variables that point services and mlaudit's commands to the running stack: eval "$(…)"."""
+    from mlaudit.stack import commands
+
+    commands.env(directory)
+
+
 # -- catalog, generate, install ----------------------------------------------------------------------------
 
 
@@ -120,7 +128,12 @@ def install_command(
     ],
     ca_file: Annotated[
         Path | None,
-        typer.Option("--ca-file", help="CA that signed the cluster's certificate.", metavar="FILE"),
+        typer.Option(
+            "--ca-file",
+            help="CA that signed the cluster's certificate.",
+            metavar="FILE",
+            envvar="MLAUDIT_ES_CA_FILE",
+        ),
     ] = None,
     profile: Annotated[
         _Profile, typer.Option("--profile", help="What the cluster can carry; auto asks it.")
@@ -201,7 +214,10 @@ def detect(
         str, typer.Option("--index", help="Pattern of the data streams to look into.")
     ] = "logs-mlaudit.*",
     ca_file: Annotated[
-        Path | None, typer.Option("--ca-file", help="CA certificate of the cluster.", metavar="FILE")
+        Path | None,
+        typer.Option(
+            "--ca-file", help="CA certificate of the cluster.", metavar="FILE", envvar="MLAUDIT_ES_CA_FILE"
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
 ) -> None:
@@ -249,7 +265,10 @@ def verify_command(
     ] = None,
     namespace: Annotated[str, typer.Option(help="Namespace of the data streams; * for all.")] = "*",
     ca_file: Annotated[
-        Path | None, typer.Option("--ca-file", metavar="FILE", help="CA of the cluster (PEM).")
+        Path | None,
+        typer.Option(
+            "--ca-file", metavar="FILE", help="CA of the cluster (PEM).", envvar="MLAUDIT_ES_CA_FILE"
+        ),
     ] = None,
     settle: Annotated[
         float,

@@ -422,7 +422,9 @@ ELSEWHERE: Final = frozenset(
         "MLAUDIT_ES_CA_FILE",
         "MLAUDIT_ES_PASSWORD",
         "MLAUDIT_ES_PASSWORD_FILE",
+        "MLAUDIT_ES_URL",
         "MLAUDIT_ES_USERNAME",
+        "MLAUDIT_ES_USERNAME_FILE",
     }
 )
 
