@@ -117,9 +117,10 @@ class ConfigWatcher:
         if mark:
             now.digest = hashlib.sha256(content).hexdigest()
             now.keys = flat_keys(path, content)
-        self._seen[path] = now
         if before is None or before.digest != now.digest or before.unreadable:
             self._compare(path, before, now, starting)
+        # Only now: what could not be told is told at the next look.
+        self._seen[path] = now
 
     def _compare(self, path: str, before: _Seen | None, now: _Seen, starting: bool) -> None:
         """Compares with what this service has told of the file, and tells the difference, once for all processes."""

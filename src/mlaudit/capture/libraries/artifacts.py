@@ -60,6 +60,8 @@ def read(source: Any) -> Artifact:
         return Artifact(path, name_of(path))
     begin = source.tell()
     try:
+        if not hasattr(source, "peek"):
+            source.seek(0)  # as joblib does where it cannot peek
         digest, size, head = _consume(source)
     finally:
         source.seek(begin)

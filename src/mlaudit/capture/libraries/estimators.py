@@ -164,27 +164,29 @@ def _kind(value: Any) -> str:
 
 def text(value: Any) -> str:
     """A value as text of at most ``MAX_TEXT`` characters; data as its shape and digest, never its content."""
-    if value is None or isinstance(value, bool | int):
-        found = str(value)[: MAX_TEXT + 1]
-    elif isinstance(value, float):
-        found = repr(float(value))
-    elif isinstance(value, str):
-        found = value
-    elif hasattr(value, "shape") and hasattr(value, "dtype") and getattr(value, "shape", None) == ():
-        found = str(value)
-    elif hasattr(value, "shape"):
-        rows, columns = shape(value)
-        size = "x".join(str(number) for number in (rows, columns) if number is not None)
-        kind = getattr(value, "dtype", type(value).__name__)
-        found = f"<{size} {kind} {digest(value)[:24]}>"
-    elif callable(value):
-        found = f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__name__)}"
-    else:
-        try:
-            found = _short.repr(value)
-        except Exception as error:  # noqa: BLE001 - a foreign __repr__ may raise anything
-            found = f"<{type(value).__name__}: its repr raised {type(error).__name__}>"
+    try:
+        found = _text(value)
+    except Exception as error:  # noqa: BLE001 - a foreign object may raise anything when it is asked who it is
+        found = f"<{type(value).__name__} that raises {type(error).__name__}>"
     return found if len(found) <= MAX_TEXT else found[: MAX_TEXT - 1] + "…"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None or isinstance(value, bool | int):
+        return str(value)
+    if isinstance(value, float):
+        return repr(float(value))
+    if hasattr(value, "shape"):
+        if value.shape == ():
+            return str(value)
+        size = "x".join(str(number) for number in shape(value) if number is not None)
+        kind = getattr(value, "dtype", type(value).__name__)
+        return f"<{size} {kind} {digest(value)[:24]}>"
+    if callable(value):
+        return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__name__)}"
+    return _short.repr(value)
 
 
 def number(value: Any) -> float | str | None:
