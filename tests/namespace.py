@@ -13,8 +13,9 @@ from elasticsearch.helpers import bulk
 class Namespace:
     """Fresh audit data streams of one test."""
 
-    def __init__(self, client: Elasticsearch) -> None:
+    def __init__(self, client: Elasticsearch, reader: Elasticsearch | None = None) -> None:
         self.client = client
+        self.reader = reader or client
         self.name = f"case{uuid.uuid4().hex[:12]}"
         self.index = f"logs-mlaudit.*-{self.name}"
         self.stored: dict[str, list[str]] = {}

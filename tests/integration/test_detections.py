@@ -36,7 +36,7 @@ def run(
     until: datetime = START + DAY,
 ) -> list[Alert]:
     """Run rules on the data streams of one test."""
-    return run_rules(namespace.client, since, until, rules, index=namespace.index)
+    return run_rules(namespace.reader, since, until, rules, index=namespace.index)
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +45,18 @@ def templates(stack: Stack) -> None:
     install(stack.elasticsearch_url, stack.elasticsearch_auth, stack.ca_file)
 
 
+@pytest.fixture(scope="module")
+def reader(stack: Stack) -> Iterator[Elasticsearch]:
+    """A client that may only read audit records: detection must not need more."""
+    trust = str(stack.ca_file) if stack.ca_file else None
+    with Elasticsearch(stack.elasticsearch_url, basic_auth=stack.reader_auth, ca_certs=trust) as client:
+        yield client
+
+
 @pytest.fixture
-def namespace(templates: None, elasticsearch: Elasticsearch) -> Iterator[Namespace]:
+def namespace(templates: None, elasticsearch: Elasticsearch, reader: Elasticsearch) -> Iterator[Namespace]:
     """Fresh data streams, emptied afterwards."""
-    fresh = Namespace(elasticsearch)
+    fresh = Namespace(elasticsearch, reader)
     yield fresh
     fresh.empty()
 
@@ -172,10 +180,9 @@ def test_every_field_of_a_rule_is_mapped(plan: Plan, templates: None, elasticsea
 
 def detect(stack: Stack, namespace: Namespace, monkeypatch: pytest.MonkeyPatch, *options: str) -> int:
     """Run ``mlaudit detect --once`` on the data streams of one test; returns its exit code."""
-    if stack.elasticsearch_auth:
-        user, password = stack.elasticsearch_auth
-        monkeypatch.setenv("MLAUDIT_ES_USERNAME", user)
-        monkeypatch.setenv("MLAUDIT_ES_PASSWORD", password)
+    user, password = stack.reader_auth
+    monkeypatch.setenv("MLAUDIT_ES_USERNAME", user)
+    monkeypatch.setenv("MLAUDIT_ES_PASSWORD", password)
     trust = ["--ca-file", str(stack.ca_file)] if stack.ca_file else []
     where = ["--elasticsearch", stack.elasticsearch_url, "--index", namespace.index, *trust]
     monkeypatch.setattr("sys.argv", ["mlaudit", "detect", "--once", *where, *options])
