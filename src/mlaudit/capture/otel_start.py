@@ -7,9 +7,12 @@ instrumentation do the work; their variables (``OTEL_*``) count as always.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import sys
+import threading
+import time
 import warnings
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 
     from mlaudit.settings import Settings
 
-_FLUSH_MILLISECONDS: Final = 2000
+_FLUSH_SECONDS: Final = 2.0
 _DEFERRED: Final = frozenset({"ProxyTracerProvider", "ProxyLoggerProvider"})
 
 _log = logging.getLogger("mlaudit")
@@ -62,13 +65,18 @@ class Starter:
             return
         flushed = [*_start_traces(settings), *_start_logs(settings)]
         if flushed:
-
-            def flush() -> None:
-                for provider in flushed:
-                    provider.force_flush(_FLUSH_MILLISECONDS)
-
             # The SDK flushes in atexit, which a server that dies of SIGTERM never reaches.
-            on_service_stopping(flush)
+            on_service_stopping(functools.partial(_flush, flushed))
+
+
+def _flush(providers: list[Any]) -> None:
+    """Sends what waits, side by side, for two seconds at most: the SDK's own limit does not hold."""
+    threads = [threading.Thread(target=provider.force_flush, daemon=True) for provider in providers]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + _FLUSH_SECONDS
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _wanted(env: Mapping[str, str]) -> bool:
@@ -133,7 +141,7 @@ def _start_logs(settings: Settings) -> list[Any]:
     endpoint = _endpoint(os.environ, "LOGS")
     if not endpoint or type(_logs.get_logger_provider()).__name__ not in _DEFERRED:
         return []
-    from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler
+    from opentelemetry.sdk._logs import LoggerProvider
     from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 
     if _is_grpc("LOGS"):
@@ -147,10 +155,28 @@ def _start_logs(settings: Settings) -> list[Any]:
     provider = LoggerProvider(resource=_resource(settings))
     provider.add_log_record_processor(BatchLogRecordProcessor(exporter))
     _logs.set_logger_provider(provider)
+    logging.getLogger().addHandler(_handler(provider))
+    return [provider]
+
+
+def _handler(provider: Any) -> logging.Handler:
+    """OpenTelemetry's handler, which also leaves the service's own output as it was."""
+    from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+    from opentelemetry.sdk._logs import LoggingHandler
+
+    class Handler(LoggingHandler):
+        def emit(self, record: logging.LogRecord) -> None:
+            # What is logged while telemetry or records are being sent would have to be sent, and so on.
+            if is_instrumentation_enabled() and not threading.current_thread().name.startswith("mlaudit-"):
+                super().emit(record)
+            # With no handler at all, Python writes warnings to stderr. Ours must not be the end of that.
+            last = logging.lastResort
+            if last is not None and record.levelno >= last.level and logging.getLogger().handlers == [self]:
+                last.handle(record)
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        logging.getLogger().addHandler(LoggingHandler(logger_provider=provider))
-    return [provider]
+        return Handler(logger_provider=provider)
 
 
 def _resource(settings: Settings) -> Any:
