@@ -80,24 +80,29 @@ def new_record_id() -> str:
     Its 74 random bits come from the operating system: an id that others could guess could be taken by them first.
     """
     try:
-        value = _randomness.pop()  # atomic: no two threads get the same
+        tail = _tails.pop()  # atomic: no two threads get the same
     except IndexError:
-        # One call for many ids: asking the kernel costs more than everything else here.
-        block = os.urandom(_ID_BYTES * _IDS_AT_ONCE)
-        fresh = [
-            int.from_bytes(block[start : start + _ID_BYTES], "big")
-            for start in range(0, len(block), _ID_BYTES)
-        ]
-        value = fresh.pop()
-        _randomness.extend(fresh)
-    high = (time.time_ns() // 1_000_000) << 80
-    number = high | 0x7 << 76 | (value >> 68 & 0xFFF) << 64 | 0x2 << 62 | (value & 0x3FFFFFFFFFFFFFFF)
-    text = f"{number:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+        fresh = _random_tails()
+        tail = fresh.pop()
+        _tails.extend(fresh)
+    stamp = f"{time.time_ns() // 1_000_000:012x}"
+    return f"{stamp[:8]}-{stamp[8:]}-{tail}"
 
 
-_ID_BYTES: Final = 10
-_IDS_AT_ONCE: Final = 256
-_randomness: list[int] = []
+def _random_tails() -> list[str]:
+    """The random parts of many ids, with version 7 and variant 0b10 in their places."""
+    # One call for many: asking the kernel costs more than everything else here.
+    digits = os.urandom(_TAIL_BYTES * _TAILS_AT_ONCE).hex()
+    return [
+        f"7{part[:3]}-{'89ab'[int(part[3], 16) & 3]}{part[4:7]}-{part[7:19]}"
+        for part in (
+            digits[start : start + 2 * _TAIL_BYTES] for start in range(0, len(digits), 2 * _TAIL_BYTES)
+        )
+    ]
+
+
+_TAIL_BYTES: Final = 10
+_TAILS_AT_ONCE: Final = 256
+_tails: list[str] = []
 # A forked child must not hand out the ids that its parent hands out.
-os.register_at_fork(after_in_child=_randomness.clear)
+os.register_at_fork(after_in_child=_tails.clear)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+from mlaudit._fields import SCHEMA_VERSION
 from mlaudit.deliver import otlp
 from mlaudit.event import SYSTEM, Actor, AuditEvent, Target
 from mlaudit.record.build import Draft, RecordBuilder, kind_of, rfc3339
@@ -99,16 +100,15 @@ class Stream:
         encoded = draft.encode()
         kind = kind_of(event.kind)
         severity = kind.severity if event.outcome == "success" else kind.severity_failure
-        get = draft.get
+        own = draft.own.get
         attributes = otlp.attribute("audit.record.id", event.record_id) + _repeated_attributes(
             self._chain.stream_id,
-            get("audit.actor.id", ""),
-            get("audit.actor.type", SYSTEM),
-            get("audit.action", ""),
+            own("audit.actor.id", ""),
+            own("audit.actor.type", SYSTEM),
+            own("audit.action", kind.action),
             event.outcome,
-            get("audit.schema.version", ""),
-            get("audit.target.id"),
-            get("audit.target.type", ""),
+            own("audit.target.id"),
+            own("audit.target.type", ""),
         )
         with self._lock:
             entry = self._chain.seal(encoded.head, encoded.tail)
@@ -190,7 +190,6 @@ def _repeated_attributes(
     actor_type: str,
     action: str,
     outcome: str,
-    schema: str,
     target: str | None,
     kind: str,
 ) -> bytes:
@@ -199,7 +198,7 @@ def _repeated_attributes(
         "audit.actor.type": actor_type,
         "audit.action": action,
         "audit.outcome": outcome,
-        "audit.schema.version": schema,
+        "audit.schema.version": SCHEMA_VERSION,
         "audit.sequence.stream_id": stream_id,
     }
     if target is not None:

@@ -67,10 +67,18 @@ def _text_prefix(name: str, size: int) -> bytes:
     return _ATTRIBUTES + _varint(len(pair_head) + size) + pair_head
 
 
+@lru_cache(maxsize=1024)
+def _integer_prefix(name: str, size: int) -> bytes:
+    """All of an attribute but its integer, whose varint has ``size`` bytes."""
+    pair_head = _field(_KEY, name.encode()) + _VALUE + _varint(len(_INTEGER) + size) + _INTEGER
+    return _ATTRIBUTES + _varint(len(pair_head) + size) + pair_head
+
+
 def attribute(name: str, value: str | int) -> bytes:
     """One attribute of a LogRecord."""
     if isinstance(value, int):
-        return _field(_ATTRIBUTES, _key_value(name, value))
+        number = _varint(value & 0xFFFFFFFFFFFFFFFF)
+        return _integer_prefix(name, len(number)) + number
     raw = value.encode()
     return _text_prefix(name, len(raw)) + raw
 

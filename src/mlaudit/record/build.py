@@ -79,11 +79,6 @@ class Draft(NamedTuple):
     common: Common
     own: dict[str, Any]
 
-    def get(self, name: str, default: Any = None) -> Any:
-        """The value of a field."""
-        value = self.own.get(name)
-        return self.common.fields.get(name, default) if value is None else value
-
     def fields(self) -> dict[str, Any]:
         """All fields in one dict."""
         return {**self.common.fields, **self.own}
@@ -195,8 +190,10 @@ def _relate(fields: dict[str, Any]) -> None:
 
 
 def _message(kind: Kind, draft: Draft) -> str:
-    template = kind.message if draft.own["event.outcome"] == SUCCESS else kind.message_failure
+    own, common = draft.own, draft.common.fields
+    template = kind.message if own["event.outcome"] == SUCCESS else kind.message_failure
     pieces = list(template)  # literal, field name, literal, …
     for place in range(1, len(pieces), 2):
-        pieces[place] = str(draft.get(pieces[place], "unknown"))
+        name = pieces[place]
+        pieces[place] = str(own[name] if name in own else common.get(name, "unknown"))
     return "".join(pieces)
