@@ -8,10 +8,10 @@ import pickle
 import threading
 from typing import TYPE_CHECKING, Any
 
-import cloudpickle
 import numpy as np
 import pytest
 import sklearn
+from joblib.externals import cloudpickle
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans
