@@ -22,8 +22,9 @@ from mlaudit.seal.chain import GENESIS, Chain
 from mlaudit.seal.checkpoint import Checkpoint, Signer, sign_note
 from mlaudit.seal.finding import Finding
 from mlaudit.seal.keys import FileSigner
-from mlaudit.seal.proof import Scope, StreamProof, StreamSummary
+from mlaudit.seal.proof import StreamProof
 from mlaudit.seal.stored import Claims, StoredRecord, observe, parse_original, settle_contested
+from mlaudit.seal.summary import Scope, StreamSummary
 
 SIGNER = FileSigner(Ed25519PrivateKey.from_private_bytes(bytes(range(32))), "test")
 STRANGER = FileSigner(Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33))), "stranger")

@@ -6,7 +6,7 @@ from hashlib import sha256
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlaudit.errors import ChainError
@@ -17,6 +17,7 @@ NAMES = st.sampled_from(["@timestamp", "audit.kind", "audit.sequence", "audit.se
 RECORDS = st.lists(st.dictionaries(NAMES, st.text(max_size=30), max_size=6), min_size=1, max_size=20)
 
 
+@settings(deadline=None)
 @given(RECORDS)
 def test_originals_alone_prove_the_chain(all_fields: list[dict[str, str]]) -> None:
     """Each body names the hash of the one before, its own place, and every field it was given, sorted."""
@@ -40,6 +41,7 @@ def test_originals_alone_prove_the_chain(all_fields: list[dict[str, str]]) -> No
     assert (chain.sequence, chain.head) == (len(all_fields), previous)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10), st.integers(0, 10))
 def test_chain_takes_only_its_next_entry(before: int, after: int) -> None:
     """An entry that was sealed on an older head is refused, and the chain stays where it was."""

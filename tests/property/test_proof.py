@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tests.sealed import (
     STREAM_ID,
@@ -34,6 +34,7 @@ def sequences(documents: list[Document]) -> list[tuple[str, int, int]]:
     return named(prove(records(documents))[1])
 
 
+@settings(deadline=None)
 @given(st.integers(2, 60), st.integers(2, 20), st.sampled_from(["ended", "abandoned", "open"]))
 def test_any_valid_stream_is_proven(count: int, every: int, end: str) -> None:
     """A stream of any length, checkpoint interval and end has no finding."""
@@ -44,12 +45,14 @@ def test_any_valid_stream_is_proven(count: int, every: int, end: str) -> None:
     assert summary.records == count
 
 
+@settings(deadline=None)
 @given(st.permutations(range(LENGTH)))
 def test_order_of_arrival_means_nothing(order: list[int]) -> None:
     """Records prove their order themselves, however a store gives them back."""
     assert sequences([VALID[index] for index in order]) == []
 
 
+@settings(deadline=None)
 @given(NUMBERS, st.data())
 def test_flipped_byte_in_an_original_is_named(number: int, data: st.DataObject) -> None:
     """Any single changed byte of any original gives one finding, at that record."""
@@ -64,6 +67,7 @@ def test_flipped_byte_in_an_original_is_named(number: int, data: st.DataObject) 
     assert named(prove(found)[1]) == [(expected, number, number)]
 
 
+@settings(deadline=None)
 @given(VOUCHED, st.text(max_size=50))
 def test_changed_and_hashed_original_is_named(number: int, message: str) -> None:
     """Computing the stored hash and the projection again as well does not help."""
@@ -74,6 +78,7 @@ def test_changed_and_hashed_original_is_named(number: int, message: str) -> None
     assert sequences(documents) == [("original.changed", number, number)]
 
 
+@settings(deadline=None)
 @given(VOUCHED, st.integers(1, 100))
 def test_deleted_records_are_named(first: int, count: int) -> None:
     """Any run of deleted records that is followed by another is a gap with these bounds."""
@@ -84,6 +89,7 @@ def test_deleted_records_are_named(first: int, count: int) -> None:
     assert sequences(documents) == [(code, first, last)]
 
 
+@settings(deadline=None)
 @given(NUMBERS, NUMBERS)
 def test_exchanged_originals_are_named(one: int, other: int) -> None:
     """Two documents whose originals are exchanged give one finding that names both."""
@@ -97,6 +103,7 @@ def test_exchanged_originals_are_named(one: int, other: int) -> None:
     assert sequences(documents) == [("order.swapped", one, other)]
 
 
+@settings(deadline=None)
 @given(NUMBERS)
 def test_repeated_record_is_named(number: int) -> None:
     """A record stored twice is a replay under another id, and harmless under its own."""
@@ -106,6 +113,7 @@ def test_repeated_record_is_named(number: int) -> None:
     assert sequences([*VALID, replace(again, id="other")]) == [("record.replayed", number, number)]
 
 
+@settings(deadline=None)
 @given(VOUCHED, st.text(max_size=20))
 def test_inserted_record_is_named(number: int, message: str) -> None:
     """A forged record beside the genuine one is told from it by the record behind."""
@@ -116,6 +124,7 @@ def test_inserted_record_is_named(number: int, message: str) -> None:
     assert sequences([*VALID, forged]) == [("record.inserted", number, number)]
 
 
+@settings(deadline=None)
 @given(VOUCHED)
 def test_chain_computed_again_without_the_key_is_named(number: int) -> None:
     """A changed record with everything behind it hashed again contradicts the next checkpoint."""
@@ -131,6 +140,7 @@ def test_chain_computed_again_without_the_key_is_named(number: int) -> None:
     assert last - first < EVERY
 
 
+@settings(deadline=None)
 @given(NUMBERS, st.sampled_from(sorted(VALID[1].source)), st.one_of(st.text(), st.integers(), st.booleans()))
 def test_changed_searchable_field_is_named(number: int, name: str, value: object) -> None:
     """Any searchable field with another value is named, with the field."""
@@ -146,6 +156,7 @@ def test_changed_searchable_field_is_named(number: int, name: str, value: object
     assert found[0].fields == (name,)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.text(max_size=20), st.integers(-5, 50))
 def test_garbage_never_breaks_the_proof(original: bytes, digest: str, sequence: int) -> None:
     """Whatever a store holds in a record's place, the proof goes on and names it."""

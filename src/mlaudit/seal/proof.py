@@ -8,19 +8,20 @@ follows from it is left out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from mlaudit.seal import finding as codes
 from mlaudit.seal.chain import GENESIS
-from mlaudit.seal.finding import Finding
+from mlaudit.seal.ledger import Ledger
 from mlaudit.seal.stored import NOTE, StoredRecord
+from mlaudit.seal.summary import Scope, StreamSummary
 from mlaudit.seal.witness import Witness
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from mlaudit.seal.checkpoint import Checkpoint, VerifyingKey
+    from mlaudit.seal.finding import Finding
 
 STARTED: Final = "audit.stream.started"
 CHECKPOINT: Final = "audit.stream.checkpoint"
@@ -29,63 +30,7 @@ ABANDONED: Final = "audit.stream.abandoned"
 _ENDS: Final = {ENDED: "ended", ABANDONED: "abandoned"}
 _SIGNED_KINDS: Final = frozenset({CHECKPOINT, ENDED, ABANDONED})
 _TAIL: Final = 64
-_FINDINGS: Final = 10_000
-
-
-@dataclass(slots=True)
-class StreamSummary:
-    """What is known of one stream after its proof.
-
-    Attributes:
-        state: ``open`` (its process may still be running), ``ended`` or ``abandoned``.
-        first, last: sequences looked at; ``records`` of them were read.
-        last_signed: highest sequence that a good signature covers, 0 for none.
-        unsigned: records behind it that carry no signature of their own.
-        facts: of its first record: the streams before and above it.
-        tail: hashes of the last records by sequence, for the links of other streams.
-        cut_before, cut_after: the scope left records before or behind unlooked.
-    """
-
-    stream_id: str
-    state: str = "open"
-    records: int = 0
-    first: int = 0
-    last: int = 0
-    last_signed: int = 0
-    unsigned: int = 0
-    checkpoints_good: int = 0
-    checkpoints_bad: int = 0
-    service: str = ""
-    host: str = ""
-    first_time: str = ""
-    last_time: str = ""
-    facts: dict[str, Any] = field(default_factory=dict)
-    tail: dict[int, str] = field(default_factory=dict)
-    cut_before: bool = False
-    cut_after: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        names = (
-            "stream_id state records first last last_signed unsigned checkpoints_good checkpoints_bad service host"
-            " first_time last_time cut_before cut_after"
-        )
-        return {name: getattr(self, name) for name in names.split()}
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """What of a stream the proof gets to see.
-
-    Attributes:
-        cut_before: records before the first are left out on purpose, so a start inside is no finding.
-        cut_after: the same for the end.
-        silent_before: RFC 3339; an open stream without a record since then should have signed everything.
-    """
-
-    cut_before: bool = False
-    cut_after: bool = False
-    silent_before: str = ""
+_WHOLE: Final = Scope()
 
 
 class StreamProof:
@@ -99,7 +44,7 @@ class StreamProof:
         self,
         stream_id: str,
         keys: Mapping[str, VerifyingKey] | None,
-        scope: Scope = Scope(),
+        scope: Scope = _WHOLE,
         known: Iterable[Checkpoint] = (),
     ) -> None:
         self.summary = StreamSummary(stream_id, cut_before=scope.cut_before, cut_after=scope.cut_after)
@@ -111,11 +56,7 @@ class StreamProof:
         self._last: StoredRecord | None = None
         self._last_confirmed: bool | None = None
         self._end = 0
-        self._findings: list[Finding] = []
-        self._deferred: list[tuple[int, Finding]] = []
-        self._changed: set[int] = set()
-        self._exchanged: dict[int, int] = {}
-        self.suppressed = 0
+        self._ledger = Ledger(stream_id)
 
     def feed(self, record: StoredRecord) -> None:
         """Takes the next record; its place is the last one's or a later one."""
@@ -130,6 +71,11 @@ class StreamProof:
             self._waiting = current
         self._open = [record]
 
+    @property
+    def suppressed(self) -> int:
+        """Findings beyond the limit, counted but not kept."""
+        return self._ledger.suppressed
+
     def finish(self) -> tuple[StreamSummary, list[Finding]]:
         """The result, after the last record."""
         if self._waiting:
@@ -143,15 +89,14 @@ class StreamProof:
             summary.last_time = self._last.time
         summary.tail = self._witness.tail(_TAIL)
         for suspect, found in self._witness.finish(summary.last, cut=self._scope.cut_after):
-            self._defer(suspect, found)
+            self._ledger.defer(suspect, found)
         summary.checkpoints_good, summary.checkpoints_bad = self._witness.good, self._witness.bad
         summary.last_signed = self._witness.last_signed
         summary.unsigned = self._witness.unsigned(summary.last)
-        self._findings += [found for suspect, found in self._deferred if suspect not in self._changed]
-        self._pair_exchanged()
-        self._judge_cover()
-        self._findings.sort(key=lambda found: (found.sequence, found.code))
-        return summary, self._findings
+        findings = self._ledger.close()
+        self._judge_cover(findings)
+        findings.sort(key=lambda found: (found.sequence, found.code))
+        return summary, findings
 
     # -- one place -----------------------------------------------------------------------------------------
 
@@ -162,13 +107,13 @@ class StreamProof:
             if other.claims.document_id == record.claims.document_id:
                 if record.differences and not other.differences:
                     self._open[index], record = record, other
-                self._add(
+                self._ledger.add(
                     codes.REPLAY_IDENTICAL, record, "the same record is stored more than once, byte for byte"
                 )
                 return
             if other.claims.document_id != other.record_id:
                 self._open[index], record = record, other
-            self._add(
+            self._ledger.add(
                 codes.RECORD_REPLAYED,
                 record,
                 "the same original is stored once more under another document id",
@@ -195,7 +140,7 @@ class StreamProof:
             if record is chosen:
                 continue
             if len(confirmed) == 1:
-                self._add(
+                self._ledger.add(
                     codes.RECORD_INSERTED,
                     record,
                     "this record is not the one that the next record's previous_hash names",
@@ -203,7 +148,7 @@ class StreamProof:
                     found=record.hash,
                 )
             else:
-                self._add(
+                self._ledger.add(
                     codes.CHAIN_DUPLICATE,
                     record,
                     "two records hold this sequence with different contents; nothing after them shows which is genuine",
@@ -221,24 +166,25 @@ class StreamProof:
         if last is None:
             self._begin(record, confirmed)
         elif record.sequence != last.sequence + 1:
-            self._add_gap(last.sequence + 1, record.sequence - 1)
+            first, until = last.sequence + 1, record.sequence - 1
+            self._ledger.add(codes.CHAIN_GAP, None, _missing(first, until), sequence=first, through=until)
         elif not self._last_confirmed:
             self._settle_last(last, record, confirmed)
         if not record.plain:
             self._judge_itself(record, confirmed, vouched or ())
         if self._end and record.kind != CHECKPOINT:
-            self._add(
+            self._ledger.add(
                 codes.RECORD_INSERTED,
                 record,
                 f"the stream ended with record {self._end}; this one comes behind",
             )
-        if record.kind in _ENDS and not self._end and record.sequence not in self._changed:
+        if record.kind in _ENDS and not self._end and record.sequence not in self._ledger.changed:
             self._end = record.sequence
             self.summary.state = _ENDS[record.kind]
         self._witness.saw(record)
         if record.facts is not None and (record.kind in _SIGNED_KINDS or NOTE in record.facts):
             for suspect, found in self._witness.testify(record):
-                self._defer(suspect, found)
+                self._ledger.defer(suspect, found)
         self._last = record
         self._last_confirmed = confirmed
 
@@ -248,7 +194,7 @@ class StreamProof:
         summary.service, summary.host = record.service, record.host
         if record.sequence > 1:
             if not self._scope.cut_before:
-                self._add(
+                self._ledger.add(
                     codes.STREAM_START_MISSING,
                     None,
                     f"the stream begins with record {record.sequence}: what came before is missing",
@@ -260,7 +206,7 @@ class StreamProof:
         if record.hash_differs or record.fault:
             return
         if record.previous_hash != GENESIS and confirmed is not False:
-            self._add(
+            self._ledger.add(
                 codes.CHAIN_BROKEN,
                 record,
                 "the first record of a stream must follow on nothing",
@@ -268,15 +214,12 @@ class StreamProof:
                 found=record.previous_hash,
             )
         elif record.kind != STARTED:
-            self._defer(
-                1,
-                self._make(
-                    codes.STREAM_START_MISSING,
-                    record,
-                    "the first record does not say who signs the stream",
-                    expected=STARTED,
-                    found=record.kind,
-                ),
+            self._ledger.defer_about(
+                record,
+                codes.STREAM_START_MISSING,
+                "the first record does not say who signs the stream",
+                expected=STARTED,
+                found=record.kind,
             )
 
     def _settle_last(self, last: StoredRecord, record: StoredRecord, confirmed: bool | None) -> None:
@@ -287,7 +230,7 @@ class StreamProof:
             return  # the one or the other is named for its own sake
         signed = self._witness.said(record, last.sequence)
         if confirmed or signed == record.previous_hash:
-            self._change(
+            self._ledger.change(
                 last,
                 "the original was changed and its stored hash computed again",
                 expected=record.previous_hash,
@@ -298,135 +241,80 @@ class StreamProof:
             if last.sequence <= self._witness.last_signed
             else "previous_hash is not the hash of the record before; one of the two was changed"
         )
-        self._add(codes.CHAIN_BROKEN, record, what, expected=last.hash, found=record.previous_hash)
-        self._changed.add(record.sequence)
+        self._ledger.add(codes.CHAIN_BROKEN, record, what, expected=last.hash, found=record.previous_hash)
+        self._ledger.changed.add(record.sequence)
 
     def _judge_itself(self, record: StoredRecord, confirmed: bool | None, vouched: Sequence[str]) -> None:
         claims = record.claims
         if record.own_sequence and record.own_sequence != record.sequence:
-            self._exchanged[record.sequence] = record.own_sequence
+            self._ledger.exchanged[record.sequence] = record.own_sequence
         elif claims.sequence > 0 and claims.sequence != record.sequence:
-            self._exchanged[record.sequence] = claims.sequence
+            self._ledger.exchanged[record.sequence] = claims.sequence
         if record.hash_differs:
             witnessed = confirmed is None and self._witness.known_hash(record.sequence) == claims.hash
             if witnessed or claims.hash in vouched:
-                self._change(record, "the original was changed after it was sealed", expected=claims.hash)
+                self._ledger.change(
+                    record, "the original was changed after it was sealed", expected=claims.hash
+                )
                 return
-            self._changed.add(record.sequence)
+            if not confirmed:
+                self._ledger.changed.add(record.sequence)
             text = (
                 "the stored hash was changed: the original is the one that the next record names"
                 if confirmed
                 else "the stored hash is not the original's; one of the two was changed"
             )
-            self._add(codes.HASH_MISMATCH, record, text, expected=record.hash, found=claims.hash)
+            self._ledger.add(codes.HASH_MISMATCH, record, text, expected=record.hash, found=claims.hash)
             if not confirmed:
                 return
         elif record.fault:
-            self._changed.add(record.sequence)
-            self._add(codes.ORIGINAL_MALFORMED, record, f"the original is no record: {record.fault}")
+            self._ledger.changed.add(record.sequence)
+            self._ledger.add(codes.ORIGINAL_MALFORMED, record, f"the original is no record: {record.fault}")
             return
         if claims.document_id and claims.document_id != record.record_id:
             text = "the record is stored under another id than its own"
-            self._defer(
-                record.sequence,
-                self._make(
-                    codes.DOCUMENT_ID, record, text, expected=record.record_id, found=claims.document_id
-                ),
+            self._ledger.defer_about(
+                record, codes.DOCUMENT_ID, text, expected=record.record_id, found=claims.document_id
             )
         if claims.sequence and claims.sequence != record.own_sequence:
-            self._defer(
-                record.sequence,
-                self._make(
-                    codes.SEQUENCE_MISMATCH,
-                    record,
-                    "the stored sequence is not the original's",
-                    expected=str(record.own_sequence),
-                    found=str(claims.sequence) if claims.sequence > 0 else "(absent)",
-                ),
+            self._ledger.defer_about(
+                record,
+                codes.SEQUENCE_MISMATCH,
+                "the stored sequence is not the original's",
+                expected=str(record.own_sequence),
+                found=str(claims.sequence) if claims.sequence > 0 else "(absent)",
             )
         if record.differences:
             first = record.differences[0]
             names = tuple(difference.name for difference in record.differences)
-            self._defer(
-                record.sequence,
-                self._make(
-                    codes.PROJECTION_CHANGED,
-                    record,
-                    f"searchable fields differ from the original: {', '.join(names[:5])}"
-                    + (f" and {len(names) - 5} more" if len(names) > 5 else ""),
-                    expected=first.expected,
-                    found=first.found,
-                    fields=names,
-                ),
+            self._ledger.defer_about(
+                record,
+                codes.PROJECTION_CHANGED,
+                f"searchable fields differ from the original: {', '.join(names[:5])}"
+                + (f" and {len(names) - 5} more" if len(names) > 5 else ""),
+                expected=first.expected,
+                found=first.found,
+                fields=names,
             )
 
-    # -- findings ------------------------------------------------------------------------------------------
-
-    def _pair_exchanged(self) -> None:
-        pairs = {
-            (place, other)
-            for place, other in self._exchanged.items()
-            if place < other and self._exchanged.get(other) == place
-        }
-        if not pairs:
-            return
-        gone = {sequence for pair in pairs for sequence in pair}
-        self._findings = [found for found in self._findings if found.sequence not in gone]
-        for place, other in sorted(pairs):
-            text = f"records {place} and {other} stand in each other's place"
-            self._add(codes.ORDER_SWAPPED, None, text, sequence=place, through=other)
-
-    def _judge_cover(self) -> None:
+    def _judge_cover(self, found_already: list[Finding]) -> None:
         """A finished or long silent stream whose last records no signature covers is not proven."""
         summary = self.summary
         silent = bool(self._scope.silent_before) and summary.last_time < self._scope.silent_before
         if self._keys is None or self._scope.cut_after or not summary.unsigned or not (self._end or silent):
             return
         if any(
-            found.severity == "finding" and found.through > summary.last_signed for found in self._findings
+            found.severity == "finding" and found.through > summary.last_signed for found in found_already
         ):
             return  # they say why
-        if any(found.code == codes.CHECKPOINT_UNKNOWN_KEY for found in self._findings):
+        if any(found.code == codes.CHECKPOINT_UNKNOWN_KEY for found in found_already):
             return
         state = "ended" if self._end else f"silent since {summary.last_time}"
         text = f"the stream is {state}, and {summary.unsigned} records at its end are covered by no signature"
-        self._add(
+        self._ledger.add(
             codes.CHECKPOINT_MISSING, None, text, sequence=summary.last_signed + 1, through=summary.last
         )
 
-    def _add_gap(self, start: int, end: int) -> None:
-        text = f"record {start} is missing" if start == end else f"records {start} to {end} are missing"
-        self._add(codes.CHAIN_GAP, None, text, sequence=start, through=end)
 
-    def _change(self, record: StoredRecord, text: str, *, expected: str) -> None:
-        self._changed.add(record.sequence)
-        self._add(codes.ORIGINAL_CHANGED, record, text, expected=expected, found=record.hash)
-
-    def _defer(self, suspect: int, found: Finding) -> None:
-        """Keeps a finding back until it is known whether it only follows from a change of ``suspect``."""
-        if len(self._deferred) < _FINDINGS:
-            self._deferred.append((suspect, found))
-        else:
-            self.suppressed += 1
-
-    def _add(self, code: str, record: StoredRecord | None, text: str, **values: Any) -> None:
-        if len(self._findings) < _FINDINGS:
-            self._findings.append(self._make(code, record, text, **values))
-        else:
-            self.suppressed += 1
-
-    def _make(self, code: str, record: StoredRecord | None, text: str, **values: Any) -> Finding:
-        stream_id = self.summary.stream_id
-        if record is None:
-            return Finding(code, text, stream_id, **values)
-        sequence = record.sequence
-        values.setdefault("through", sequence)
-        return Finding(
-            code,
-            text,
-            stream_id,
-            sequence,
-            record_id=record.record_id or record.claims.document_id,
-            where=record.claims.where,
-            **values,
-        )
+def _missing(first: int, last: int) -> str:
+    return f"record {first} is missing" if first == last else f"records {first} to {last} are missing"

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 from mlaudit.errors import KeyFileError, SourceError
 from mlaudit.seal import finding as codes
 from mlaudit.seal.finding import Finding
-from mlaudit.seal.proof import Scope, StreamProof, StreamSummary
+from mlaudit.seal.proof import StreamProof
 from mlaudit.seal.stored import settle_contested
+from mlaudit.seal.summary import Scope, StreamSummary
 from mlaudit.verify.links import Links
 from mlaudit.verify.report import Report
 from mlaudit.verify.sorter import RecordSorter

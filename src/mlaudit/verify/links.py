@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from mlaudit.seal.checkpoint import Checkpoint
-    from mlaudit.seal.proof import StreamSummary
+    from mlaudit.seal.summary import StreamSummary
     from mlaudit.verify.source import Remarks
 
 _PREVIOUS = "audit.stream.previous."

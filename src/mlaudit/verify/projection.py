@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any, Final
-
-import orjson
 
 from mlaudit._fields import COLLECTOR_FIELDS, ORIGINAL_ONLY_FIELDS
 from mlaudit.seal.stored import Difference
@@ -94,7 +93,7 @@ def same(expected: Any, found: Any) -> bool:
 
 def shown(value: Any) -> str:
     """A value as text for a finding, cut to a bearable length."""
-    text = value if type(value) is str else orjson.dumps(value).decode()
+    text = value if type(value) is str else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"
 
 

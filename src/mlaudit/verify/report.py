@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mlaudit.seal.finding import Finding
-    from mlaudit.seal.proof import StreamSummary
+    from mlaudit.seal.summary import StreamSummary
 
 _SHOWN_FINDINGS: Final = 50
 _SHOWN_STREAMS: Final = 20

@@ -28,7 +28,8 @@ from tests.sealed import (
 from mlaudit.record.build import rfc3339
 from mlaudit.seal.checkpoint import Checkpoint
 from mlaudit.seal.finding import CODES, Finding
-from mlaudit.seal.proof import Scope
+from mlaudit.seal.proof import StreamProof
+from mlaudit.seal.summary import Scope
 
 VALID = make_stream()  # 20 records; checkpoints at 5, 10, 15; ended and signed at 20
 OPEN = make_stream(18, end="open")
@@ -379,8 +380,6 @@ def test_findings_are_bounded() -> None:
 
     found = records(documents)
     from tests.sealed import KEYS
-
-    from mlaudit.seal.proof import StreamProof
 
     proof = StreamProof(STREAM_ID, KEYS)
     for record in found:

@@ -6,7 +6,7 @@ import json
 from rich.console import Console
 
 from mlaudit.seal.finding import Finding
-from mlaudit.seal.proof import StreamSummary
+from mlaudit.seal.summary import StreamSummary
 from mlaudit.verify.report import Report, safe
 
 SUMMARY = StreamSummary("s-1", records=5, first=1, last=5, last_signed=3, unsigned=2, service="scoring")
