@@ -27,7 +27,12 @@ def test_nothing_acknowledged_is_lost_when_everything_crashes(sender, stack):
     stack.kill_collector()
     with pytest.raises(urllib3.exceptions.HTTPError):
         sender.send(sender.record(sender.original()))
+    assert stack.archive is not None
+    with stack.archive.open("a") as archive:
+        archive.write('{"resourceLogs":[{"half')
     stack.restart_collector()
+    # What is appended after the crash begins on a line of its own.
+    assert '{"resourceLogs":[{"half\n' in stack.archive.read_text()
     send(COUNT)
     stack.restart_elasticsearch()
     # Request headers stay out of the queue's file; without the feature gate they would be in it.

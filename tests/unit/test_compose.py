@@ -14,6 +14,7 @@ import jsonschema
 import pytest
 import yaml
 
+from mlaudit.settings import Settings
 from mlaudit.stack.cache import cache_dir
 from mlaudit.stack.collector import FEATURE_GATES
 from mlaudit.stack.collector_build import BINARY, build_key, collector_version, config_dir, toolchain
@@ -110,8 +111,8 @@ def test_services_are_limited_hardened_and_watched(services):
 
 def test_images_are_pinned_to_the_versions_that_were_tried(services):
     """Elasticsearch and Kibana 9.2, and the collector of the same version as the one that is built here."""
-    assert services["elasticsearch"]["image"].endswith("/elasticsearch:9.2.0")
-    assert services["kibana"]["image"].endswith("/kibana:9.2.0")
+    assert services["elasticsearch"]["image"] == "elasticsearch:9.2.0"
+    assert services["kibana"]["image"] == "kibana:9.2.0"
     version = collector_version(config_dir())
     assert services["collector"]["image"] == f"otel/opentelemetry-collector-contrib:{version}"
 
@@ -236,3 +237,15 @@ def test_collector_accepts_the_configuration_in_the_environment_of_compose(servi
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode != 0
     assert "no bearer token provided" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["train", "service"])
+def test_audited_services_have_settings_that_mlaudit_accepts(services, name):
+    """The variables of compose are settings of mlaudit: none is unknown, none is wrong."""
+    environment = {key: value for key, value in services[name]["environment"].items() if key != "<<"}
+    environment["MLAUDIT_POLICY"] = str(TOP / "examples/service/audit-policy.yaml")
+    settings = Settings.from_env(environment)
+    assert settings.enabled
+    assert settings.endpoint == "https://collector:4318/v1/logs"
+    assert str(settings.token_file) == "/run/secrets/otlp_token"
+    assert str(settings.ca_file) == "/certificates/ca/ca.crt"

@@ -78,6 +78,8 @@ class Collector:
 
     def start(self, *, tied: bool) -> ProcessId:
         """Start the process; it is not yet healthy."""
+        if self.archive is not None:
+            end_last_line(self.archive)
         root = self.layout.collector
         arguments = [str(self.binary), FEATURE_GATES]
         arguments += [f"--config={root / name}" for name in self._config_files()]
@@ -129,3 +131,12 @@ class Collector:
 
     def _config_files(self) -> tuple[str, ...]:
         return ("collector.yaml",) if self.archive is None else ("collector.yaml", "archive.yaml")
+
+
+def end_last_line(path: Path) -> None:
+    """End a line that a killed collector left half written: the next record would be appended to it."""
+    with path.open("rb+") as handle:
+        if handle.seek(0, 2):
+            handle.seek(-1, 2)
+            if handle.read(1) != b"\n":
+                handle.write(b"\n")
