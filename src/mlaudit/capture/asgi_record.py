@@ -115,10 +115,7 @@ def event_of(kind: str, mapped: str | None, answer: Answer, trail: RequestTrail,
             if port:
                 fields["source.port"] = port
     header = answer.headers.get
-    if (value := header(b"user-agent")) is not None:
-        fields["user_agent.original"] = _header(value)
-    if (value := header(b"host")) is not None:
-        fields["url.domain"] = _domain(value)
+    fields.update(_caller(header(b"user-agent"), header(b"host")))
     if (value := header(b"x-request-id")) is not None:
         fields["http.request.id"] = value[:_LONGEST].decode("latin-1")
     if (body := answer.request) is not None and answer.request_complete:
@@ -134,7 +131,7 @@ def event_of(kind: str, mapped: str | None, answer: Answer, trail: RequestTrail,
         reason = f"the request asked for {mapped}" + (f"; {reason}" if reason else "")
     if reason:
         fields["event.reason"] = reason
-    event = AuditEvent(kind, answer.outcome, actor, Target("route", route or path), fields)
+    event = AuditEvent(kind, answer.outcome, actor, _route_target(route or path), fields)
     if trail.models:
         _add_models(event, trail.models)
     return event
@@ -267,12 +264,18 @@ def _is_ip(host: str) -> bool:
     return True
 
 
-@lru_cache(maxsize=1024)  # the same few values come with every request
-def _header(value: bytes) -> str:
-    return value[:_LONGEST].decode("latin-1")
+@lru_cache(maxsize=1024)  # the same few come with every request
+def _caller(user_agent: bytes | None, host: bytes | None) -> dict[str, str]:
+    """What the client says of itself and of whom it asks; not to be changed."""
+    fields: dict[str, str] = {}
+    if user_agent is not None:
+        fields["user_agent.original"] = user_agent[:_LONGEST].decode("latin-1")
+    if host is not None:
+        name = host[:256].decode("latin-1")
+        fields["url.domain"] = f"{name.rpartition(']')[0]}]" if name[:1] == "[" else name.partition(":")[0]
+    return fields
 
 
-@lru_cache(maxsize=256)
-def _domain(value: bytes) -> str:
-    host = value[:256].decode("latin-1")
-    return host.rpartition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
+@lru_cache(maxsize=1024)
+def _route_target(route: str) -> Target:
+    return Target("route", route)

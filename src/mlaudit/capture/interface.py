@@ -67,14 +67,14 @@ class RequestTrail:
     emits records of its own.
     """
 
-    __slots__ = ("actor", "closed", "kind", "models", "route")
+    # Defaults of the class, not set in each instance: one of these is made for every request.
+    actor: Actor | None = None
+    route = ""
+    kind = ""
+    closed = False
 
     def __init__(self) -> None:
         self.models: list[ModelUse] = []
-        self.actor: Actor | None = None
-        self.route = ""
-        self.kind = ""
-        self.closed = False
 
 
 @dataclass(slots=True)
