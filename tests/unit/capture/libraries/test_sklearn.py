@@ -8,10 +8,10 @@ import pickle
 import threading
 from typing import TYPE_CHECKING, Any
 
+import cloudpickle
 import numpy as np
 import pytest
 import sklearn
-from joblib.externals import cloudpickle
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans
@@ -154,9 +154,8 @@ def test_cross_validation_is_one_evaluation(auditing: Any, judge: Any) -> None:
     assert record["ml.training.parameters"]["max_iter"] == "500"
 
 
-def test_hasattr_follows_available_if() -> None:
+def test_hasattr_follows_available_if(auditing: Any) -> None:
     """Methods that exist only under a condition go on existing only then."""
-    SklearnIntegration().instrument()
     assert not hasattr(make_pipeline(StandardScaler()), "predict")
     assert hasattr(make_pipeline(LogisticRegression()), "predict_proba")
     assert not hasattr(SGDClassifier(loss="hinge"), "predict_proba")
@@ -252,12 +251,11 @@ def test_uninstrument_puts_every_original_back() -> None:
         integration.uninstrument()
 
 
-def test_off_means_the_original_call(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_off_means_the_original_call(auditing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """With hooks set and auditing off, calls go straight through."""
     from mlaudit import pipeline
 
     monkeypatch.delenv("MLAUDIT_ENABLED", raising=False)
-    SklearnIntegration().instrument()
     previous = pipeline.install(None)
     try:
         model = LogisticRegression(max_iter=200).fit(X, Y)
