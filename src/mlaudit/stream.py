@@ -25,6 +25,8 @@ CHECKPOINT: Final = "audit.stream.checkpoint"
 ENDED: Final = "audit.stream.ended"
 ABANDONED: Final = "audit.stream.abandoned"
 AUDITOR: Final = Actor("mlaudit", SYSTEM, method="process")
+_PREVIOUS_HASH: Final = otlp.text_prefix("audit.sequence.previous_hash", len(GENESIS))
+_HASH: Final = otlp.text_prefix("audit.integrity.value", len(GENESIS))
 
 
 class _Untouched:
@@ -112,15 +114,20 @@ class Stream:
         )
         with self._lock:
             entry = self._chain.seal(encoded.head, encoded.tail)
+            place = (
+                attributes,
+                otlp.attribute("audit.sequence.number", entry.sequence),
+                _PREVIOUS_HASH,
+                entry.previous_hash.encode(),
+                _HASH,
+                entry.hash.encode(),
+            )
             payload = otlp.log_record(
                 time=event.timestamp,
                 severity=severity,
                 event_name=event.kind,
                 body=entry.body,
-                attributes=attributes
-                + otlp.attribute("audit.sequence.number", entry.sequence)
-                + otlp.attribute("audit.sequence.previous_hash", entry.previous_hash)
-                + otlp.attribute("audit.integrity.value", entry.hash),
+                attributes=b"".join(place),
                 trace_id=event.trace_id,
                 span_id=event.span_id,
             )

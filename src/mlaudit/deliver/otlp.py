@@ -59,7 +59,7 @@ def _key_value(name: str, value: str | int) -> bytes:
 
 
 @lru_cache(maxsize=4096)
-def _text_prefix(name: str, size: int) -> bytes:
+def text_prefix(name: str, size: int) -> bytes:
     """All of an attribute but its text, whose UTF-8 has ``size`` bytes."""
     value_size = len(_STRING) + len(_varint(size)) + size
     value_head = _VALUE + _varint(value_size) + _STRING + _varint(size)
@@ -80,7 +80,7 @@ def attribute(name: str, value: str | int) -> bytes:
         number = _varint(value & 0xFFFFFFFFFFFFFFFF)
         return _integer_prefix(name, len(number)) + number
     raw = value.encode()
-    return _text_prefix(name, len(raw)) + raw
+    return text_prefix(name, len(raw)) + raw
 
 
 @lru_cache(maxsize=1024)

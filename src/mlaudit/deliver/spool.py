@@ -34,7 +34,8 @@ class StreamSpool:
         self.folder = folder
         self._lock = lock
         self._max_bytes = max_bytes
-        self._state = threading.Condition()
+        self._mutex = threading.RLock()
+        self._state = threading.Condition(self._mutex)
         self._waiting: list[Ticket] = []
         self._dirty = False
         self._closing = False
@@ -105,7 +106,7 @@ class StreamSpool:
         """
         data = files.frame(sequence, digest, payload)
         ticket = Ticket() if durable else SAFE
-        with self._state:
+        with self._mutex:  # of ``_state``, entered without the condition's own call
             if self._stored_bytes + len(data) > self._max_bytes:
                 raise SpoolFullError(
                     f"{self.folder}: expected at most {self._max_bytes} bytes unsent, found {self._stored_bytes}; "

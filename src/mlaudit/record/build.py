@@ -79,10 +79,6 @@ class Draft(NamedTuple):
     common: Common
     own: dict[str, Any]
 
-    def fields(self) -> dict[str, Any]:
-        """All fields in one dict."""
-        return {**self.common.fields, **self.own}
-
     def encode(self) -> EncodedRecord:
         """The record's bytes but for its place; see ``encode.encode``."""
         return self.common.encode(self.own)
@@ -183,10 +179,14 @@ def _relate(fields: dict[str, Any]) -> None:
     user = fields.get("user.id")
     if user is not None:
         name = fields.get("user.name")
-        fields["related.user"] = [user] if name is None or name == user else [user, name]
+        fields["related.user"] = _listed(user) if name is None or name == user else _listed(user, name)
     address = fields.get("source.ip")
     if address is not None:
-        fields["related.ip"] = [address]
+        fields["related.ip"] = _listed(address)
+
+
+def _listed(*values: Any) -> Any:
+    return encoded_texts(values) if all(type(value) is str for value in values) else list(values)
 
 
 def _message(kind: Kind, draft: Draft) -> str:

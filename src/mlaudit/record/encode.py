@@ -32,6 +32,7 @@ _MAX_LAYOUTS: Final = 256
 # Stands where the place fields belong while a record is encoded. Random, so that no value can contain it.
 _PLACE_KEY: Final = f"{PLACE_PREFIX}{secrets.token_hex(16)}"
 _PLACE: Final = f'"{_PLACE_KEY}":0,'.encode()
+_NOT_UNICODE: Final = "expected text that is valid Unicode, found {}; escape it first"
 _PLAIN: Final = frozenset({str, bool, int, orjson.Fragment})
 
 
@@ -62,9 +63,10 @@ class Common:
         layout = self._layouts.get(shape) or self._remember(shape)
         record = layout.copy()
         record.update(own)  # keeps the order of the names
-        for name, value in own.items():
-            if type(value) not in _PLAIN:
-                record[name] = _faithful(name, value, 0)
+        if not _PLAIN.issuperset(map(type, own.values())):
+            for name, value in own.items():
+                if type(value) not in _PLAIN:
+                    record[name] = _faithful(name, value, 0)
         try:
             # Refuses an integer of more than 53 bits, so that no loop here has to look at them.
             whole = orjson.dumps(record, option=orjson.OPT_STRICT_INTEGER)
@@ -132,7 +134,7 @@ def _encode_with_care(record: dict[str, Any]) -> bytes:
     try:
         return orjson.dumps(record)
     except (TypeError, ValueError, RecursionError) as error:
-        raise EventError(f"expected text that is valid Unicode, found {error}; escape it first") from None
+        raise EventError(_NOT_UNICODE.format(error)) from None
 
 
 def _checked(name: str, value: Any) -> Any:
@@ -140,8 +142,15 @@ def _checked(name: str, value: Any) -> Any:
 
 
 def encoded_texts(texts: Iterable[str]) -> orjson.Fragment:
-    """A list of texts that is encoded already, for what many records have in common."""
-    return orjson.Fragment(orjson.dumps(list(texts)))
+    """A list of texts that is encoded already.
+
+    Raises:
+        EventError: one of them is no valid Unicode.
+    """
+    try:
+        return orjson.Fragment(orjson.dumps(list(texts)))
+    except TypeError as error:
+        raise EventError(_NOT_UNICODE.format(error)) from None
 
 
 def _faithful(name: str, value: Any, depth: int) -> Any:
