@@ -28,6 +28,9 @@ KIND: Final = "audit.ml.config.changed"
 COMPONENT: Final = "capture.config"
 MAX_FILES: Final = 1000
 MAX_SHOWN: Final = 100
+# Editors and shells empty a file before they fill it: what was written just now is looked at again first.
+SETTLE_SECONDS: Final = 0.1
+MAX_DEFERRED: Final = 10
 _GONE: Final = ""
 # Who wrote the file cannot be seen from here.
 SOMEBODY: Final = Actor("unknown", SYSTEM, method="anonymous")
@@ -46,12 +49,14 @@ class _Seen:
 class ConfigWatcher:
     """Looks at the watched files, from a thread of its own once started."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, *, settle_seconds: float = SETTLE_SECONDS) -> None:
         settings = pipeline.settings
         self._pipeline = pipeline
         self._patterns = tuple(dict.fromkeys((*pipeline.policy.watch, *settings.watch)))
         self._memory = Remembered.of_service(settings.state_dir, settings.service_name, "config")
         self._seen: dict[str, _Seen] = {}
+        self._settle_ns = int(settle_seconds * 1e9)
+        self._deferred: dict[str, int] = {}
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -73,6 +78,7 @@ class ConfigWatcher:
         self._stop.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(1.0)
+            self._settle_ns = 0
             self.look()
 
     def look(self, *, starting: bool = False) -> None:
@@ -106,6 +112,8 @@ class ConfigWatcher:
                 return
             content = b""
             if mark:
+                if not starting and self._is_unsettled(path, mark):
+                    return
                 with open(path, "rb") as file:  # noqa: PTH123
                     content = file.read()
                 if _mark(path) != mark:
@@ -121,6 +129,15 @@ class ConfigWatcher:
             self._compare(path, before, now, starting)
         # Only now: what could not be told is told at the next look.
         self._seen[path] = now
+
+    def _is_unsettled(self, path: str, mark: tuple[int, ...]) -> bool:
+        """Whether the file was written just now; not for ever, as some files are written all the time."""
+        young = 0 <= time.time_ns() - mark[-1] < self._settle_ns
+        if young and self._deferred.get(path, 0) < MAX_DEFERRED:
+            self._deferred[path] = self._deferred.get(path, 0) + 1
+            return True
+        self._deferred.pop(path, None)
+        return False
 
     def _compare(self, path: str, before: _Seen | None, now: _Seen, starting: bool) -> None:
         """Compares with what this service has told of the file, and tells the difference, once for all processes."""

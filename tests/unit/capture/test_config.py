@@ -26,7 +26,7 @@ KIND = config.KIND
 def watching(pattern: Path | str, **env: str) -> Iterator[tuple[AuditLog, ConfigWatcher]]:
     """A watcher that has looked once, as at the start of a service."""
     with capture(env={"MLAUDIT_WATCH": str(pattern), **env}, instrument=False) as log:
-        watcher = ConfigWatcher(log.pipeline)
+        watcher = ConfigWatcher(log.pipeline, settle_seconds=0)
         watcher.look(starting=True)
         yield log, watcher
 
@@ -121,7 +121,7 @@ def test_workers_of_one_service_tell_a_change_once(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("a: 1")
     with watching(path) as (log, first):
-        others = [ConfigWatcher(log.pipeline) for _ in range(3)]
+        others = [ConfigWatcher(log.pipeline, settle_seconds=0) for _ in range(3)]
         for other in others:
             other.look(starting=True)
         path.write_text("a: 2")
@@ -175,7 +175,7 @@ change: {{windows: [{{days: [{other}], start: "10:00", end: "10:01", timezone: U
 rules: []
 """
     with capture(policy, instrument=False) as log:
-        watcher = ConfigWatcher(log.pipeline)
+        watcher = ConfigWatcher(log.pipeline, settle_seconds=0)
         watcher.look(starting=True)
         path.write_text("a: 2")
         watcher.look()
@@ -194,6 +194,37 @@ def test_thread_sees_a_change(tmp_path: Path) -> None:
         watcher.stop()
         assert watcher._thread is not None
         assert not watcher._thread.is_alive()
+
+
+def test_file_that_is_being_written_is_looked_at_again(tmp_path: Path) -> None:
+    """An editor that empties a file before it fills it makes one change, not two."""
+    path = tmp_path / "a.yaml"
+    path.write_text("a: 1")
+    with capture(env={"MLAUDIT_WATCH": str(path)}, instrument=False) as log:
+        watcher = ConfigWatcher(log.pipeline, settle_seconds=3600)
+        watcher.look(starting=True)
+        path.write_text("")
+        watcher.look()
+        path.write_text("a: 2")
+        os.utime(path, (1, 1))
+        watcher.look()
+    (record,) = log.of(KIND)
+    assert record["ml.config.changes"] == {"a": "1 -> 2"}
+
+
+def test_file_that_is_always_being_written_is_told_too(tmp_path: Path) -> None:
+    """Waiting for a file to settle has an end."""
+    path = tmp_path / "a.yaml"
+    path.write_text("a: 1")
+    with capture(env={"MLAUDIT_WATCH": str(path)}, instrument=False) as log:
+        watcher = ConfigWatcher(log.pipeline, settle_seconds=3600)
+        watcher.look(starting=True)
+        path.write_text("a: 2")
+        for _ in range(config.MAX_DEFERRED):
+            watcher.look()
+        assert log.of(KIND) == []
+        watcher.look()
+        assert len(log.of(KIND)) == 1
 
 
 def test_nothing_to_watch_starts_no_thread() -> None:
