@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -54,8 +54,9 @@ class Child:
         Raises:
             ChildError: the process ended instead.
         """
-        self._stdin.write(json.dumps(request) + "\n")
-        self._stdin.flush()
+        with suppress(BrokenPipeError):  # then there is no answer either, and that says why
+            self._stdin.write(json.dumps(request) + "\n")
+            self._stdin.flush()
         return self.answer()
 
     def answer(self) -> dict[str, Any]:
@@ -97,7 +98,8 @@ def child(
     try:
         yield Child(process, process.stdin, process.stdout, log)
     finally:
-        process.stdin.close()  # the end of its requests ends it
+        with suppress(BrokenPipeError):
+            process.stdin.close()  # the end of its requests ends it
         stop(process)
         process.stdout.close()
 

@@ -19,6 +19,7 @@ from benchmarks.processes import ROOT, ChildError, child, cores
 from benchmarks.table import show
 
 FORMAT = 1
+_COLUMNS = 110  # of the widest table
 
 
 def measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
@@ -116,10 +117,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = read_options(arguments)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     console = Console()
+    console.width = max(console.width, _COLUMNS)
     try:
         results = measure(options, console)
     except ChildError as error:
-        console.print(f"[red]no measurement:[/] {error}", markup=True)
+        console.print("no measurement:", style="red")
+        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
         return 1
     options.output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     show(results, console)

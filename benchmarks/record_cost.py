@@ -17,6 +17,7 @@ from benchmarks.processes import Child, ChildError, child, cores
 
 WAYS = ("mlaudit", "sdk")
 GOAL = 0.33
+_DEFAULT_QUEUE = 2048
 
 
 def measure(
@@ -35,7 +36,8 @@ def measure(
         "MLAUDIT_STATE_DIR": str(folder / "emitter"),
         "MLAUDIT_ENDPOINT": endpoint,
     }
-    arguments = (endpoint, str(records + 1))
+    queue = max(_DEFAULT_QUEUE, records + 1)
+    arguments = (endpoint, str(queue))
     rounds: list[dict[str, Any]] = []
     with (
         child(
@@ -63,7 +65,7 @@ def measure(
             "records_per_round": records,
             "pairs": pairs,
             "attributes": COUNT,
-            "sdk_queue": records + 1,
+            "sdk_queue": queue,
             "sdk_batch": "the SDK's defaults, then force_flush; nothing dropped (counted at the receiver)",
             "mlaudit": "built-in policy, redaction, seal, spool on disk, sender; every record acknowledged",
             "core": mine,
