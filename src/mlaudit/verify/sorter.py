@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import heapq
-import pickle
+import marshal
 import tempfile
+from dataclasses import fields
 from itertools import islice
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from mlaudit.seal.stored import StoredRecord
+from mlaudit.seal.stored import Claims, Difference, StoredRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,6 +22,10 @@ _Item = tuple[str, int, int, StoredRecord]
 """Stream id, sequence, number of arrival (so that ties keep their order and records are never compared)."""
 
 _key: Final = itemgetter(0, 1, 2)
+_NAMES: Final = tuple(
+    field.name for field in fields(StoredRecord) if field.name not in {"claims", "differences"}
+)
+_values: Final = attrgetter(*_NAMES)
 
 
 class RecordSorter:
@@ -70,7 +75,7 @@ class RecordSorter:
         items = iter(self._items)
         self._file.seek(0, 2)
         while block := list(islice(items, _BLOCK)):
-            data = pickle.dumps(block, pickle.HIGHEST_PROTOCOL)
+            data = marshal.dumps([(*item[:3], *_packed(item[3])) for item in block])
             self._runs[-1].append((self._file.tell(), len(data)))
             self._file.write(data)
         self._items = []
@@ -78,4 +83,20 @@ class RecordSorter:
     def _read(self, run: list[tuple[int, int]]) -> Iterator[_Item]:
         for offset, size in run:
             self._file.seek(offset)
-            yield from pickle.loads(self._file.read(size))  # noqa: S301 - this process wrote it, nobody else can
+            # This process wrote it, and nobody else can.
+            for stream_id, sequence, arrived, *rest in marshal.loads(self._file.read(size)):  # noqa: S302
+                yield stream_id, sequence, arrived, _unpacked(rest)
+
+
+def _packed(record: StoredRecord) -> tuple[Any, ...]:
+    """A record as plain tuples; those cost a third of what pickled objects do."""
+    values = _values(record)
+    return (tuple(record.claims), [tuple(difference) for difference in record.differences], *values)
+
+
+def _unpacked(values: list[Any]) -> StoredRecord:
+    claims, differences, *rest = values
+    named = dict(zip(_NAMES, rest, strict=True))
+    return StoredRecord(
+        claims=Claims(*claims), differences=[Difference(*pair) for pair in differences], **named
+    )

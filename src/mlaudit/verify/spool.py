@@ -45,17 +45,21 @@ class SpoolSource:
     def _read_stream(self, folder: Path, remarks: Remarks) -> Iterator[StoredRecord]:
         paths = layout.segments(folder)
         first = last = 0
+        stream_id = folder.name
         for path in paths:
-            for frame in self._frames(path, folder.name, remarks):
-                record = _record(frame.payload, frame.digest.hex(), frame.sequence, folder.name, path.name)
+            name = path.name
+            for frame in self._frames(path, stream_id, remarks):
+                record = _record(frame.payload, frame.digest.hex(), frame.sequence, stream_id, name)
                 if record.sequence < last:
                     text = f"record {record.sequence} is stored behind record {last}"
                     where = f"{path}, before byte {frame.end}"
                     remarks.findings.append(
                         Finding(codes.ORDER_SWAPPED, text, folder.name, record.sequence, last, where=where)
                     )
-                first = min(first or record.sequence, record.sequence)
-                last = max(last, record.sequence)
+                if not first or record.sequence < first:
+                    first = record.sequence
+                if record.sequence > last:
+                    last = record.sequence
                 yield record
         yield from self._set_aside(folder, first, remarks)
         ack = files.read_ack(folder)
