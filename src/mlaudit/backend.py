@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from mlaudit._version import __version__
-from mlaudit.deliver import layout
+from mlaudit.deliver import files, layout
 from mlaudit.deliver.otlp import Envelope
 from mlaudit.deliver.sender import Sender, SpooledDelivery
 from mlaudit.deliver.spool import StreamSpool
@@ -91,6 +91,11 @@ class SpoolBackend:
         stream_id = new_record_id()
         spool = StreamSpool.create(self._settings.spool_dir, stream_id, self._settings.spool_max_bytes)
         return Stream(new_chain(stream_id), self._deliver(spool, on_set_aside), builder, signer)
+
+    def is_written(self, stream_id: str) -> bool:
+        """Whether a living process holds the stream's lock."""
+        folder = layout.stream_folder(self._settings.spool_dir, stream_id)
+        return folder.is_dir() and files.is_locked(folder)
 
     def adopt(self, builder: RecordBuilder, own_stream: str = "", seconds: float = _ADOPT_SECONDS) -> int:
         """Drains every stream of the spool whose process is gone, for at most ``seconds``.
@@ -206,10 +211,8 @@ def _is_ended(spool: StreamSpool) -> bool:
     """Whether the stream's last record is one that ends a stream."""
     from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
-    from mlaudit.deliver.files import read_frames
-
     for path in reversed(layout.segments(spool.folder)):
-        frames, _ = read_frames(path)
+        frames, _ = files.read_frames(path)
         if frames:
             return LogRecord.FromString(frames[-1].payload).event_name in (
                 "audit.stream.ended",

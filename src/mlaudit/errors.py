@@ -64,6 +64,10 @@ class SpoolUnavailableError(SpoolError):
     """The spool folder cannot be written."""
 
 
+class StreamOverError(MlauditError):
+    """A stream takes no more records: it was ended, or an interrupted write left it in doubt."""
+
+
 class AuditRefusedError(MlauditError):
     """The policy says ``on_failure: refuse`` and the action could not be recorded."""
 

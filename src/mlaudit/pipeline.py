@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from mlaudit.deliver.interface import LOST, SAFE, Ticket
-from mlaudit.errors import AuditRefusedError, MlauditError, SpoolError, SpoolUnavailableError
+from mlaudit.errors import AuditRefusedError, MlauditError, SpoolError, SpoolUnavailableError, StreamOverError
 from mlaudit.event import FAILURE, SERVICE, UNKNOWN, Actor, AuditEvent
 from mlaudit.policy.evaluate import CompiledPolicy, Decision, Facts
 from mlaudit.record.build import RecordBuilder
@@ -70,6 +70,10 @@ class Backend(Protocol):
 
     def open_stream(self, builder: RecordBuilder, on_set_aside: Callable[[int, str], None]) -> Stream:
         """A new stream, not begun. Raises SpoolError or KeyFileError."""
+        ...
+
+    def is_written(self, stream_id: str) -> bool:
+        """Whether a living process writes this stream: a worker beside this one, not a start before it."""
         ...
 
     def adopt(self, builder: RecordBuilder, own_stream: str) -> int:
@@ -267,8 +271,21 @@ class Pipeline:
             return stream.write(event, self._builder.build(event, decision), durable=durable)
         except SpoolError:
             raise
+        except StreamOverError:
+            self._replace(stream)
+            return self._ready_stream().write(event, self._builder.build(event, decision), durable=durable)
         except Exception as error:  # noqa: BLE001 - whatever it is, the event is still worth a record
             return self._store_failed(stream, event, decision, error)
+
+    def _replace(self, stream: Stream) -> None:
+        """Lets go of a stream that is over; one that an interrupt left in doubt is adopted from its disk."""
+        with self._lock:
+            if self._stream is not stream:
+                return
+            self._stream = None
+            self._stop_tending.set()
+        _logger.warning("stream %s was interrupted in the middle of a record; a new one begins", stream.id)
+        stream.delivery.finish(time.monotonic())
 
     def _store_failed(
         self, stream: Stream, event: AuditEvent, decision: Decision, error: Exception
@@ -346,7 +363,7 @@ class Pipeline:
         links: dict[str, Any] = {}
         if self._parent:
             links["audit.stream.parent.id"] = self._parent
-        elif previous := memory.last_stream:
+        elif (previous := memory.last_stream) and not self._backend.is_written(previous.id):
             links["audit.stream.previous.id"] = previous.id
             links["audit.stream.previous.sequence"] = previous.sequence
             links["audit.stream.previous.hash"] = previous.hash

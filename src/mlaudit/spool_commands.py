@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -36,7 +35,7 @@ def status() -> int:
         aside = list(layout.quarantine_folder(folder).glob("*.otlp"))
         table.add_row(
             folder.name,
-            "alive" if _is_held(folder) else "gone",
+            "alive" if files.is_locked(folder) else "gone",
             str(last),
             str(acknowledged),
             str(size),
@@ -53,7 +52,7 @@ def drain(seconds: float) -> int:
         SpoolError: there is no spool. KeyFileError: there is no key to close a stream with.
     """
     settings = Settings.from_env()
-    left = [folder for folder in read_spool(settings.spool_dir) if not _is_held(folder)]
+    left = [folder for folder in read_spool(settings.spool_dir) if not files.is_locked(folder)]
     backend = SpoolBackend(settings)
     builder = RecordBuilder(common_fields(settings, backend.policy().digest))
     drained = backend.adopt(builder, seconds=seconds)
@@ -70,11 +69,3 @@ def _progress(folder: Path) -> tuple[int, int, int]:
             last = frames[-1].sequence
     ack = files.read_ack(folder)
     return last, ack.sequence if ack else 0, size
-
-
-def _is_held(folder: Path) -> bool:
-    lock = files.take_lock(folder)
-    if lock is None:
-        return True
-    os.close(lock)
-    return False

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit._fields import SCHEMA_VERSION
 from mlaudit.deliver import otlp
+from mlaudit.errors import SpoolError, StreamOverError
 from mlaudit.event import SYSTEM, Actor, AuditEvent, Target
 from mlaudit.record.build import Draft, RecordBuilder, kind_of, rfc3339
 from mlaudit.seal.chain import GENESIS, Chain
@@ -62,7 +63,8 @@ class Stream:
         self.delivery = delivery
         self._builder = builder
         self._signer = signer
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._in_doubt = False
         self._signed = chain.sequence
         self._unsigned_since: float | None = None
         self.closed = False
@@ -97,7 +99,7 @@ class Stream:
 
         Raises:
             EventError: the fields cannot be encoded. SpoolError: the record was not stored; the chain stands
-            where it stood.
+            where it stood. StreamOverError: the stream takes no more records; the next one does.
         """
         encoded = draft.encode()
         kind = kind_of(event.kind)
@@ -113,6 +115,8 @@ class Stream:
             own("audit.target.type", ""),
         )
         with self._lock:
+            if self.over:
+                raise StreamOverError(f"stream {self.id} takes no more records; begin another")
             entry = self._chain.seal(encoded.head, encoded.tail)
             place = (
                 attributes,
@@ -131,11 +135,23 @@ class Stream:
                 trace_id=event.trace_id,
                 span_id=event.span_id,
             )
-            ticket = self.delivery.append(entry.sequence, entry.digest, payload, durable=durable)
+            # An interrupt (Ctrl-C) between these steps leaves the chain and the spool of two minds.
+            self._in_doubt = True
+            try:
+                ticket = self.delivery.append(entry.sequence, entry.digest, payload, durable=durable)
+            except SpoolError:
+                self._in_doubt = False
+                raise
             self._chain.advance(entry)
+            self._in_doubt = False
             if self._unsigned_since is None:
                 self._unsigned_since = time.monotonic()
         return ticket
+
+    @property
+    def over(self) -> bool:
+        """Whether the stream takes no more records: it was ended, or a write was interrupted half-way."""
+        return self.closed or self._in_doubt
 
     def checkpoint_due(self, records: int, seconds: float) -> bool:
         """Whether so many records, or one for so long, stand without a signature."""
@@ -158,32 +174,29 @@ class Stream:
         Raises:
             SpoolError: the record could not be stored.
         """
-        self._sign(ENDED, {"event.reason": reason})
-        self.closed = True
+        self._sign(ENDED, {"event.reason": reason}, last=True)
 
     def abandon(self, reason: str, fields: Mapping[str, Any]) -> None:
         """Writes the last record of a stream whose process is gone; see ``end``."""
-        self._sign(ABANDONED, {"event.reason": reason, **fields})
-        self.closed = True
+        self._sign(ABANDONED, {"event.reason": reason, **fields}, last=True)
 
-    def _sign(self, kind: str, fields: Mapping[str, Any]) -> None:
-        sequence, head = self.head
-        moment = time.time_ns()
-        checkpoint = Checkpoint(self.id, sequence, head, rfc3339(moment))
-        self._note(
-            kind,
-            {
-                "audit.checkpoint.sequence": sequence,
-                "audit.checkpoint.hash": head,
-                "audit.checkpoint.key_id": self._signer.public_key.id,
-                "audit.checkpoint.note": sign_note(checkpoint, self._signer),
-                **fields,
-            },
-        )
-        with self._lock:
-            self._signed = max(self._signed, sequence)
-            # The note itself is covered by the next one; it alone does not call for a next one.
-            self._unsigned_since = time.monotonic() if self._chain.sequence > sequence + 1 else None
+    def _sign(self, kind: str, fields: Mapping[str, Any], *, last: bool = False) -> None:
+        with self._lock:  # nothing may come between the head that is signed and the record that says so
+            sequence, head = self._chain.sequence, self._chain.head
+            checkpoint = Checkpoint(self.id, sequence, head, rfc3339(time.time_ns()))
+            self._note(
+                kind,
+                {
+                    "audit.checkpoint.sequence": sequence,
+                    "audit.checkpoint.hash": head,
+                    "audit.checkpoint.key_id": self._signer.public_key.id,
+                    "audit.checkpoint.note": sign_note(checkpoint, self._signer),
+                    **fields,
+                },
+            )
+            self._signed = sequence
+            self._unsigned_since = None  # the note itself is covered by the next one and does not call for it
+            self.closed = last
 
     def _note(self, kind: str, fields: dict[str, Any]) -> None:
         event = AuditEvent(kind, actor=AUDITOR, target=Target("stream", self.id), fields=fields)

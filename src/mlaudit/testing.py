@@ -103,6 +103,7 @@ class _MemoryBackend:
         self._log = log
         self._policy = policy
         self._state_dir = state_dir
+        self._memory: Any = None
 
     def policy(self) -> Any:
         from mlaudit.policy.evaluate import compile_policy
@@ -119,7 +120,9 @@ class _MemoryBackend:
     def memory(self) -> Any:
         from mlaudit.memory import Memory
 
-        return Memory(self._state_dir, "test")
+        if self._memory is None:
+            self._memory = Memory(self._state_dir, "test")
+        return self._memory
 
     def open_stream(self, builder: Any, on_set_aside: Callable[[int, str], None]) -> Any:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -130,6 +133,9 @@ class _MemoryBackend:
 
         signer = FileSigner(Ed25519PrivateKey.generate(), "test")
         return Stream(new_chain(new_record_id()), self._log, builder, signer)
+
+    def is_written(self, stream_id: str) -> bool:
+        return False
 
     def adopt(self, builder: Any, own_stream: str) -> int:
         return 0

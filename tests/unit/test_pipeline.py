@@ -77,9 +77,7 @@ def test_level_none_is_no_record() -> None:
 def test_fields_that_cannot_be_recorded_leave_a_reduced_record(value: object) -> None:
     """A value that JSON cannot carry costs the event its fields, not its record."""
     with capture(instrument=False) as log:
-        event = AuditEvent(
-            "audit.ml.prediction", actor=Actor("alice"), fields={"ml.model.name": "m", "labels.x": value}
-        )
+        event = AuditEvent("audit.ml.prediction", fields={"ml.model.name": "m", "labels.x": value})
         log.pipeline.emit(event)
         (record,) = log.of("audit.ml.prediction")
         assert record["audit.failed"] is True
@@ -278,3 +276,59 @@ def test_forked_child_writes_its_own_stream(monkeypatch: pytest.MonkeyPatch, tmp
     assert len(kinds) == 2
     assert kinds[own].count("audit.ml.prediction") == 2
     assert list(parents.values()) == [own]
+
+
+def test_interrupt_in_the_middle_of_a_record_costs_the_stream_not_the_chain() -> None:
+    """After Ctrl-C between storing and advancing, the next record begins a new stream instead of a second truth."""
+    with capture(instrument=False) as log:
+        log.pipeline.emit(AuditEvent("audit.ml.prediction"))
+        first = log.pipeline.stream
+        assert first is not None
+        chain = first._chain
+
+        def interrupt(chain: object, entry: object) -> None:
+            raise KeyboardInterrupt
+
+        real, chain_type = type(chain).advance, type(chain)
+        chain_type.advance = interrupt  # type: ignore[method-assign,assignment]
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                log.pipeline.emit(AuditEvent("audit.ml.prediction"))
+        finally:
+            chain_type.advance = real  # type: ignore[method-assign]
+        log.pipeline.emit(AuditEvent("audit.ml.prediction"))
+        places = [(r["audit.sequence.stream_id"], r["audit.sequence.number"]) for r in log.records]
+        assert len(set(places)) == len(places)
+        assert len({stream for stream, _ in places}) == 2
+
+
+def test_no_record_comes_after_the_end() -> None:
+    """Threads that write while the stream is ended lose nothing, and nothing stands behind a stream's end."""
+    import threading
+
+    with capture(instrument=False) as log:
+        stop = threading.Event()
+        written: list[str] = []
+
+        def write() -> None:
+            while not stop.is_set():
+                written.append(log.pipeline.emit(AuditEvent("audit.ml.prediction")).record_id)
+
+        threads = [threading.Thread(target=write) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for _ in range(5):
+            log.pipeline.close("over", 0)
+        stop.set()
+        for thread in threads:
+            thread.join()
+        streams: dict[str, list[dict[str, Any]]] = {}
+        for record in log.records:
+            streams.setdefault(record["audit.sequence.stream_id"], []).append(record)
+        assert set(written) <= {record["audit.record.id"] for record in log.records}
+        for stream in streams.values():
+            assert [r["audit.sequence.number"] for r in stream] == list(range(1, len(stream) + 1))
+            ends = [n for n, r in enumerate(stream, 1) if r["audit.kind"] == "audit.stream.ended"]
+            assert ends in ([], [len(stream)])
+            for number in ends:
+                assert stream[-1]["audit.checkpoint.sequence"] == number - 1

@@ -151,6 +151,15 @@ def take_lock(stream: Path) -> int | None:
     return descriptor
 
 
+def is_locked(stream: Path) -> bool:
+    """Whether a living process holds the stream's lock."""
+    descriptor = take_lock(stream)
+    if descriptor is None:
+        return True
+    os.close(descriptor)
+    return False
+
+
 def write_ack(descriptor: int, ack: Ack) -> None:
     """Notes how far a stream is acknowledged.
 

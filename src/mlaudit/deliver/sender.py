@@ -98,7 +98,12 @@ class Sender:
         self._transport.close()
 
     def drain(self) -> bool:
-        """Sends what is there; returns whether everything is acknowledged, False when the deadline passed."""
+        """Sends what is there now; returns whether it is acknowledged, False when the deadline passed.
+
+        What comes meanwhile waits for the next time: under load there is always a record or two more, and
+        a request for each of those would cost more than all the rest.
+        """
+        end = self._spool.last_sequence
         while True:
             try:
                 frames, ack = self._spool.read(BATCH_BYTES)
@@ -109,6 +114,8 @@ class Sender:
                 return True
             if self._send(frames, ack):
                 self._backoff = _FIRST_BACKOFF
+                if ack.sequence >= end:
+                    return True
             elif not self._pause():
                 return False
 
