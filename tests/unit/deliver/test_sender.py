@@ -75,7 +75,9 @@ def test_everything_arrives_in_order(spool: StreamSpool, receiver: Receiver) -> 
         (401, {}, b""),
     ],
 )
-def test_no_record_leaves_without_acknowledgement(spool: StreamSpool, receiver: Receiver, reply: Reply) -> None:
+def test_no_record_leaves_without_acknowledgement(
+    spool: StreamSpool, receiver: Receiver, reply: Reply
+) -> None:
     """Whatever else the receiver answers, the records stay and are sent again until it takes them."""
     answers = iter([reply, reply])
     receiver.script = lambda records, headers: next(answers, TAKEN)
@@ -152,3 +154,20 @@ def test_missing_token_keeps_the_records(spool: StreamSpool, receiver: Receiver,
     assert not finish(sending, 0.5)
     assert not receiver.requests
     assert "absent" in sending.counts.last_failure
+
+
+def test_records_that_keep_coming_are_sent_together(spool: StreamSpool, receiver: Receiver) -> None:
+    """A record that comes while others are sent waits for the next round instead of getting a request of its own."""
+
+    def one_more(records: list[LogRecord], headers: dict[str, str]) -> Reply:
+        put(spool, "later")
+        return TAKEN
+
+    receiver.script = one_more
+    put(spool, "1", "2")
+    sending = sender(spool, receiver)
+    assert sending.drain()
+    assert bodies(receiver.taken) == ["1", "2"]
+    receiver.script = lambda records, headers: TAKEN
+    assert sending.drain()
+    assert bodies(receiver.taken) == ["1", "2", "later"]
