@@ -16,6 +16,40 @@ SERVICE: Final = "service"
 SYSTEM: Final = "system"
 
 
+def new_record_id() -> str:
+    """A UUIDv7 (RFC 9562): time-ordered, so that ids of one stream index and compress well.
+
+    Its 74 random bits come from the operating system: an id that others could guess could be taken by them first.
+    """
+    try:
+        tail = _tails.pop()  # atomic: no two threads get the same
+    except IndexError:
+        fresh = _random_tails()
+        tail = fresh.pop()
+        _tails.extend(fresh)
+    stamp = f"{time.time_ns() // 1_000_000:012x}"
+    return f"{stamp[:8]}-{stamp[8:]}-{tail}"
+
+
+def _random_tails() -> list[str]:
+    """The random parts of many ids, with version 7 and variant 0b10 in their places."""
+    # One call for many: asking the kernel costs more than everything else here.
+    digits = os.urandom(_TAIL_BYTES * _TAILS_AT_ONCE).hex()
+    return [
+        f"7{part[:3]}-{'89ab'[int(part[3], 16) & 3]}{part[4:7]}-{part[7:19]}"
+        for part in (
+            digits[start : start + 2 * _TAIL_BYTES] for start in range(0, len(digits), 2 * _TAIL_BYTES)
+        )
+    ]
+
+
+_TAIL_BYTES: Final = 10
+_TAILS_AT_ONCE: Final = 256
+_tails: list[str] = []
+# A forked child must not hand out the ids that its parent hands out.
+os.register_at_fork(after_in_child=_tails.clear)
+
+
 @dataclass(frozen=True, slots=True)
 class Actor:
     """Who acted.
@@ -69,40 +103,6 @@ class AuditEvent:
     outputs: dict[str, Any] = field(default_factory=dict)
     action: str | None = None
     timestamp: int = field(default_factory=time.time_ns)
-    record_id: str = field(default_factory=lambda: new_record_id())
+    record_id: str = field(default_factory=new_record_id)
     trace_id: int = 0
     span_id: int = 0
-
-
-def new_record_id() -> str:
-    """A UUIDv7 (RFC 9562): time-ordered, so that ids of one stream index and compress well.
-
-    Its 74 random bits come from the operating system: an id that others could guess could be taken by them first.
-    """
-    try:
-        tail = _tails.pop()  # atomic: no two threads get the same
-    except IndexError:
-        fresh = _random_tails()
-        tail = fresh.pop()
-        _tails.extend(fresh)
-    stamp = f"{time.time_ns() // 1_000_000:012x}"
-    return f"{stamp[:8]}-{stamp[8:]}-{tail}"
-
-
-def _random_tails() -> list[str]:
-    """The random parts of many ids, with version 7 and variant 0b10 in their places."""
-    # One call for many: asking the kernel costs more than everything else here.
-    digits = os.urandom(_TAIL_BYTES * _TAILS_AT_ONCE).hex()
-    return [
-        f"7{part[:3]}-{'89ab'[int(part[3], 16) & 3]}{part[4:7]}-{part[7:19]}"
-        for part in (
-            digits[start : start + 2 * _TAIL_BYTES] for start in range(0, len(digits), 2 * _TAIL_BYTES)
-        )
-    ]
-
-
-_TAIL_BYTES: Final = 10
-_TAILS_AT_ONCE: Final = 256
-_tails: list[str] = []
-# A forked child must not hand out the ids that its parent hands out.
-os.register_at_fork(after_in_child=_tails.clear)
