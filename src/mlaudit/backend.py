@@ -81,7 +81,7 @@ class SpoolBackend:
             self._signer = signing_key(self._settings)
         return self._signer
 
-    def open_stream(self, builder: RecordBuilder, on_set_aside: Callable[[int, str], None]) -> Stream:
+    def open_stream(self, builder: RecordBuilder, on_set_aside: Callable[[int, str], object]) -> Stream:
         """A new stream on the spool, not begun.
 
         Raises:
@@ -139,7 +139,7 @@ class SpoolBackend:
         delivery.sender.start()
         return delivery.finish(deadline)
 
-    def _deliver(self, spool: StreamSpool, on_set_aside: Callable[[int, str], None]) -> SpooledDelivery:
+    def _deliver(self, spool: StreamSpool, on_set_aside: Callable[[int, str], object]) -> SpooledDelivery:
         settings = self._settings
         receiver = Receiver(
             settings.endpoint,

@@ -11,24 +11,23 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
+from mlaudit._fields import kind_of
 from mlaudit.deliver.interface import LOST, SAFE, Ticket
 from mlaudit.errors import AuditRefusedError, MlauditError, SpoolError, SpoolUnavailableError, StreamOverError
 from mlaudit.event import FAILURE, SERVICE, UNKNOWN, Actor, AuditEvent
+from mlaudit.losses import FAILURE_KIND, Hush, Losses
 from mlaudit.policy.evaluate import CompiledPolicy, Decision, Facts
 from mlaudit.record.build import RecordBuilder
 from mlaudit.settings import TRUE, Settings
 from mlaudit.stream import INTEGRITY, Stream
+from mlaudit.tending import Tender
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from mlaudit.memory import Memory
 
-FAILURE_KIND: Final = "audit.pipeline.failure"
 _REOPEN_SECONDS: Final = 1.0
-_TEND_SECONDS: Final = 0.25
-_FAULT_SECONDS: Final = 10.0
-_ADOPT_SECONDS: Final = 15.0
 
 _logger = logging.getLogger("mlaudit")
 
@@ -68,7 +67,7 @@ class Backend(Protocol):
         """What the last start of this service left behind."""
         ...
 
-    def open_stream(self, builder: RecordBuilder, on_set_aside: Callable[[int, str], None]) -> Stream:
+    def open_stream(self, builder: RecordBuilder, on_set_aside: Callable[[int, str], object]) -> Stream:
         """A new stream, not begun. Raises SpoolError or KeyFileError."""
         ...
 
@@ -112,10 +111,9 @@ class Pipeline:
         self._stream: Stream | None = None
         self._opening = False
         self._retry_at = 0.0
-        self._unreported: Counter[str] = Counter()
-        self._quiet_until: dict[tuple[str, str], float] = {}
-        self._tender: threading.Thread | None = None
-        self._stop_tending = threading.Event()
+        self._losses = Losses()
+        self._hush = Hush()
+        self._tender: Tender | None = None
 
     def decide(self, kind: str, *, route: str = "", model: str = "", actor: str = "") -> Decision:
         """What the policy says of an event with these facts."""
@@ -168,10 +166,9 @@ class Pipeline:
 
     def refuse(self, kind: str, error: BaseException | None = None) -> None:
         """Counts work that was turned away because it could not be recorded; a later record says so."""
-        with self._lock:
-            self.counts.refused += 1
-            reason = "the spool cannot be written" if error is None else type(error).__name__
-            self._unreported[f"refused {kind}: {reason}"] += 1
+        self.counts.refused += 1
+        reason = "the spool cannot be written" if error is None else type(error).__name__
+        self._losses.note(f"refused {kind}: {reason}")
 
     def fault(
         self,
@@ -189,40 +186,21 @@ class Pipeline:
         """
         self.counts.faults += 1
         name = type(error).__name__
-        told = (component, name)
-        now = time.monotonic()
-        quiet = now < self._quiet_until.get(told, 0.0)
-        if not quiet:
-            if len(self._quiet_until) > 1000:
-                self._quiet_until.clear()
-            self._quiet_until[told] = now + _FAULT_SECONDS
+        if self._hush.may_tell(component, name):
             _logger.warning("audit capture fault in %s: %s", component, name)
         elif not kind:
             return
         reason = f"{component}: {name}"
+        told = {**(fields or {}), "audit.failure.reason": reason}
+        if kind:
+            event = AuditEvent(
+                kind, str(facts.get("outcome", UNKNOWN)), fields={**told, "audit.failed": True}
+            )
+        else:
+            told |= {"audit.component": component, "error.type": name}
+            event = AuditEvent(FAILURE_KIND, FAILURE, fields=told)
         try:
-            if kind:
-                outcome = str(facts.get("outcome", UNKNOWN))
-                self.emit(
-                    AuditEvent(
-                        kind,
-                        outcome,
-                        fields={**(fields or {}), "audit.failed": True, "audit.failure.reason": reason},
-                    )
-                )
-            else:
-                self.emit(
-                    AuditEvent(
-                        FAILURE_KIND,
-                        FAILURE,
-                        fields={
-                            **(fields or {}),
-                            "audit.component": component,
-                            "audit.failure.reason": reason,
-                            "error.type": name,
-                        },
-                    )
-                )
+            self.emit(event)
         except AuditRefusedError:
             _logger.debug("a fault could not be recorded either", exc_info=True)
 
@@ -232,9 +210,7 @@ class Pipeline:
         Returns whether everything was acknowledged; the rest stays in the spool for the next start. A record
         that comes after begins a new stream.
         """
-        with self._lock:
-            stream, self._stream = self._stream, None
-            self._stop_tending.set()
+        stream = self._let_go()
         if stream is None:
             return True
         self._report_losses(stream)
@@ -279,13 +255,21 @@ class Pipeline:
 
     def _replace(self, stream: Stream) -> None:
         """Lets go of a stream that is over; one that an interrupt left in doubt is adopted from its disk."""
-        with self._lock:
-            if self._stream is not stream:
-                return
-            self._stream = None
-            self._stop_tending.set()
+        if self._let_go(stream) is None:
+            return
         _logger.warning("stream %s was interrupted in the middle of a record; a new one begins", stream.id)
         stream.delivery.finish(time.monotonic())
+
+    def _let_go(self, only: Stream | None = None) -> Stream | None:
+        """Takes the stream out of use and returns it; None when there is none, or not ``only`` that one."""
+        with self._lock:
+            stream = self._stream
+            if stream is None or only not in (None, stream):
+                return None
+            self._stream = None
+            if self._tender is not None:
+                self._tender.stop()
+        return stream
 
     def _store_failed(
         self, stream: Stream, event: AuditEvent, decision: Decision, error: Exception
@@ -294,7 +278,7 @@ class Pipeline:
         self.counts.faults += 1
         _logger.warning("audit record of %s reduced: %s", event.kind, error)
         reason = str(error) if isinstance(error, MlauditError) else type(error).__name__
-        known = event.kind if _is_known(event.kind) else FAILURE_KIND
+        known = event.kind if kind_of(event.kind) else FAILURE_KIND
         reduced = AuditEvent(
             known,
             event.outcome if event.outcome in ("success", "failure") else UNKNOWN,
@@ -315,14 +299,11 @@ class Pipeline:
     def _lose(self, event: AuditEvent, decision: Decision | None, error: Exception) -> Ticket:
         reason = f"{event.kind}: {type(error).__name__}"
         refuse = decision is not None and decision.on_failure == "refuse"
-        with self._lock:
-            first = not self._unreported
-            self._unreported[f"refused {reason}" if refuse else reason] += 1
-            if refuse:
-                self.counts.refused += 1
-            else:
-                self.counts.lost[reason] += 1
-        if first:
+        if refuse:
+            self.counts.refused += 1
+        else:
+            self.counts.lost[reason] += 1
+        if self._losses.note(f"refused {reason}" if refuse else reason):
             _logger.error("an audit record could not be stored: %s", error)
         if refuse:
             raise AuditRefusedError(
@@ -350,16 +331,16 @@ class Pipeline:
             finally:
                 self._opening = False
             self._stream = stream
-            self._stop_tending = threading.Event()
-            self._tender = threading.Thread(
-                target=self._tend, args=(stream, self._stop_tending), name="mlaudit-tender", daemon=True
+            self._tender = Tender(
+                lambda: self._tend(stream), lambda: self._backend.adopt(self._builder, stream.id)
             )
-            self._tender.start()
             return stream
 
     def _begin(self) -> Stream:
         memory = self._backend.memory()
-        stream = self._backend.open_stream(self._builder, self._on_set_aside)
+        stream = self._backend.open_stream(
+            self._builder, lambda count, reason: self._losses.note(f"set aside: {reason}", count)
+        )
         links: dict[str, Any] = {}
         if self._parent:
             links["audit.stream.parent.id"] = self._parent
@@ -367,77 +348,29 @@ class Pipeline:
             links["audit.stream.previous.id"] = previous.id
             links["audit.stream.previous.sequence"] = previous.sequence
             links["audit.stream.previous.hash"] = previous.hash
-        stream.begin(links)
-        memory.note_stream(stream.id, *stream.head, ended=False)
-        for event in memory.policy_events(self.policy, self._backend.snapshot(), self.settings.policy):
-            event.actor = self.actor
-            stream.write(event, self._builder.build(event, INTEGRITY), durable=True)
+        try:
+            stream.begin(links)
+            memory.note_stream(stream.id, *stream.head, ended=False)
+            for event in memory.policy_events(self.policy, self._backend.snapshot(), self.settings.policy):
+                event.actor = self.actor
+                self._write_own(stream, event)
+        except BaseException:
+            stream.delivery.finish(time.monotonic())  # adopted and closed by whoever comes next
+            raise
         return stream
 
-    def _tend(self, stream: Stream, stop: threading.Event) -> None:
-        """Signs, reports and cleans up beside the service's own threads."""
-        memory = self._backend.memory()
-        adopter = threading.Thread(
-            target=self._adopt, args=(stream, stop), name="mlaudit-adopter", daemon=True
-        )
-        adopter.start()
-        while not stop.wait(_TEND_SECONDS):
-            try:
-                self._report_losses(stream)
-                if stream.checkpoint_due(self.settings.checkpoint_records, self.settings.checkpoint_seconds):
-                    stream.checkpoint()
-                    memory.note_stream(stream.id, *stream.head, ended=False)
-            except (MlauditError, OSError) as error:
-                self._note_quietly("checkpoint", error)
-
-    def _adopt(self, stream: Stream, stop: threading.Event) -> None:
-        """Looks after streams whose processes are gone: those of an earlier start, and of workers that die."""
-        while True:
-            try:
-                self._backend.adopt(self._builder, stream.id)
-            except (MlauditError, OSError) as error:
-                self._note_quietly("adoption", error)
-            if stop.wait(_ADOPT_SECONDS):
-                return
-
-    def _note_quietly(self, component: str, error: Exception) -> None:
-        if self._quiet_until.get((component, ""), 0.0) < time.monotonic():
-            self._quiet_until[component, ""] = time.monotonic() + _FAULT_SECONDS
-            _logger.warning("audit %s is late: %s", component, error)
+    def _tend(self, stream: Stream) -> None:
+        self._report_losses(stream)
+        if stream.checkpoint_due(self.settings.checkpoint_records, self.settings.checkpoint_seconds):
+            stream.checkpoint()
+            self._backend.memory().note_stream(stream.id, *stream.head, ended=False)
 
     def _report_losses(self, stream: Stream) -> None:
-        """Says in a record what could not be recorded, now that writing works again."""
-        with self._lock:
-            losses, self._unreported = self._unreported, Counter()
-        for reason, count in list(losses.items()):
-            event = AuditEvent(
-                FAILURE_KIND,
-                FAILURE,
-                actor=self.actor,
-                fields={
-                    "audit.component": "deliver",
-                    "audit.failure.reason": reason,
-                    "audit.lost.count": count,
-                    "audit.lost.reason": reason,
-                },
-            )
-            try:
-                stream.write(event, self._builder.build(event, INTEGRITY), durable=True)
-            except MlauditError:
-                with self._lock:
-                    self._unreported.update(losses)
-                return
-            del losses[reason]
+        self._losses.report(self.actor, lambda event: self._write_own(stream, event))
 
-    def _on_set_aside(self, count: int, reason: str) -> None:
-        with self._lock:
-            self._unreported[f"set aside: {reason}"] += count
-
-
-def _is_known(kind: str) -> bool:
-    from mlaudit._fields import kind_of
-
-    return kind_of(kind) is not None
+    def _write_own(self, stream: Stream, event: AuditEvent) -> None:
+        """A record about the trail itself, which no policy thins out."""
+        stream.write(event, self._builder.build(event, INTEGRITY), durable=True)
 
 
 def common_fields(settings: Settings, policy_digest: str) -> dict[str, Any]:
@@ -460,6 +393,7 @@ def common_fields(settings: Settings, policy_digest: str) -> dict[str, Any]:
 _start_lock = threading.RLock()
 _current: Pipeline | None = None
 _failed = False
+_starting = False
 _parent_stream = ""
 _callbacks: list[Callable[[Pipeline], None]] = []
 
@@ -497,14 +431,15 @@ def install(pipeline: Pipeline | None) -> Pipeline | None:
 
 
 def _start() -> Pipeline | None:
-    global _current, _failed
+    global _current, _failed, _starting
     if not enabled():
         return None
     with _start_lock:
-        if _current is not None or _failed:
-            return _current
+        if _current is not None or _failed or _starting:
+            return _current  # _starting: what is logged or traced while the pipeline is built
         from mlaudit.backend import SpoolBackend
 
+        _starting = True
         try:
             settings = Settings.from_env()
             pipeline = Pipeline(settings, SpoolBackend(settings), _parent_stream)
@@ -513,6 +448,8 @@ def _start() -> Pipeline | None:
             print(f"mlaudit: AUDITING IS OFF: {error}", file=sys.stderr)  # noqa: T201 - logging may not be set up
             _logger.critical("auditing is off: %s", error)
             return None
+        finally:
+            _starting = False
         _current = pipeline
         try:
             pipeline.open()
@@ -528,9 +465,9 @@ def _start() -> Pipeline | None:
 
 def _after_fork_in_child() -> None:
     """A child begins a stream of its own; the parent's chain, locks and threads stay with the parent."""
-    global _current, _failed, _start_lock, _parent_stream
+    global _current, _failed, _starting, _start_lock, _parent_stream
     _start_lock = threading.RLock()
-    _failed = False
+    _failed = _starting = False
     pipeline, _current = _current, None
     if pipeline is None or pipeline.stream is None:
         return

@@ -124,7 +124,7 @@ class _MemoryBackend:
             self._memory = Memory(self._state_dir, "test")
         return self._memory
 
-    def open_stream(self, builder: Any, on_set_aside: Callable[[int, str], None]) -> Any:
+    def open_stream(self, builder: Any, on_set_aside: Callable[[int, str], object]) -> Any:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
         from mlaudit.event import new_record_id

@@ -50,7 +50,7 @@ class Sender:
         spool: StreamSpool,
         transport: Transport,
         envelope: Envelope,
-        on_set_aside: Callable[[int, str], None] = lambda count, reason: None,
+        on_set_aside: Callable[[int, str], object] = lambda count, reason: None,
     ) -> None:
         self.counts = SenderCounts()
         self._spool = spool

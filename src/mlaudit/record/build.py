@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _INPUTS: Final = 2
 _FULL: Final = 3
 _PROTOTYPES: Final = 1024
+_TEXT: Final = frozenset({str})
 
 
 class Redacts(Protocol):
@@ -119,11 +120,11 @@ class RecordBuilder:
             fields.update(event.outputs)
         actor = event.actor
         if actor is not None:
+            is_person = actor.type == USER and actor.method != "anonymous"
             fields["audit.actor.type"] = actor.type
             fields["audit.actor.method"] = actor.method
-            if actor.type == USER:
+            if is_person:
                 fields["audit.actor.id"] = actor.id
-            if actor.type == USER and actor.method != "anonymous":
                 fields.setdefault("user.id", actor.id)
                 if actor.name:
                     fields["user.name"] = actor.name
@@ -135,8 +136,10 @@ class RecordBuilder:
             fields["audit.target.id"] = target.id
         decision.redaction.apply(fields)
         _relate(fields)
-        if actor is not None and actor.type != USER:
-            fields["audit.actor.id"] = actor.id  # the name of a service is nobody's personal data
+        if actor is not None and not is_person:
+            fields["audit.actor.id"] = (
+                actor.id
+            )  # "anonymous" or the name of a service: nobody's personal data
         fields["@timestamp"] = rfc3339(event.timestamp)
         fields["event.id"] = fields["audit.record.id"] = event.record_id
         fields["event.outcome"] = fields["audit.outcome"] = event.outcome
@@ -186,7 +189,7 @@ def _relate(fields: dict[str, Any]) -> None:
 
 
 def _listed(*values: Any) -> Any:
-    return encoded_texts(values) if all(type(value) is str for value in values) else list(values)
+    return encoded_texts(values) if _TEXT.issuperset(map(type, values)) else list(values)
 
 
 def _message(kind: Kind, draft: Draft) -> str:

@@ -114,7 +114,8 @@ def test_events_do_not_share_their_fields() -> None:
 
 def test_anonymous_is_no_user() -> None:
     """An anonymous actor gives no user fields."""
-    record = build(AuditEvent("audit.api.request", actor=Actor("anonymous", method="anonymous")))
+    event = AuditEvent("audit.api.request", actor=Actor("anonymous", method="anonymous"))
+    record = build(event, Decision(redaction=Hide()))
     assert "user.id" not in record
     assert record["audit.actor.id"] == "anonymous"
 

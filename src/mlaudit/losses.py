@@ -1,0 +1,70 @@
+"""What could not be recorded is counted here until a record can say so."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from mlaudit.errors import MlauditError
+from mlaudit.event import FAILURE, Actor, AuditEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FAILURE_KIND: Final = "audit.pipeline.failure"
+_QUIET_SECONDS: Final = 10.0
+_THINGS_KEPT: Final = 1000
+
+
+class Losses:
+    """Losses, refusals and records set aside, by reason. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._untold: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def note(self, reason: str, count: int = 1) -> bool:
+        """Counts; returns whether it is the first since the last report."""
+        with self._lock:
+            first = not self._untold
+            self._untold[reason] += count
+        return first
+
+    def report(self, actor: Actor, write: Callable[[AuditEvent], object]) -> None:
+        """Writes a record for each reason; what ``write`` (raises MlauditError) does not take is kept."""
+        with self._lock:
+            untold, self._untold = self._untold, Counter()
+        while untold:
+            reason, count = untold.popitem()
+            fields = {
+                "audit.component": "deliver",
+                "audit.failure.reason": reason,
+                "audit.lost.count": count,
+                "audit.lost.reason": reason,
+            }
+            try:
+                write(AuditEvent(FAILURE_KIND, FAILURE, actor=actor, fields=fields))
+            except MlauditError:
+                with self._lock:
+                    self._untold.update(untold)
+                    self._untold[reason] += count
+                return
+
+
+class Hush:
+    """Says of repeated things whether it is time to mention them again."""
+
+    def __init__(self) -> None:
+        self._until: dict[tuple[str, str], float] = {}
+
+    def may_tell(self, component: str, name: str) -> bool:
+        """Whether this was not told in the last ten seconds; then it counts as told."""
+        now = time.monotonic()
+        if now < self._until.get((component, name), 0.0):
+            return False
+        if len(self._until) >= _THINGS_KEPT:
+            self._until.clear()
+        self._until[component, name] = now + _QUIET_SECONDS
+        return True
