@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from tests.unit.deliver.receiver import PROTOBUF, TAKEN, Receiver, Reply, partial
 
 from mlaudit.deliver import layout
 from mlaudit.deliver.otlp import Envelope, log_record
@@ -14,7 +15,6 @@ from mlaudit.deliver.sender import Sender
 from mlaudit.deliver.spool import StreamSpool
 from mlaudit.deliver.transport import HttpTransport
 from mlaudit.deliver.transport import Receiver as Where
-from tests.unit.deliver.receiver import PROTOBUF, TAKEN, Receiver, Reply, partial
 
 POISON = "poison"
 
