@@ -45,8 +45,10 @@ def play(scene: Scene) -> None:
         service.predict("bob", 40, rows=5)
         service.predict_badly("bob", 8)
         service.predict("carol", 220)
-        step("mallory guesses passwords; dave oversteps his role until erin has changed something for him")
-        service.guess_passwords("mallory", 5)
+        step(
+            "mallory guesses passwords; dave oversteps his role; alice sends nonsense until something passes"
+        )
+        service.guess_passwords("mallory", 24)
         service.overstep("dave", 12)
         service.predict_badly("alice", 16)
         service.predict("alice", 1)
@@ -157,8 +159,6 @@ WANTED = {
     "audit.stream.ended",
     "audit.stream.started",
 }
-# Guessing from one address needs twenty failures; the demo's five stay below, as an honest mistake would.
-QUIET_RULES = {"refused-then-success-source"}
 
 
 def main() -> int:
@@ -191,7 +191,7 @@ def main() -> int:
             "elasticsearch_documents": stored,
             "verify_before": before,
             "verify_after": after,
-            "alerts": {plan.id: counted[plan.id] for plan in load_plans() if plan.name not in QUIET_RULES},
+            "alerts": {plan.id: counted[plan.id] for plan in load_plans()},
             "seconds": round(time.monotonic() - began, 1),
         }
         (FOLDER / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
