@@ -1,6 +1,6 @@
 """From an unmodified model service to a provable record in Elasticsearch, and what happens when somebody alters it.
 
-Writes ``summary.json`` into ``build/demo``, or into the folder given. Exits non-zero when anything is not as it must be.
+Writes ``summary.json`` into ``build/demo``, or into the folder given. Fails when anything is not as it must be.
 """
 
 from __future__ import annotations

@@ -332,3 +332,23 @@ def test_no_record_comes_after_the_end() -> None:
             assert ends in ([], [len(stream)])
             for number in ends:
                 assert stream[-1]["audit.checkpoint.sequence"] == number - 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "audit.sequence.number",
+        "audit.sequence.previous_hash",
+        "audit.kind",
+        "audit.policy.rule",
+        "event.dataset",
+    ],
+)
+def test_an_event_cannot_pose_as_another_record(name: str) -> None:
+    """A field that says what a record is or where it stands is refused, and the event leaves a reduced record."""
+    with capture(instrument=False) as log:
+        log.pipeline.emit(AuditEvent("audit.ml.prediction", fields={name: "1"}))
+        (record,) = log.of("audit.ml.prediction")
+        assert name in record["audit.failure.reason"]
+        assert record["event.dataset"] == "mlaudit.prediction"
+        assert log.originals[-1].count(b'"' + name.encode() + b'":') == 1

@@ -59,6 +59,27 @@ def kind_of(name: str) -> Kind:
     return kind
 
 
+# What a record is and why it was made as it was: nothing that a hook or an application says may change it.
+_FIXED: Final = frozenset(
+    {
+        "audit.guarantee",
+        "audit.kind",
+        "audit.policy.digest",
+        "audit.policy.level",
+        "audit.policy.rule",
+        "audit.retention",
+        "audit.schema.version",
+        "ecs.version",
+        "event.category",
+        "event.dataset",
+        "event.kind",
+        "event.module",
+        "event.provider",
+        "event.type",
+    }
+)
+
+
 def rfc3339(nanoseconds: int) -> str:
     """UTC with nanoseconds, e.g. ``2026-11-25T03:30:00.123456789Z``."""
     global _last_second
@@ -137,9 +158,8 @@ class RecordBuilder:
         decision.redaction.apply(fields)
         _relate(fields)
         if actor is not None and not is_person:
-            fields["audit.actor.id"] = (
-                actor.id
-            )  # "anonymous" or the name of a service: nobody's personal data
+            # "anonymous" or the name of a service: nobody's personal data.
+            fields["audit.actor.id"] = actor.id
         fields["@timestamp"] = rfc3339(event.timestamp)
         fields["event.id"] = fields["audit.record.id"] = event.record_id
         fields["event.outcome"] = fields["audit.outcome"] = event.outcome
@@ -171,7 +191,7 @@ class RecordBuilder:
         decision.redaction.apply(fields)
         fields["event.category"] = encoded_texts(kind.categories)
         fields["event.type"] = encoded_texts(kind.types)
-        prototype = Common(fields)
+        prototype = Common(fields, _FIXED)
         if len(self._prototypes) < _PROTOTYPES:
             self._prototypes[name, decision.rule, decision.level] = prototype
         return prototype

@@ -18,7 +18,7 @@ import orjson
 from mlaudit.errors import EventError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 PLACE_PREFIX: Final = "audit.sequence."
 # JSON numbers beyond this lose digits in a reader that uses doubles, as the collector's ParseJSON does.
@@ -46,19 +46,24 @@ class EncodedRecord(NamedTuple):
 class Common:
     """Fields that many records have in common, by which their own fields are encoded. Safe to use from any thread."""
 
-    __slots__ = ("_layouts", "fields")
+    __slots__ = ("_fixed", "_layouts", "fields")
 
-    def __init__(self, fields: Mapping[str, Any]) -> None:
-        """Takes the common fields.
+    def __init__(self, fields: Mapping[str, Any], fixed: Collection[str] = ()) -> None:
+        """Takes the common fields; those named in ``fixed`` no record may have another value for.
 
         Raises:
             EventError: as ``encode``.
         """
+        self._fixed = frozenset(fixed)
         self.fields = {name: _checked(name, value) for name, value in fields.items()}
         self._layouts: dict[tuple[str, ...], dict[str, Any]] = {}
 
     def encode(self, own: Mapping[str, Any]) -> EncodedRecord:
-        """Encodes a record of the common fields and its own, which go before; see ``encode``."""
+        """Encodes a record of the common fields and its own, which go before; see ``encode``.
+
+        Raises:
+            EventError: as ``encode``; also when a field of its own is fixed.
+        """
         shape = tuple(own)
         layout = self._layouts.get(shape) or self._remember(shape)
         record = layout.copy()
@@ -91,6 +96,9 @@ class Common:
 
     def _layout(self, shape: tuple[str, ...]) -> dict[str, Any]:
         """All names in order; neighbours that are common stand as one piece of JSON under the first one's name."""
+        for name in shape:
+            if name in self._fixed or name.startswith(PLACE_PREFIX):
+                raise EventError(f"{name}: mlaudit writes this field itself; give yours another name")
         layout: dict[str, Any] = {}
         pieces: dict[str, Any] = {}
         for name in sorted({*self.fields, *shape, _PLACE_KEY}):
@@ -123,7 +131,7 @@ def encode(fields: Mapping[str, Any]) -> EncodedRecord:
 
     Raises:
         EventError: names the field whose value JSON cannot carry faithfully: None, NaN, bytes, a lone
-            surrogate, a circular or too deep object, any other type.
+            surrogate, a circular or too deep object, any other type; or a field of the place itself.
     """
     return Common({}).encode(fields)
 
