@@ -1,6 +1,6 @@
 """The shape of a dashboard's YAML source. Strict: what the compiler would not draw is an error.
 
-A subset of the language of kb-dashboard (https://pypi.org/project/kb-dashboard-core/).
+A subset of the language of kb-dashboard (the package kb-dashboard-core).
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def test_key_id_depends_on_name_and_key() -> None:
 
 
 def test_verifier_key_of_the_go_implementation_is_read() -> None:
-    """The example key of golang.org/x/mod/sumdb/note has the id that that implementation computes."""
+    """The example key of Go's sumdb/note package has the id that that implementation computes."""
     line = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
 
     key = VerifyingKey.decode(line)
@@ -47,7 +47,7 @@ def test_verifier_key_of_the_go_implementation_is_read() -> None:
 
 
 def test_signed_note_of_the_go_implementation_is_verified() -> None:
-    """The example signature of golang.org/x/mod/sumdb/note is good under its key."""
+    """The example signature of Go's sumdb/note package is good under its key."""
     key = VerifyingKey.decode("PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW")
     text = (
         b"If you think cryptography is the answer to your problem,\n"
