@@ -160,16 +160,14 @@ def signing_key(settings: Settings) -> Signer:
     Raises:
         KeyFileError: it cannot be read or made.
     """
-    if settings.signing_key_file is not None:
-        return keys.load_signing_key(settings.signing_key_file)
-    path = keys_dir(settings) / keys.SIGNING_KEY
-    if not path.exists():
-        try:
-            return keys.create_signing_key(path, settings.host_name or "mlaudit")
-        except KeyFileError:
-            if not path.exists():  # otherwise another process of this host was faster
-                raise
-    return _patiently(lambda: keys.load_signing_key(path))
+    own = keys_dir(settings) / keys.SIGNING_KEY
+    name = settings.host_name or "mlaudit"
+    return _key(
+        settings.signing_key_file,
+        own,
+        keys.load_signing_key,
+        lambda path: keys.create_signing_key(path, name),
+    )
 
 
 def pseudonym_key(settings: Settings) -> bytes:
@@ -178,16 +176,8 @@ def pseudonym_key(settings: Settings) -> bytes:
     Raises:
         KeyFileError: it cannot be read or made.
     """
-    if settings.pseudonym_key_file is not None:
-        return keys.load_pseudonym_key(settings.pseudonym_key_file)
-    path = keys_dir(settings) / keys.PSEUDONYM_KEY
-    if not path.exists():
-        try:
-            return keys.create_pseudonym_key(path)
-        except KeyFileError:
-            if not path.exists():
-                raise
-    return _patiently(lambda: keys.load_pseudonym_key(path))
+    own = keys_dir(settings) / keys.PSEUDONYM_KEY
+    return _key(settings.pseudonym_key_file, own, keys.load_pseudonym_key, keys.create_pseudonym_key)
 
 
 def keys_dir(settings: Settings) -> Path:
@@ -195,12 +185,22 @@ def keys_dir(settings: Settings) -> Path:
     return settings.state_dir / "keys"
 
 
-def _patiently(load: Callable[[], _Key]) -> _Key:
-    """Several workers start at once, and the one that makes the key may still be writing it."""
+def _key(
+    configured: Path | None, own: Path, load: Callable[[Path], _Key], make: Callable[[Path], _Key]
+) -> _Key:
+    if configured is not None:
+        return load(configured)
+    if not own.exists():
+        try:
+            return make(own)
+        except KeyFileError:
+            if not own.exists():  # otherwise another process of this host was faster
+                raise
+    # Several workers start at once, and the one that makes the key may still be writing it.
     deadline = time.monotonic() + 2.0
     while True:
         try:
-            return load()
+            return load(own)
         except KeyFileError:
             if time.monotonic() > deadline:
                 raise
