@@ -39,6 +39,9 @@ def kinds(console: Console, events: Mapping[str, int], stored: int) -> None:
 def story(console: Console, record: Mapping[str, Any]) -> None:
     """One prediction, as its record tells it."""
     table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")  # a digest that is cut short proves nothing
     for title, names in STORY:
         values = [(name, record[name]) for name in names if name in record]
         for place, (name, value) in enumerate(values):
@@ -50,7 +53,7 @@ def alerts(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
     """What the detection rules raised."""
     table = Table(title="Alerts", title_justify="left")
     for column in ("level", "rule", "about", "records"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for alert in found:
         about = ", ".join(f"{name}={value}" for name, value in alert["group"].items())
         table.add_row(alert["level"], escape(alert["title"]), escape(about), str(alert["count"]))
