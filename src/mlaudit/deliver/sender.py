@@ -92,7 +92,11 @@ class Sender:
             self._spool.wait_for_data(1.0)
             if not self._stopping.is_set():
                 self._stopping.wait(LINGER_SECONDS)
-            self.drain()
+            try:
+                self.drain()
+            except Exception as error:  # noqa: BLE001 - a disk that fails here must not end the sending for good
+                self._note_failure(Answer(Verdict.RETRY, f"the spool: {error!r}"))
+                self._pause()
             if self._stopping.is_set() and not self._spool.unacknowledged:
                 break
         self._transport.close()

@@ -171,3 +171,27 @@ def test_records_that_keep_coming_are_sent_together(spool: StreamSpool, receiver
     receiver.script = lambda records, headers: TAKEN
     assert sending.drain()
     assert bodies(receiver.taken) == ["1", "2", "later"]
+
+
+def test_a_disk_that_fails_for_a_while_does_not_end_the_sending(
+    spool: StreamSpool, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When an acknowledgement cannot be noted, the records are sent again until it can."""
+    from mlaudit.deliver import files
+
+    real = files.write_ack
+    failures = iter([OSError(5, "Input/output error")])
+
+    def fail_once(descriptor: int, ack: files.Ack) -> None:
+        if error := next(failures, None):
+            raise error
+        real(descriptor, ack)
+
+    monkeypatch.setattr(files, "write_ack", fail_once)
+    put(spool, "a")
+    sending = sender(spool, receiver)
+    sending.start()
+    receiver.wait_for(lambda r: len(r.taken) == 2)
+    assert sending.stop(time.monotonic() + 10)
+    assert bodies(receiver.taken) == ["a", "a"]
+    assert "Input/output error" in sending.counts.last_failure
