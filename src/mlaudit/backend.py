@@ -19,7 +19,7 @@ from mlaudit.memory import Memory
 from mlaudit.policy.evaluate import CompiledPolicy, compile_policy
 from mlaudit.seal import keys
 from mlaudit.seal.chain import Chain
-from mlaudit.stream import Stream, new_chain
+from mlaudit.stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +90,7 @@ class SpoolBackend:
         signer = self.signer()
         stream_id = new_record_id()
         spool = StreamSpool.create(self._settings.spool_dir, stream_id, self._settings.spool_max_bytes)
-        return Stream(new_chain(stream_id), self._deliver(spool, on_set_aside), builder, signer)
+        return Stream(Chain(stream_id), self._deliver(spool, on_set_aside), builder, signer)
 
     def is_written(self, stream_id: str) -> bool:
         """Whether a living process holds the stream's lock."""

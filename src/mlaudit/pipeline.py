@@ -158,11 +158,9 @@ class Pipeline:
     def writable(self) -> bool:
         """Whether a record could be stored now; asked before work that must not happen unrecorded."""
         try:
-            stream = self._ready_stream()
+            return self._ready_stream().delivery.writable()
         except MlauditError:
             return False
-        writable: Callable[[], bool] | None = getattr(stream.delivery, "writable", None)
-        return writable is None or writable()
 
     def refuse(self, kind: str, error: BaseException | None = None) -> None:
         """Counts work that was turned away because it could not be recorded; a later record says so."""
@@ -472,9 +470,7 @@ def _after_fork_in_child() -> None:
     if pipeline is None or pipeline.stream is None:
         return
     _parent_stream = pipeline.stream.id
-    forget: Callable[[], None] | None = getattr(pipeline.stream.delivery, "forget", None)
-    if forget is not None:
-        forget()
+    pipeline.stream.delivery.forget()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -224,8 +224,3 @@ def _repeated_attributes(
     if target is not None:
         attributes |= {"audit.target.id": target, "audit.target.type": kind}
     return b"".join(otlp.attribute(name, value) for name, value in attributes.items())
-
-
-def new_chain(stream_id: str) -> Chain:
-    """The chain of a stream that begins."""
-    return Chain(stream_id, 0, GENESIS)

@@ -33,7 +33,6 @@ class AuditLog:
     def __init__(self) -> None:
         self.pipeline: Pipeline
         self._payloads: list[bytes] = []
-        self._durable: list[bool] = []
         self._error: Exception | None = None
         self._lock = threading.Lock()
 
@@ -88,8 +87,10 @@ class AuditLog:
             if self._error is not None:
                 raise self._error
             self._payloads.append(payload)
-            self._durable.append(durable)
         return SAFE
+
+    def forget(self) -> None:
+        """A forked child has its copy of what was recorded before."""
 
     def finish(self, deadline: float) -> bool:
         """Nothing is left to send."""
@@ -128,11 +129,12 @@ class _MemoryBackend:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
         from mlaudit.event import new_record_id
+        from mlaudit.seal.chain import Chain
         from mlaudit.seal.keys import FileSigner
-        from mlaudit.stream import Stream, new_chain
+        from mlaudit.stream import Stream
 
         signer = FileSigner(Ed25519PrivateKey.generate(), "test")
-        return Stream(new_chain(new_record_id()), self._log, builder, signer)
+        return Stream(Chain(new_record_id()), self._log, builder, signer)
 
     def is_written(self, stream_id: str) -> bool:
         return False

@@ -203,23 +203,7 @@ def _add_models(event: AuditEvent, models: Sequence[ModelUse]) -> None:
     """The last model that answered is the one that the answer came from; the others are named beside it."""
     use = models[-1]
     fields = event.fields
-    for name, value in (
-        ("ml.model.name", use.name),
-        ("ml.model.version", use.version),
-        ("ml.model.class", use.cls),
-        ("ml.model.library", use.library),
-        ("ml.model.library_version", use.library_version),
-        ("ml.model.digest", use.digest),
-        ("ml.prediction.method", use.method),
-        ("ml.prediction.rows", use.rows),
-        ("ml.prediction.features", use.features),
-        ("ml.prediction.input.digest", use.input_digest),
-        ("ml.prediction.output.digest", use.output_digest),
-    ):
-        if value not in ("", None):
-            fields[name] = value
-    if use.rows is not None:
-        fields["ml.prediction.batch"] = use.rows > 1
+    fields.update(use.named())
     if len(models) > 1:
         fields["ml.models"] = list(dict.fromkeys(other.name or other.cls or "unknown" for other in models))
     if use.error and "error.type" not in fields:
@@ -227,9 +211,8 @@ def _add_models(event: AuditEvent, models: Sequence[ModelUse]) -> None:
     fields.update(use.fields)
     event.inputs.update(use.inputs)
     event.outputs.update(use.outputs)
-    name = use.name or use.cls
-    if name and event.kind == PREDICTION:
-        event.target = Target("model", f"{name}@{use.version}" if use.version else name)
+    if event.kind == PREDICTION:
+        event.target = use.target() or event.target
 
 
 def outcome_of(status: int) -> str:

@@ -14,6 +14,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from mlaudit.event import Target
+
 if TYPE_CHECKING:
     from mlaudit.event import Actor
 
@@ -55,6 +57,31 @@ class ModelUse:
     fields: dict[str, Any] = field(default_factory=dict)
     inputs: dict[str, Any] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
+
+    def named(self) -> dict[str, Any]:
+        """What is known of the model and its answer, as catalog fields."""
+        known: dict[str, Any] = {
+            "ml.model.name": self.name,
+            "ml.model.version": self.version,
+            "ml.model.class": self.cls,
+            "ml.model.library": self.library,
+            "ml.model.library_version": self.library_version,
+            "ml.model.digest": self.digest,
+            "ml.prediction.method": self.method,
+            "ml.prediction.rows": self.rows,
+            "ml.prediction.features": self.features,
+            "ml.prediction.input.digest": self.input_digest,
+            "ml.prediction.output.digest": self.output_digest,
+        }
+        known = {name: value for name, value in known.items() if value not in ("", None)}
+        if self.rows is not None:
+            known["ml.prediction.batch"] = self.rows > 1
+        return known
+
+    def target(self) -> Target | None:
+        """The model as what was acted on, ``name@version``; None when it has no name."""
+        name = self.name or self.cls
+        return Target("model", f"{name}@{self.version}" if self.version else name) if name else None
 
 
 class RequestTrail:

@@ -95,6 +95,14 @@ class Delivery(Protocol):
         """
         ...
 
+    def writable(self) -> bool:
+        """Whether a frame would be taken now, as far as one can know without writing."""
+        ...
+
+    def forget(self) -> None:
+        """In a forked child: leaves the parent's stream to the parent."""
+        ...
+
     def finish(self, deadline: float) -> bool:
         """Syncs, sends what is left until ``deadline`` (monotonic seconds), and closes.
 

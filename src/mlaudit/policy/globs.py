@@ -44,11 +44,6 @@ def glob_fault(pattern: str) -> str | None:
     return None
 
 
-def name_regex(pattern: str) -> str:
-    """The regular expression of a name pattern, unanchored."""
-    return _translate(pattern, path=False)
-
-
 def path_regex(pattern: str) -> str:
     """The regular expression of a path pattern, unanchored."""
     return _translate(pattern, path=True)

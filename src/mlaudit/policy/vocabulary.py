@@ -9,7 +9,6 @@ from mlaudit._fields import CONTENT_FIELDS, FIELD_TYPES, IP_FIELDS, KINDS, SECRE
 LEVELS: Final = ("none", "metadata", "inputs", "full")
 GUARANTEES: Final = ("buffered", "durable")
 FAILURES: Final = ("continue", "refuse")
-METHODS: Final = ("drop", "mask", "hmac", "truncate")
 SEVERITIES: Final = {"trace": 1, "debug": 5, "info": 9, "warn": 13, "error": 17, "fatal": 21}
 """OpenTelemetry severity numbers; the lowest of each range."""
 

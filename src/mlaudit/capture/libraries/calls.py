@@ -29,6 +29,36 @@ def fit(
     Raises:
         AuditRefusedError: that it starts cannot be recorded and the policy says refuse; nothing was trained.
     """
+    return _outermost(_fit, original, name, self, args, kwargs)
+
+
+def predict(
+    original: Callable[..., Any], name: str, self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """``predict`` and its relatives: see ``prediction.predict``."""
+    return _outermost(prediction.predict, original, name, self, args, kwargs)
+
+
+def score(
+    original: Callable[..., Any], name: str, self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """``score``: one evaluation record with the value."""
+    return _outermost(_score, original, name, self, args, kwargs)
+
+
+def _outermost(
+    audited: Callable[..., Any],
+    original: Callable[..., Any],
+    name: str,
+    self: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Calls ``audited(pipeline, original, name, estimator, args, kwargs)`` for a user's own call of a model.
+
+    A call inside of another, of an estimator that is no model, or of a process that is not audited is the
+    original's alone.
+    """
     if inside.get():
         return original(self, *args, **kwargs)
     token = inside.set(True)
@@ -36,18 +66,41 @@ def fit(
         current = pipeline.current() if role(type(self)) == MODEL else None
         if current is None:
             return original(self, *args, **kwargs)
-        training = _begin(current, name, self, args, kwargs)
-        if training is None:
-            return original(self, *args, **kwargs)
-        try:
-            result = original(self, *args, **kwargs)
-        except BaseException as error:
-            _contain(current, functools.partial(training.failed, error))
-            raise
-        _contain(current, training.completed)
-        return result
+        return audited(current, original, name, self, args, kwargs)
     finally:
         inside.reset(token)
+
+
+def _fit(
+    current: pipeline.Pipeline,
+    original: Callable[..., Any],
+    name: str,
+    estimator: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    training = _begin(current, name, estimator, args, kwargs)
+    if training is None:
+        return original(estimator, *args, **kwargs)
+    try:
+        result = original(estimator, *args, **kwargs)
+    except BaseException as error:
+        _contain(current, functools.partial(training.failed, error))
+        raise
+    _contain(current, training.completed)
+    return result
+
+
+def _score(
+    current: pipeline.Pipeline,
+    original: Callable[..., Any],
+    name: str,
+    estimator: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    data, target = _data_and_target(args, kwargs)
+    return _evaluate(current, lambda: original(estimator, *args, **kwargs), name, estimator, data, target)
 
 
 def _begin(
@@ -64,46 +117,6 @@ def _begin(
         current.fault(COMPONENT, error, kind=STARTED, outcome="unknown")
         return None
     return training
-
-
-def predict(
-    original: Callable[..., Any], name: str, self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    """``predict`` and its relatives: see ``prediction.predict``."""
-    if inside.get():
-        return original(self, *args, **kwargs)
-    token = inside.set(True)
-    try:
-        current = pipeline.current() if role(type(self)) == MODEL else None
-        if current is None:
-            return original(self, *args, **kwargs)
-        return prediction.predict(current, original, name, self, args, kwargs)
-    finally:
-        inside.reset(token)
-
-
-def score(
-    original: Callable[..., Any], name: str, self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    """``score``: one evaluation record with the value."""
-    if inside.get():
-        return original(self, *args, **kwargs)
-    token = inside.set(True)
-    try:
-        current = pipeline.current() if role(type(self)) == MODEL else None
-        if current is None:
-            return original(self, *args, **kwargs)
-        data, target = _data_and_target(args, kwargs)
-        return _evaluate(
-            current,
-            lambda: original(self, *args, **kwargs),
-            name,
-            self,
-            data,
-            target,
-        )
-    finally:
-        inside.reset(token)
 
 
 def prepare(

@@ -9,9 +9,9 @@ from mlaudit.capture.interface import ModelUse, RequestTrail, open_trail
 from mlaudit.capture.libraries import known
 from mlaudit.capture.libraries.digest import digest, shape
 from mlaudit.capture.libraries.estimators import class_name, library
-from mlaudit.capture.libraries.training import COMPONENT, error_fields, model_fields
+from mlaudit.capture.libraries.training import COMPONENT, error_fields
 from mlaudit.capture.origin import originate
-from mlaudit.event import FAILURE, SUCCESS, AuditEvent, Target
+from mlaudit.event import FAILURE, SUCCESS, AuditEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,20 +72,14 @@ def _leave(
     error: Exception | None,
 ) -> None:
     trail = open_trail()
+    event = None
     try:
-        event = None
-        output_digest = "" if error is not None else digest(result)
+        use = _use(method, estimator, data, input_digest, result, duration, error)
         if trail is not None:
-            _append(trail, method, estimator, data, input_digest, output_digest, duration, error)
-            _show(pipeline, trail, data, result)
-        else:
-            event = _event(pipeline, method, estimator, data, input_digest, output_digest, duration, error)
-            if event is not None:
-                decision = pipeline.decide(KIND, model=event.fields["ml.model.name"])
-                if decision.level >= _INPUTS:
-                    event.inputs["ml.prediction.input"] = shown(data)
-                if decision.level >= _FULL and error is None:
-                    event.outputs["ml.prediction.output"] = shown(result)
+            trail.models.append(use)
+        _show(pipeline, trail, use, data, result)
+        if trail is None:
+            event = _event_of(use, error)
     except Exception as fault:  # noqa: BLE001 - foreign objects
         pipeline.fault(COMPONENT, fault, kind=KIND, outcome=SUCCESS if error is None else FAILURE)
         return
@@ -93,80 +87,56 @@ def _leave(
         pipeline.emit(event)
 
 
-def _append(
-    trail: RequestTrail,
+def _use(
     method: str,
     estimator: Any,
     data: Any,
     input_digest: str,
-    output_digest: str,
+    result: Any,
     duration: int,
     error: Exception | None,
-) -> None:
+) -> ModelUse:
     cls = type(estimator)
     about = known.about(estimator)
     distribution, version = library(cls)
     rows, features = shape(data)
-    trail.models.append(
-        ModelUse(
-            name=about.name or cls.__name__,
-            version=about.version,
-            cls=class_name(cls),
-            library=distribution,
-            library_version=version,
-            digest=about.digest,
-            method=method,
-            rows=rows,
-            features=features,
-            input_digest=input_digest,
-            output_digest=output_digest,
-            duration_ns=duration,
-            failed=error is not None,
-            error="" if error is None else type(error).__name__,
-        )
+    return ModelUse(
+        name=about.name or cls.__name__,
+        version=about.version,
+        cls=class_name(cls),
+        library=distribution,
+        library_version=version,
+        digest=about.digest,
+        method=method,
+        rows=rows,
+        features=features,
+        input_digest=input_digest,
+        output_digest="" if error is not None else digest(result),
+        duration_ns=duration,
+        failed=error is not None,
+        error="" if error is None else type(error).__name__,
     )
 
 
-def _show(pipeline: Pipeline, trail: RequestTrail, data: Any, result: Any) -> None:
-    """Adds values to the trail when the policy asks for them: the decision is cached, values are not free."""
-    use = trail.models[-1]
-    level = pipeline.decide(trail.kind or KIND, route=trail.route, model=use.name).level
+def _show(pipeline: Pipeline, trail: RequestTrail | None, use: ModelUse, data: Any, result: Any) -> None:
+    """Adds values when the policy asks for them: the decision is cached, values are not free."""
+    kind, route = (KIND, "") if trail is None else (trail.kind or KIND, trail.route)
+    level = pipeline.decide(kind, route=route, model=use.name).level
     if level >= _INPUTS:
         use.inputs["ml.prediction.input"] = shown(data)
     if level >= _FULL and not use.failed:
         use.outputs["ml.prediction.output"] = shown(result)
 
 
-def _event(
-    pipeline: Pipeline,
-    method: str,
-    estimator: Any,
-    data: Any,
-    input_digest: str,
-    output_digest: str,
-    duration: int,
-    error: Exception | None,
-) -> AuditEvent | None:
-    about = known.about(estimator)
-    name = about.name or type(estimator).__name__
-    rows, features = shape(data)
-    fields: dict[str, Any] = {
-        **model_fields(estimator, name, about),
-        "ml.prediction.method": method,
-        "ml.prediction.batch": rows is not None and rows > 1,
-        "event.duration": duration,
-    }
-    optional = {
-        "ml.prediction.rows": rows,
-        "ml.prediction.features": features,
-        "ml.prediction.input.digest": input_digest or None,
-        "ml.prediction.output.digest": output_digest or None,
-    }
-    fields |= {key: value for key, value in optional.items() if value is not None}
+def _event_of(use: ModelUse, error: Exception | None) -> AuditEvent:
+    fields = {"ml.prediction.batch": False, **use.named(), "event.duration": use.duration_ns}
     if error is not None:
         fields |= error_fields(error)
-    target = Target("model", f"{name}@{about.version}" if about.version else name)
-    return originate(AuditEvent(KIND, SUCCESS if error is None else FAILURE, target=target, fields=fields))
+    outcome = FAILURE if use.failed else SUCCESS
+    event = AuditEvent(
+        KIND, outcome, target=use.target(), fields=fields, inputs=use.inputs, outputs=use.outputs
+    )
+    return originate(event)
 
 
 def shown(data: Any) -> Any:
