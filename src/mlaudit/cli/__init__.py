@@ -1,0 +1,43 @@
+"""The ``mlaudit`` command. Each sub-command imports its implementation when it runs, not before."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from mlaudit.cli import assets, detect, policy, spool, stack, trail
+from mlaudit.errors import MlauditError
+
+app = typer.Typer(
+    name="mlaudit",
+    help="ML audit logging on OpenTelemetry.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+@app.callback()
+def _root() -> None:
+    """ML audit logging on OpenTelemetry: who did what to which model, sealed, durable and provable."""
+
+
+app.add_typer(stack.stack_app, name="stack")
+app.command("catalog")(assets.catalog_command)
+app.command("generate")(assets.generate_command)
+app.command("install")(assets.install_command)
+app.add_typer(policy.policy_app, name="policy")
+app.command("detect")(detect.detect)
+app.command("verify")(trail.verify_command)
+app.add_typer(trail.keys_app, name="keys")
+app.add_typer(spool.spool_app, name="spool")
+
+
+def main() -> None:
+    """Run the command line; an error that mlaudit raises on purpose is a plain message and exit code 2."""
+    try:
+        app()
+    except MlauditError as error:
+        print(f"mlaudit: {error}", file=sys.stderr)  # noqa: T201 - this is the command line
+        sys.exit(2)
