@@ -23,7 +23,14 @@ from mlaudit.seal.checkpoint import Checkpoint, Signer, sign_note
 from mlaudit.seal.finding import Finding
 from mlaudit.seal.keys import FileSigner
 from mlaudit.seal.proof import StreamProof
-from mlaudit.seal.stored import Claims, StoredRecord, observe, parse_original, settle_contested
+from mlaudit.seal.stored import (
+    Claims,
+    StoredRecord,
+    document_id,
+    observe,
+    parse_original,
+    settle_contested,
+)
 from mlaudit.seal.summary import Scope, StreamSummary
 
 SIGNER = FileSigner(Ed25519PrivateKey.from_private_bytes(bytes(range(32))), "test")
@@ -47,6 +54,13 @@ class Document:
     sequence: int
     source: dict[str, Any] = field(default_factory=dict)
     index: str = ".ds-logs-mlaudit.prediction-default-000001"
+
+    @property
+    def stored_id(self) -> str:
+        """The document's id in Elasticsearch: the one that belongs to the content, unless ``id`` was changed."""
+        own = parse_original(self.original) or {}
+        matches = self.id == own.get("audit.record.id")
+        return document_id(self.id, sha256(self.original).hexdigest()) if matches else self.id
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -181,7 +195,7 @@ def hit(stored: Document) -> dict[str, Any]:
         "event.hash": stored.hash,
         "event.sequence": stored.sequence,
     }
-    return {"_id": stored.id, "_index": stored.index, "_source": source}
+    return {"_id": stored.stored_id, "_index": stored.index, "_source": source}
 
 
 def records(documents: Iterable[Document]) -> list[StoredRecord]:

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from mlaudit.event import new_record_id
+from mlaudit.seal.stored import document_id
 
 pytestmark = pytest.mark.stack
 
@@ -33,7 +34,7 @@ def test_producer_cannot_steer_where_and_how_its_record_is_stored(sender, elasti
     assert status == 200
     (hit,) = sender.find(1)
     assert ".ds-logs-mlaudit.prediction-default-" in hit["_index"]
-    assert hit["_id"] == hit["_source"]["audit.record.id"]
+    assert hit["_id"] == document_id(hit["_source"]["audit.record.id"], hit["_source"]["event.hash"])
     assert hit["_source"]["event.original"] == original
     indices = elasticsearch.cat.indices(format="json", expand_wildcards="all", h="index")
     assert not [row for row in indices if "evil" in row["index"]]
@@ -154,3 +155,14 @@ def test_wrong_timestamp_is_replaced_and_flagged(sender):
 def test_request_larger_than_elasticsearch_could_ever_take_is_refused(sender):
     """It would be retried for ever; the sender is told at once instead."""
     assert sender.send(sender.record(sender.original(message="x" * 4_200_000))) == 400
+
+
+def test_record_under_a_guessed_id_takes_nobodys_place(sender):
+    """A stranger who sends something else under a record's id first does not keep the record out."""
+    record_id = new_record_id()
+    forged = sender.original(audit__record__id=record_id, message="forged")
+    genuine = sender.original(audit__record__id=record_id, message="genuine")
+    assert sender.send(sender.record(forged)) == 200
+    sender.find(1)
+    assert sender.send(sender.record(genuine)) == 200
+    assert {hit["_source"]["message"] for hit in sender.find(2)} == {"forged", "genuine"}

@@ -188,7 +188,7 @@ def test_altered_searchable_field_is_named(trail: Trail, name: str, value: objec
 
     assert named(findings) == [("projection.changed", 10, 10)]
     assert findings[0].fields == (name,)
-    assert findings[0].record_id == hit["_id"]
+    assert findings[0].record_id == hit["_source"]["audit.record.id"]
 
 
 def test_altered_original_is_named(trail: Trail) -> None:

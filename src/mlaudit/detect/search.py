@@ -152,7 +152,7 @@ class Searcher:
             size=SAMPLE,
             query=_all(*filters),
             sort=_BY_TIME,
-            source=False,
+            source=["audit.record.id"],
             track_total_hits=True,
             aggs={
                 "fresh": {"filter": self.fresh},
@@ -172,7 +172,7 @@ class Searcher:
             first=hits[0]["sort"][0] if hits else 0,
             last=newest[0]["sort"][0] if newest else 0,
             entities={name: values for name, values in entities.items() if values},
-            records=tuple(hit["_id"] for hit in hits),
+            records=tuple(hit["_source"].get("audit.record.id") or hit["_id"] for hit in hits),
         )
 
     def _composite(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 NOTE: Final = "audit.checkpoint.note"
 _FACTS: Final = (
     NOTE,
@@ -45,7 +46,8 @@ class Claims(NamedTuple):
     """What a store says about an original; empty or 0 where it says nothing.
 
     Attributes:
-        document_id: the id it is stored under (Elasticsearch's ``_id``; elsewhere the attribute audit.record.id).
+        document_id: the record id that the store names: the attribute audit.record.id; from Elasticsearch the
+            record's own id where the document has the id that belongs to it, else the document's.
         hash: the stored hash, lower hex.
         sequence: the stored sequence; -1 where there should be one and is none.
         places: every (stream id, sequence) that the store names for it, independent of each other; either may be
@@ -91,6 +93,16 @@ class StoredRecord:
     def hash_differs(self) -> bool:
         """Whether the store names a hash, and it is not the original's."""
         return bool(self.claims.hash) and self.claims.hash != self.hash
+
+
+def document_id(record_id: object, digest: str) -> str:
+    """The id under which the collector stores a record: its own and the first half of its hash.
+
+    A record whose id is no UUID is stored under its whole hash. The content is part of the id so that nobody who
+    guesses an id can take the place of the record that will have it.
+    """
+    known = type(record_id) is str and _UUID.fullmatch(record_id)
+    return f"{record_id}-{digest[:32]}" if known else digest
 
 
 def parse_original(original: bytes) -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,7 +9,7 @@ from elasticsearch import ApiError, TransportError
 
 from mlaudit.errors import InstallError, SourceError
 from mlaudit.install.client import Auth, connect, explained
-from mlaudit.seal.stored import Claims, StoredRecord, observe, parse_original
+from mlaudit.seal.stored import Claims, StoredRecord, document_id, observe, parse_original
 from mlaudit.verify.projection import ABSENT, compare_document
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ _PAGE: Final = 2000
 _KEEP_ALIVE: Final = "5m"
 _STREAM: Final = "audit.sequence.stream_id"
 _NUMBER: Final = "audit.sequence.number"
-_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # By the searchable place: mostly the true order already, and a repeatable one. A changed place is noticed because the
 # records are put in order by what their originals say.
 _SORT: Final[list[dict[str, Any]]] = [
@@ -167,14 +165,13 @@ def read_hit(hit: dict[str, Any]) -> StoredRecord:
     sequence = _integer(document.get("event.sequence"))
     stream_id = document.get(_STREAM)
     fields = parse_original(original)
-    document_id = hit["_id"]
-    if fields is not None and not _UUID.fullmatch(str(fields.get("audit.record.id"))):
-        # The collector takes the hash where the record's own id is none that it trusts.
-        document_id = (
-            str(fields.get("audit.record.id")) if document_id == sha256(original).hexdigest() else document_id
-        )
+    identity = hit["_id"]
+    if fields is not None:
+        record_id = fields.get("audit.record.id")
+        if identity == document_id(record_id, sha256(original).hexdigest()):
+            identity = str(record_id)
     claims = Claims(
-        document_id,
+        identity,
         stored_hash if type(stored_hash) is str and stored_hash else ABSENT,
         sequence or -1,
         ((stream_id if type(stream_id) is str else "", _integer(document.get(_NUMBER))), ("", sequence)),

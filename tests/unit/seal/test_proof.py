@@ -367,7 +367,7 @@ def test_findings_carry_both_values() -> None:
 
     found = findings[0]
     assert (found.expected, found.found, found.fields) == ("success", "failure", ("event.outcome",))
-    assert found.where == f"{documents[6].index}/{documents[6].id}"
+    assert found.where == f"{documents[6].index}/{documents[6].stored_id}"
     assert found.record_id == documents[6].id
     assert found.to_dict()["severity"] == "finding"
 
