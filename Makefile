@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CHECKED := src tests examples benchmarks
 
-.PHONY: setup demo test check format generate bench-quick lock clean
+.PHONY: setup demo test check format generate bench-quick fault lock clean
 
 setup: $(READY)
 
@@ -43,6 +43,10 @@ generate: $(READY)
 
 bench-quick: $(READY)
 	$(BIN)/python -m benchmarks.quick
+
+# Every fault of docs/faults.md on real processes; about an hour. FAULT='--only kill-script --scale 0.05' for a part of it.
+fault: $(READY)
+	$(BIN)/python -m tests.fault.matrix $(FAULT)
 
 # Pins everything anew; run it after changing dependencies.
 lock: $(READY)
