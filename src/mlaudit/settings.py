@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from mlaudit.errors import SettingsError
+from mlaudit.network import TRUE, exposure, names_credential
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-TRUE: Final = frozenset({"1", "true", "yes", "on"})
 FALSE: Final = frozenset({"", "0", "false", "no", "off"})
 
 
@@ -222,7 +222,8 @@ VARIABLES: Final = (
         "ENDPOINT",
         "`OTEL_EXPORTER_OTLP_LOGS_ENDPOINT`, `OTEL_EXPORTER_OTLP_ENDPOINT` + `/v1/logs`, else "
         "`http://127.0.0.1:4318/v1/logs`",
-        "The OTLP/HTTP receiver of the collector.",
+        "The OTLP/HTTP receiver of the collector. Beyond this machine it must be `https://`, with a token file, a "
+        "client certificate or an authorization header.",
         _endpoint,
         _otel_endpoint,
     ),
@@ -244,6 +245,14 @@ VARIABLES: Final = (
     Variable("CLIENT_CERT_FILE", "none", "Client certificate for mutual TLS (PEM).", _path, _always(None)),
     Variable("CLIENT_KEY_FILE", "none", "Its private key (PEM).", _path, _always(None)),
     Variable(
+        "INSECURE",
+        "false",
+        "Accepts an unprotected connection beyond this machine: `http://`, or a receiver that does not ask who sends. "
+        "For test networks; each start warns, and the stream's first record says it.",
+        _flag,
+        _always(False),
+    ),
+    Variable(
         "COMPRESSION",
         "none",
         "`gzip` saves network and costs CPU.",
@@ -256,6 +265,14 @@ VARIABLES: Final = (
         "The Ed25519 key that signs checkpoints.",
         _path,
         _always(None),
+    ),
+    Variable(
+        "SIGNER",
+        "file",
+        "Who signs checkpoints: `file`, or `name:reference` of a signer that a package brings, e.g. one for a key "
+        "management service (docs/keys.md).",
+        _text,
+        _always("file"),
     ),
     Variable(
         "PSEUDONYM_KEY_FILE",
@@ -277,6 +294,21 @@ VARIABLES: Final = (
         "A signed checkpoint at the latest so long after an unsigned record.",
         _seconds(0.1, 86400),
         _always(10.0),
+    ),
+    Variable(
+        "CHECKPOINT_EXPORT_DIR",
+        "none",
+        "A folder that gets the newest signed checkpoint of every stream, e.g. a mount that administrators of "
+        "Elasticsearch cannot write (docs/checkpoints.md).",
+        _path,
+        _always(None),
+    ),
+    Variable(
+        "CHECKPOINT_EXPORT_FILE",
+        "none",
+        "A file to which every signed checkpoint is appended, e.g. an append-only one.",
+        _path,
+        _always(None),
     ),
     Variable(
         "SHUTDOWN_SECONDS",
@@ -361,11 +393,15 @@ class Settings:
     ca_file: Path | None
     client_cert_file: Path | None
     client_key_file: Path | None
+    insecure: bool
     compression: str
     signing_key_file: Path | None
+    signer: str
     pseudonym_key_file: Path | None
     checkpoint_records: int
     checkpoint_seconds: float
+    checkpoint_export_dir: Path | None
+    checkpoint_export_file: Path | None
     shutdown_seconds: float
     actor_header: str
     body_limit: int
@@ -378,6 +414,12 @@ class Settings:
     service_version: str = ""
     service_instance: str = ""
     host_name: str = ""
+
+    @property
+    def exposed(self) -> str:
+        """Why what is sent can be read on the way, or be sent by anybody; empty when neither is so."""
+        named = any(names_credential(header) for header, _ in self.headers)
+        return exposure(self.endpoint, authenticated=bool(self.token_file or self.client_cert_file or named))
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -400,17 +442,31 @@ class Settings:
                 found = "" if text is None or variable.name in _MAY_HOLD_SECRETS else f", found {text!r}"
                 faults.append(f"{name}: expected {error}{found}")
         faults += _unknown(env)
+        if not faults:
+            faults = _half_certificate(values)
         if faults:
             raise SettingsError(faults)
         if values["spool_dir"] is None:
             values["spool_dir"] = values["state_dir"] / "spool"
         resource = _resource(env)
-        return cls(
+        settings = cls(
             **values,
             service_version=resource.get("service.version", ""),
             service_instance=resource.get("service.instance.id", ""),
             host_name=resource.get("host.name") or socket.gethostname(),
         )
+        if settings.exposed and not settings.insecure:
+            raise SettingsError([settings.exposed])
+        return settings
+
+
+def _half_certificate(values: Mapping[str, Any]) -> list[str]:
+    given, lacking = "MLAUDIT_CLIENT_CERT_FILE", "MLAUDIT_CLIENT_KEY_FILE"
+    if bool(values["client_cert_file"]) == bool(values["client_key_file"]):
+        return []
+    if values["client_key_file"]:
+        given, lacking = lacking, given
+    return [f"{lacking}: expected a file, because {given} is set, found none; set both or neither"]
 
 
 # Read by other parts of mlaudit than the audited process: the command line and the local stack.

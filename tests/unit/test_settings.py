@@ -57,13 +57,13 @@ def test_opentelemetry_variables_are_the_fallback() -> None:
     """Endpoint, headers, service and environment come from the standard variables when ours are absent."""
     settings = Settings.from_env(
         {
-            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318/",
-            "OTEL_EXPORTER_OTLP_HEADERS": "x-a=1",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "https://c:4318/",
+            "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer 1",
             "OTEL_RESOURCE_ATTRIBUTES": "service.name=r,deployment.environment.name=prod,service.version=2",
         }
     )
-    assert settings.endpoint == "http://c:4318/v1/logs"
-    assert settings.headers == (("x-a", "1"),)
+    assert settings.endpoint == "https://c:4318/v1/logs"
+    assert settings.headers == (("authorization", "Bearer 1"),)
     assert (settings.service_name, settings.environment, settings.service_version) == ("r", "prod", "2")
     assert Settings.from_env({"OTEL_SERVICE_NAME": "s"}).service_name == "s"
 
@@ -80,3 +80,56 @@ def test_every_setting_has_a_field_and_a_meaning() -> None:
     """The table of variables and the settings object name the same things."""
     assert {variable.name.lower() for variable in VARIABLES} <= set(Settings.__slots__)
     assert all(variable.meaning.endswith(".") for variable in VARIABLES)
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        ({"MLAUDIT_ENDPOINT": "http://collector:4318"}, "expected https:// beyond this machine"),
+        ({"MLAUDIT_ENDPOINT": "http://10.0.0.7:4318", "MLAUDIT_TOKEN_FILE": "/t"}, "expected https://"),
+        ({"MLAUDIT_ENDPOINT": "http://127.0.0.1.example.org"}, "expected https://"),
+        ({"MLAUDIT_ENDPOINT": "http://[2001:db8::1]:4318"}, "expected https://"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}, "expected https://"),
+        ({"MLAUDIT_ENDPOINT": "https://collector:4318"}, "expected credentials"),
+        (
+            {"MLAUDIT_ENDPOINT": "https://collector:4318", "MLAUDIT_HEADERS": "x-team=a"},
+            "expected credentials",
+        ),
+        (
+            {"MLAUDIT_ENDPOINT": "https://collector:4318", "MLAUDIT_CLIENT_CERT_FILE": "/c"},
+            "CLIENT_KEY_FILE: expected a file",
+        ),
+    ],
+)
+def test_unprotected_connection_beyond_this_machine_is_refused(env: dict[str, str], expected: str) -> None:
+    """Plain http, and a collector that does not ask who sends, are refused before anything is sent."""
+    with pytest.raises(SettingsError, match=expected):
+        Settings.from_env(env)
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"MLAUDIT_ENDPOINT": "http://localhost:4318"},
+        {"MLAUDIT_ENDPOINT": "http://127.8.0.1:4318"},
+        {"MLAUDIT_ENDPOINT": "http://[::1]:4318"},
+        {"MLAUDIT_ENDPOINT": "http://[::ffff:127.0.0.1]:4318"},
+        {"MLAUDIT_ENDPOINT": "https://collector", "MLAUDIT_TOKEN_FILE": "/t"},
+        {"MLAUDIT_ENDPOINT": "https://collector", "MLAUDIT_HEADERS": "api-key=1"},
+        {
+            "MLAUDIT_ENDPOINT": "https://collector",
+            "MLAUDIT_CLIENT_CERT_FILE": "/c",
+            "MLAUDIT_CLIENT_KEY_FILE": "/k",
+        },
+    ],
+)
+def test_protected_connection_is_accepted(env: dict[str, str]) -> None:
+    """This machine, and TLS with a token, a header or a client certificate, need no further word."""
+    assert Settings.from_env(env).exposed == ""
+
+
+@pytest.mark.parametrize("endpoint", ["http://collector:4318", "https://collector:4318"])
+def test_unprotected_connection_can_be_accepted_and_is_named(endpoint: str) -> None:
+    """MLAUDIT_INSECURE accepts it, and what is exposed stays known."""
+    settings = Settings.from_env({"MLAUDIT_ENDPOINT": endpoint, "MLAUDIT_INSECURE": "true"})
+    assert "MLAUDIT_INSECURE" in settings.exposed

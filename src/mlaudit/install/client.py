@@ -20,6 +20,7 @@ from elasticsearch import (
 from elasticsearch import SSLError as TlsError
 
 from mlaudit.errors import InstallError
+from mlaudit.network import INSECURE, in_the_clear, insecure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -54,10 +55,11 @@ def credentials(environment: Mapping[str, str]) -> Auth:
 
 
 def connect(url: str, auth: Auth, ca_file: Path | None = None) -> Elasticsearch:
-    """A client for the cluster at ``url``; nothing is sent yet.
+    """A client for the cluster at ``url``; nothing is sent yet. Certificate and host name are always checked.
 
     Raises:
-        InstallError: the address is not one, carries a password, or the CA file is absent.
+        InstallError: the address is not one, carries a password, is http beyond this machine (unless
+            ``MLAUDIT_INSECURE`` accepts it), or the CA file is absent.
     """
     try:
         parts = urlsplit(url)
@@ -71,6 +73,11 @@ def connect(url: str, auth: Auth, ca_file: Path | None = None) -> Elasticsearch:
     if parts.username or parts.password:
         raise InstallError(
             f"the address carries credentials, which others can see; set {USERNAME} and {PASSWORD} instead"
+        )
+    if in_the_clear(url) and not insecure():
+        raise InstallError(
+            f"expected an https address beyond this machine, found {_without_secret(url)}; password and records "
+            f"could be read on the way, which {INSECURE}=true accepts"
         )
     if ca_file is not None and not ca_file.is_file():
         raise InstallError(f"expected a CA certificate at {ca_file}, found no such file")

@@ -53,19 +53,19 @@ def test_it_is_started_only_where_an_endpoint_asks_for_it(env: dict[str, str], w
 @pytest.mark.parametrize(
     ("endpoint", "shared"),
     [
-        ("http://collector:4318/v1/traces", True),
-        ("http://collector:4318", True),
-        ("https://collector:4318/v1/traces", False),
-        ("http://collector:4319/v1/traces", False),
+        ("http://localhost:4318/v1/traces", True),
+        ("http://localhost:4318", True),
+        ("https://localhost:4318/v1/traces", False),
+        ("http://localhost:4319/v1/traces", False),
         ("http://elsewhere:4318/v1/traces", False),
-        ("http://collector:4318@evil/v1/traces", False),
+        ("http://localhost:4318@evil/v1/traces", False),
     ],
 )
 def test_the_token_goes_to_its_own_collector_only(tmp_path: Path, endpoint: str, shared: bool) -> None:
     """Scheme, host and port must be those of the audit's endpoint."""
     token = tmp_path / "token"
     token.write_text("s3cret\n")
-    known = settings(ENDPOINT="http://collector:4318/v1/logs", TOKEN_FILE=str(token))
+    known = settings(ENDPOINT="http://localhost:4318/v1/logs", TOKEN_FILE=str(token))
     assert ("session" in otel_start._http_options(known, endpoint)) is shared
     assert (otel_start._grpc_headers(known, endpoint) == {"authorization": "Bearer s3cret"}) is shared
 
@@ -84,15 +84,15 @@ def test_a_rotated_token_is_used_at_once(tmp_path: Path) -> None:
 
 def test_without_a_token_nothing_is_added() -> None:
     """A collector that asks for none gets none."""
-    known = settings(ENDPOINT="http://collector:4318/v1/logs")
-    assert otel_start._http_options(known, "http://collector:4318/v1/traces") == {}
-    assert otel_start._grpc_headers(known, "http://collector:4318") is None
+    known = settings(ENDPOINT="http://localhost:4318/v1/logs")
+    assert otel_start._http_options(known, "http://localhost:4318/v1/traces") == {}
+    assert otel_start._grpc_headers(known, "http://localhost:4318") is None
 
 
 def test_certificates_of_the_audit_serve_traces_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unless OpenTelemetry's own variables say otherwise."""
     known = settings(
-        ENDPOINT="https://collector:4318/v1/logs",
+        ENDPOINT="https://localhost:4318/v1/logs",
         CA_FILE=str(tmp_path / "ca.pem"),
         CLIENT_CERT_FILE=str(tmp_path / "c.pem"),
         CLIENT_KEY_FILE=str(tmp_path / "k.pem"),

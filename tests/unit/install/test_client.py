@@ -99,3 +99,13 @@ def test_absent_cluster_is_named() -> None:
             connect(url, None) as client,
         ):
             client.nodes.info()
+
+
+@pytest.mark.parametrize("url", ["http://elasticsearch:9200", "http://10.0.0.7:9200"])
+def test_http_beyond_this_machine_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passwords and records do not cross a network in the clear, unless that is accepted in so many words."""
+    monkeypatch.delenv("MLAUDIT_INSECURE", raising=False)
+    with pytest.raises(InstallError, match="expected an https address beyond this machine"):
+        connect(url, ("user", "password"))
+    monkeypatch.setenv("MLAUDIT_INSECURE", "true")
+    connect(url, ("user", "password")).close()
