@@ -12,9 +12,11 @@ from mlaudit.deliver import files, layout
 from mlaudit.deliver.otlp import Envelope
 from mlaudit.deliver.sender import Sender, SpooledDelivery
 from mlaudit.deliver.spool import StreamSpool
+from mlaudit.deliver.tally import Tally
 from mlaudit.deliver.transport import HttpTransport, Receiver
 from mlaudit.errors import KeyFileError, MlauditError
 from mlaudit.event import new_record_id
+from mlaudit.heartbeat import note_adopter
 from mlaudit.memory import Memory
 from mlaudit.policy.evaluate import CompiledPolicy, compile_policy
 from mlaudit.seal import keys
@@ -40,6 +42,7 @@ class SpoolBackend:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.tally = Tally(settings.spool_dir)
         self._policy: Policy | None = None
         self._signer: Signer | None = None
         self._memory: Memory | None = None
@@ -90,7 +93,9 @@ class SpoolBackend:
         signer = self.signer()
         stream_id = new_record_id()
         spool = StreamSpool.create(self._settings.spool_dir, stream_id, self._settings.spool_max_bytes)
-        return Stream(Chain(stream_id), self._deliver(spool, on_set_aside), builder, signer)
+        delivery = self._deliver(spool, on_set_aside)
+        self.tally.watch(delivery, adopted=False)
+        return Stream(Chain(stream_id), delivery, builder, signer)
 
     def is_written(self, stream_id: str) -> bool:
         """Whether a living process holds the stream's lock."""
@@ -127,6 +132,8 @@ class SpoolBackend:
             spool.close(remove=True)
             return True
         delivery = self._deliver(spool, lambda count, reason: None)
+        self.tally.watch(delivery, adopted=True)
+        note_adopter(folder, own_stream)
         if not _is_ended(spool):
             chain = Chain(folder.name, spool.last_sequence, spool.last_digest.hex())
             stream = Stream(chain, delivery, builder, self.signer())

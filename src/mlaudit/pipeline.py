@@ -15,6 +15,7 @@ from mlaudit._fields import kind_of
 from mlaudit.deliver.interface import LOST, SAFE, Ticket
 from mlaudit.errors import AuditRefusedError, MlauditError, SpoolError, SpoolUnavailableError, StreamOverError
 from mlaudit.event import FAILURE, SERVICE, UNKNOWN, Actor, AuditEvent
+from mlaudit.heartbeat import Heartbeat
 from mlaudit.losses import FAILURE_KIND, Hush, Losses
 from mlaudit.policy.evaluate import CompiledPolicy, Decision, Facts
 from mlaudit.record.build import RecordBuilder
@@ -25,6 +26,7 @@ from mlaudit.tending import Tender
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from mlaudit.deliver.tally import Tally
     from mlaudit.memory import Memory
 
 _REOPEN_SECONDS: Final = 1.0
@@ -114,6 +116,7 @@ class Pipeline:
         self._losses = Losses()
         self._hush = Hush()
         self._tender: Tender | None = None
+        self._heartbeat: Heartbeat | None = None
 
     def decide(self, kind: str, *, route: str = "", model: str = "", actor: str = "") -> Decision:
         """What the policy says of an event with these facts."""
@@ -217,8 +220,15 @@ class Pipeline:
         except MlauditError as error:
             _logger.error("the audit stream could not be ended: %s", error)
         self._backend.memory().note_stream(stream.id, *stream.head, ended=stream.closed)
+        if self._heartbeat is not None:
+            self._heartbeat.last()
         budget = self.settings.shutdown_seconds if seconds is None else seconds
         return stream.delivery.finish(time.monotonic() + budget)
+
+    @property
+    def tally(self) -> Tally | None:
+        """What deliveries have done; None where nothing goes to disk, as in tests."""
+        return getattr(self._backend, "tally", None)
 
     @property
     def stream_id(self) -> str:
@@ -329,6 +339,7 @@ class Pipeline:
             finally:
                 self._opening = False
             self._stream = stream
+            self._heartbeat = Heartbeat(self.settings, stream, self.counts)
             self._tender = Tender(
                 lambda: self._tend(stream), lambda: self._backend.adopt(self._builder, stream.id)
             )
@@ -358,6 +369,8 @@ class Pipeline:
         return stream
 
     def _tend(self, stream: Stream) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.beat()
         self._report_losses(stream)
         if stream.checkpoint_due(self.settings.checkpoint_records, self.settings.checkpoint_seconds):
             stream.checkpoint()
@@ -408,6 +421,11 @@ def current() -> Pipeline | None:
     the log, and is not tried again.
     """
     return _current or (None if _failed else _start())
+
+
+def running() -> Pipeline | None:
+    """The pipeline of this process if it has started; never starts one."""
+    return _current
 
 
 def on_start(callback: Callable[[Pipeline], None]) -> None:

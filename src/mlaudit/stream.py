@@ -67,6 +67,7 @@ class Stream:
         self._in_doubt = False
         self._signed = chain.sequence
         self._unsigned_since: float | None = None
+        self.last_signature: dict[str, Any] = {"key_id": signer.public_key.id, "sequence": 0, "time": ""}
         self.closed = False
 
     @property
@@ -195,6 +196,7 @@ class Stream:
                 },
             )
             self._signed = sequence
+            self.last_signature = {**self.last_signature, "sequence": sequence, "time": checkpoint.time}
             self._unsigned_since = None  # the note itself is covered by the next one and does not call for it
             self.closed = last
 

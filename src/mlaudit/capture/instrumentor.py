@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import wrapt
 
 from mlaudit.capture.interface import INTEGRATIONS
+from mlaudit.health import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,6 +64,7 @@ def activate(*, watch_process: bool = True) -> None:
             elif registration.module in sys.modules:
                 _contained(_set_hooks, registration, sys.modules[registration.module])
         if first:
+            _contained(metrics.install)
             for module, setter, attach in PROVIDERS:
                 hook = functools.partial(_contained, _watch_provider, setter, attach)
                 wrapt.register_post_import_hook(hook, module)

@@ -33,11 +33,15 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A verdict, the wait in seconds that the receiver asked for, and the reason in words."""
+    """A verdict, the wait in seconds that the receiver asked for, and the reason in words.
+
+    ``error_type`` is the reason as one of few words, for metrics: a status code, a class name; "" for none.
+    """
 
     verdict: Verdict
     reason: str = ""
     retry_after: float | None = None
+    error_type: str = ""
 
 
 # The receiver says that this content, not this moment, is wrong.
@@ -48,25 +52,28 @@ def read_answer(status: int, headers: Mapping[str, str], body: bytes, now: datet
     """The verdict on an OTLP/HTTP answer; ``headers`` are looked up in lower case."""
     if status == 200:
         return _read_success(headers.get("content-type", ""), body)
-    reason = f"HTTP {status}"
+    reason, code = f"HTTP {status}", str(status)
     if status in _CONTENT_FAULTS:
-        return Answer(Verdict.DIVIDE, reason)
+        return Answer(Verdict.DIVIDE, reason, error_type=code)
     if status == 401:
-        return Answer(Verdict.UNAUTHENTICATED, reason)
-    return Answer(Verdict.RETRY, reason, retry_after(headers.get("retry-after", ""), now))
+        return Answer(Verdict.UNAUTHENTICATED, reason, error_type=code)
+    return Answer(Verdict.RETRY, reason, retry_after(headers.get("retry-after", ""), now), code)
 
 
 def _read_success(content_type: str, body: bytes) -> Answer:
     media = content_type.partition(";")[0].strip().lower()
     if media != PROTOBUF:
-        return Answer(Verdict.RETRY, f"HTTP 200 with content type {media[:60]!r} instead of {PROTOBUF}")
+        reason = f"HTTP 200 with content type {media[:60]!r} instead of {PROTOBUF}"
+        return Answer(Verdict.RETRY, reason, error_type="unreadable_answer")
     try:
         response = ExportLogsServiceResponse.FromString(body)
     except DecodeError:
-        return Answer(Verdict.RETRY, "HTTP 200 with a body that is no ExportLogsServiceResponse")
+        reason = "HTTP 200 with a body that is no ExportLogsServiceResponse"
+        return Answer(Verdict.RETRY, reason, error_type="unreadable_answer")
     rejected = response.partial_success.rejected_log_records
     if rejected:
-        return Answer(Verdict.DIVIDE, f"partial success, {rejected} rejected")
+        reason = f"partial success, {rejected} rejected"
+        return Answer(Verdict.DIVIDE, reason, error_type="partial_success")
     return Answer(Verdict.ACKNOWLEDGED)
 
 

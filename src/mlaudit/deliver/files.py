@@ -196,20 +196,25 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Puts ``content`` at ``path`` so that a crash leaves either the old or the new file, whole."""
+def replace_file(path: Path, content: bytes, *, sync: bool = True) -> None:
+    """Puts ``content`` at ``path`` so that a crash leaves either the old or the new file, whole.
+
+    Without ``sync`` that holds for the crash of a process, not for a power failure.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(descriptor)
+            if sync:
+                os.fsync(descriptor)
         temporary.replace(path)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    if sync:
+        sync_folder(path.parent)
 
 
 class SegmentFile:

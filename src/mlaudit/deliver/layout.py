@@ -4,6 +4,7 @@
 
     <spool>/<stream id>/lock           held (flock) by the process that writes or drains the stream
     <spool>/<stream id>/ack            how far the receiver has acknowledged
+    <spool>/<stream id>/status         what its process says of itself, for mlaudit status (JSON)
     <spool>/<stream id>/<first>.seg    frames from sequence <first> on (20 digits, so that names sort)
     <spool>/<stream id>/quarantine/    what no receiver takes, kept for a person to look at
 """
@@ -34,9 +35,19 @@ def ack_file(stream: Path) -> Path:
     return stream / "ack"
 
 
+def status_file(stream: Path) -> Path:
+    """What the process that writes a stream says of itself."""
+    return stream / "status"
+
+
 def quarantine_folder(stream: Path) -> Path:
     """Where rejected frames of a stream go."""
     return stream / "quarantine"
+
+
+def retained_folder(spool: Path) -> Path:
+    """Where delivered segments wait for the end of their time."""
+    return spool / "retained"
 
 
 def segment_file(stream: Path, first_sequence: int) -> Path:

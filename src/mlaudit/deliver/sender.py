@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
 
 from mlaudit.deliver.answer import Answer, Verdict
+from mlaudit.deliver.tally import observe_export
 from mlaudit.errors import SpoolError
 
 if TYPE_CHECKING:
@@ -33,13 +34,15 @@ _logger = logging.getLogger("mlaudit")
 
 @dataclass(slots=True)
 class SenderCounts:
-    """What the sender has done since its process started."""
+    """What a sender has done. Times are seconds since the epoch, 0 for never; ``failing_since`` also for not now."""
 
     acknowledged: int = 0
     requests: int = 0
     failures: int = 0
     set_aside: int = 0
     last_failure: str = ""
+    last_acknowledged: float = 0.0
+    failing_since: float = 0.0
 
 
 class Sender:
@@ -170,17 +173,27 @@ class Sender:
 
     def _post(self, frames: list[Frame]) -> Answer:
         self.counts.requests += 1
-        return self._transport.post(self._envelope.request(frame.payload for frame in frames))
+        request = self._envelope.request(frame.payload for frame in frames)
+        begun = time.monotonic()
+        answer = self._transport.post(request)
+        try:
+            observe_export(time.monotonic() - begun, answer.error_type)
+        except Exception:  # noqa: BLE001 - a metric that cannot be taken must not cost a batch
+            _logger.debug("an export could not be measured", exc_info=True)
+        return answer
 
     def _acknowledge(self, ack: Ack, count: int) -> None:
         self._spool.acknowledge(ack)
         self.counts.acknowledged += count
+        self.counts.last_acknowledged = time.time()
+        self.counts.failing_since = 0.0
 
     def _note_failure(self, answer: Answer) -> None:
         self.counts.failures += 1
         if answer.reason != self.counts.last_failure:
             _logger.warning("audit records wait in the spool: %s", answer.reason)
         self.counts.last_failure = answer.reason
+        self.counts.failing_since = self.counts.failing_since or time.time()
         self._backoff = min(self._backoff * 2, _LAST_BACKOFF)
         if answer.retry_after is not None:
             self._backoff = max(answer.retry_after, _FIRST_BACKOFF)
@@ -207,6 +220,7 @@ class SpooledDelivery:
     def __init__(self, spool: StreamSpool, sender: Sender) -> None:
         self.spool = spool
         self.sender = sender
+        self.closed = False
         self._started = False
 
     def append(self, sequence: int, digest: bytes, payload: bytes, *, durable: bool) -> Ticket:
@@ -229,6 +243,7 @@ class SpooledDelivery:
             self.spool.sync()
         else:
             self.spool.close(remove=done)
+        self.closed = True
         return done
 
     def forget(self) -> None:

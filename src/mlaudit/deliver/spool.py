@@ -250,6 +250,7 @@ class StreamSpool:
             for path in [
                 *layout.segments(self.folder),
                 layout.ack_file(self.folder),
+                layout.status_file(self.folder),
                 layout.lock_file(self.folder),
             ]:
                 path.unlink(missing_ok=True)

@@ -69,9 +69,9 @@ class HttpTransport:
         """Sends one request; a receiver that is away or answers badly is an Answer too."""
         if not self._headers:
             try:
-                self._headers = self._make_headers()
+                self._headers = request_headers(self._receiver)
             except DeliveryError as error:
-                return Answer(Verdict.RETRY, str(error))
+                return Answer(Verdict.RETRY, str(error), error_type="no_token")
         body = gzip.compress(request, 1) if self._receiver.gzip else request
         try:
             response = self._pool.request(
@@ -89,7 +89,8 @@ class HttpTransport:
                 response.drain_conn()
                 response.release_conn()
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            return Answer(Verdict.RETRY, f"{self._receiver.endpoint}: {type(error).__name__}")
+            name = type(error).__name__
+            return Answer(Verdict.RETRY, f"{self._receiver.endpoint}: {name}", error_type=name)
 
     def renew(self) -> None:
         """Reads the token again before the next request."""
@@ -99,21 +100,27 @@ class HttpTransport:
         """Closes the connection."""
         self._pool.clear()
 
-    def _make_headers(self) -> dict[str, str]:
-        headers = {"content-type": PROTOBUF, "user-agent": "mlaudit", **dict(self._receiver.headers)}
-        if self._receiver.gzip:
-            headers["content-encoding"] = "gzip"
-        if self._receiver.token_file is not None:
-            try:
-                token = self._receiver.token_file.read_text(encoding="ascii").strip()
-            except (OSError, UnicodeDecodeError):
-                token = ""
-            if not token:
-                raise DeliveryError(
-                    f"{self._receiver.token_file}: expected a bearer token, found none; see MLAUDIT_TOKEN_FILE"
-                )
-            headers["authorization"] = f"Bearer {token}"
-        return headers
+
+def request_headers(receiver: Receiver) -> dict[str, str]:
+    """The headers of a request, with the token as it is in its file now.
+
+    Raises:
+        DeliveryError: there is no token in the file that is to hold one.
+    """
+    headers = {"content-type": PROTOBUF, "user-agent": "mlaudit", **dict(receiver.headers)}
+    if receiver.gzip:
+        headers["content-encoding"] = "gzip"
+    if receiver.token_file is not None:
+        try:
+            token = receiver.token_file.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            token = ""
+        if not token:
+            raise DeliveryError(
+                f"{receiver.token_file}: expected a bearer token, found none; see MLAUDIT_TOKEN_FILE"
+            )
+        headers["authorization"] = f"Bearer {token}"
+    return headers
 
 
 def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
