@@ -90,6 +90,11 @@ AUDIT_CHECKPOINT_SEQUENCE: Final = "audit.checkpoint.sequence"
 AUDIT_CHECKPOINT_HASH: Final = "audit.checkpoint.hash"
 AUDIT_CHECKPOINT_NOTE: Final = "audit.checkpoint.note"
 AUDIT_CHECKPOINT_KEY_ID: Final = "audit.checkpoint.key_id"
+AUDIT_KEY_ID: Final = "audit.key.id"
+AUDIT_KEY_PUBLIC_KEY: Final = "audit.key.public_key"
+AUDIT_KEY_PREVIOUS_ID: Final = "audit.key.previous.id"
+AUDIT_KEY_PREVIOUS_PUBLIC_KEY: Final = "audit.key.previous.public_key"
+AUDIT_KEY_STATEMENT: Final = "audit.key.statement"
 AUDIT_ENVIRONMENT_DIGEST: Final = "audit.environment.digest"
 AUDIT_ENVIRONMENT_CHANGES: Final = "audit.environment.changes"
 TIMESTAMP: Final = "@timestamp"
@@ -126,6 +131,7 @@ DATA_STREAM_TYPE: Final = "data_stream.type"
 DATA_STREAM_DATASET: Final = "data_stream.dataset"
 DATA_STREAM_NAMESPACE: Final = "data_stream.namespace"
 MLAUDIT_SENDER_ID: Final = "mlaudit.sender.id"
+MLAUDIT_SENDER_MISMATCH: Final = "mlaudit.sender.mismatch"
 MLAUDIT_SENDER_CREDENTIAL: Final = "mlaudit.sender.credential"
 MLAUDIT_SENDER_ADDRESS: Final = "mlaudit.sender.address"
 MLAUDIT_UNPARSED: Final = "mlaudit.unparsed"
@@ -306,6 +312,7 @@ COLLECTOR_FIELDS: Final = frozenset(
         "mlaudit.sender.address",
         "mlaudit.sender.credential",
         "mlaudit.sender.id",
+        "mlaudit.sender.mismatch",
         "mlaudit.unclassified",
         "mlaudit.unparsed",
     }
@@ -361,6 +368,11 @@ FIELD_TYPES: Final[Mapping[str, str]] = {
     "audit.checkpoint.hash": "keyword",
     "audit.checkpoint.note": "keyword",
     "audit.checkpoint.key_id": "keyword",
+    "audit.key.id": "keyword",
+    "audit.key.public_key": "keyword",
+    "audit.key.previous.id": "keyword",
+    "audit.key.previous.public_key": "keyword",
+    "audit.key.statement": "keyword",
     "audit.environment.digest": "keyword",
     "audit.environment.changes": "keyword",
     "@timestamp": "date_nanos",
@@ -397,6 +409,7 @@ FIELD_TYPES: Final[Mapping[str, str]] = {
     "data_stream.dataset": "constant_keyword",
     "data_stream.namespace": "constant_keyword",
     "mlaudit.sender.id": "keyword",
+    "mlaudit.sender.mismatch": "boolean",
     "mlaudit.sender.credential": "keyword",
     "mlaudit.sender.address": "keyword",
     "mlaudit.unparsed": "boolean",
@@ -648,6 +661,27 @@ KINDS: Final[Mapping[str, Kind]] = {
             "audit.checkpoint.sequence",
             "",
         ),
+        durable=True,
+    ),
+    "audit.key.rotated": Kind(
+        name="audit.key.rotated",
+        stream="integrity",
+        dataset="mlaudit.integrity",
+        action="ROTATE",
+        event_action="key-rotated",
+        event_kind="event",
+        categories=("configuration",),
+        types=("change",),
+        severity=13,
+        severity_failure=17,
+        message=(
+            "checkpoints are signed by key ",
+            "audit.key.id",
+            " from here on, before by ",
+            "audit.key.previous.id",
+            "",
+        ),
+        message_failure=("the signing key could not be replaced by ", "audit.key.id", ""),
         durable=True,
     ),
     "audit.pipeline.failure": Kind(

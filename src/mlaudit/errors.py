@@ -48,6 +48,18 @@ class KeyFileError(MlauditError):
     """A key file is missing, malformed, or readable by others."""
 
 
+class SignerError(MlauditError):
+    """A signer gave no signature; checkpoints wait and are tried again, records go on."""
+
+
+class CheckpointError(MlauditError):
+    """A checkpoint contradicts one that was exported before, or cannot be exported."""
+
+
+class TimestampError(MlauditError):
+    """A time-stamp could not be had, or does not prove what it should."""
+
+
 class ChainError(MlauditError):
     """A sealed entry does not continue the chain it was given to."""
 
@@ -62,6 +74,14 @@ class SpoolFullError(SpoolError):
 
 class SpoolUnavailableError(SpoolError):
     """The spool folder cannot be written."""
+
+
+class DiskFullError(SpoolUnavailableError):
+    """The disk that holds the spool, or a quota on it, is full."""
+
+
+class UnreadableSegmentError(SpoolError):
+    """A segment of the spool cannot be read, and trying again will not help."""
 
 
 class StreamOverError(MlauditError):

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode, b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Final, Protocol
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final, Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from mlaudit.errors import ChainError, KeyFileError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
 ORIGIN: Final = "mlaudit/checkpoint/v1"
 _ED25519: Final = b"\x01"
 _SEQUENCE: Final = re.compile(r"0|[1-9][0-9]{0,18}")
+_BEGIN: Final = re.compile(f"^{re.escape(ORIGIN)}$", re.MULTILINE)
 _SIGNATURE_PREFIX: Final = "\N{EM DASH} "
 
 
@@ -38,24 +43,28 @@ class Checkpoint:
 
 
 class Signer(Protocol):
-    """Signs checkpoints. A file key today; a key management service can stand here."""
+    """Signs checkpoints: a key in a file (``seal.keys.FileSigner``), or what ``MLAUDIT_SIGNER`` names."""
 
     @property
     def public_key(self) -> VerifyingKey:
-        """The key that verifies what this signer signs."""
+        """The key that verifies what this signer signs, with its id. Raises SignerError when it is not to be had."""
         ...
 
     def sign(self, message: bytes) -> bytes:
-        """The 64-byte Ed25519 signature (RFC 8032) of ``message``."""
+        """The 64-byte Ed25519 signature (RFC 8032) of ``message``. Raises SignerError when there is none."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyingKey:
-    """A named Ed25519 public key; ``raw`` is its 32 bytes."""
+    """A named Ed25519 public key; ``raw`` is its 32 bytes.
+
+    ``not_after`` (RFC 3339, UTC; empty for never) is when it was retired: it vouches for nothing later.
+    """
 
     name: str
     raw: bytes
+    not_after: str = field(default="", compare=False)
 
     @property
     def id(self) -> str:
@@ -100,9 +109,14 @@ class VerifyingKey:
 def sign_note(checkpoint: Checkpoint, signer: Signer) -> str:
     """The signed note of a checkpoint."""
     text = checkpoint.text()
+    return f"{text}\n{signature_line(text, signer)}"
+
+
+def signature_line(text: str, signer: Signer) -> str:
+    """The line by which ``signer`` signs a note's text."""
     key = signer.public_key
     signature = b64encode(bytes.fromhex(key.id) + signer.sign(text.encode())).decode()
-    return f"{text}\n{_SIGNATURE_PREFIX}{key.name} {signature}\n"
+    return f"{_SIGNATURE_PREFIX}{key.name} {signature}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,23 +148,48 @@ class SignedNote:
             raise ChainError(f"expected a signed note of '{ORIGIN}' with five lines, found {lines[:1]}")
         if not _SEQUENCE.fullmatch(lines[2]):
             raise ChainError(f"checkpoint: expected a sequence number, found {lines[2]!r}")
-        signatures = []
-        for line in tail.splitlines():
-            name, _, encoded = line.removeprefix(_SIGNATURE_PREFIX).partition(" ")
-            try:
-                raw = b64decode(encoded, validate=True)
-            except ValueError:
-                raw = b""
-            if not line.startswith(_SIGNATURE_PREFIX) or not name or len(raw) != 68:
-                raise ChainError(f"checkpoint: expected a signature line, found {line!r}")
-            signatures.append(Signature(name, raw[:4].hex(), raw[4:]))
-        return cls(Checkpoint(lines[1], int(lines[2]), lines[3], lines[4]), tuple(signatures))
+        checkpoint = Checkpoint(lines[1], int(lines[2]), lines[3], lines[4])
+        return cls(checkpoint, read_signatures(tail))
 
-    def signed_by(self, keys: dict[str, VerifyingKey]) -> VerifyingKey | None:
+    def signed_by(self, keys: Mapping[str, VerifyingKey]) -> VerifyingKey | None:
         """The first key of ``keys`` (by key id) whose signature under this note is good, or None."""
-        message = self.checkpoint.text().encode()
-        for signature in self.signatures:
-            key = keys.get(signature.key_id)
-            if key and key.name == signature.key_name and key.verifies(signature.signature, message):
-                return key
-        return None
+        return signed_by(self.checkpoint.text(), self.signatures, keys)
+
+
+def read_signatures(lines: str) -> tuple[Signature, ...]:
+    """The signature lines of a note.
+
+    Raises:
+        ChainError: says which line is not as the format wants it.
+    """
+    signatures = []
+    for line in lines.splitlines():
+        name, _, encoded = line.removeprefix(_SIGNATURE_PREFIX).partition(" ")
+        try:
+            raw = b64decode(encoded, validate=True)
+        except ValueError:
+            raw = b""
+        if not line.startswith(_SIGNATURE_PREFIX) or not name or len(raw) != 68:
+            raise ChainError(f"checkpoint: expected a signature line, found {line!r}")
+        signatures.append(Signature(name, raw[:4].hex(), raw[4:]))
+    return tuple(signatures)
+
+
+def signed_by(
+    text: str, signatures: Iterable[Signature], keys: Mapping[str, VerifyingKey]
+) -> VerifyingKey | None:
+    """The first key of ``keys`` (by key id) whose signature of a note's text is good, or None."""
+    message = text.encode()
+    for signature in signatures:
+        key = keys.get(signature.key_id)
+        if key and key.name == signature.key_name and key.verifies(signature.signature, message):
+            return key
+    return None
+
+
+def split_notes(text: str) -> list[str]:
+    """The checkpoints that stand one behind another in a file, each as its own note."""
+    begins = [match.start() for match in _BEGIN.finditer(text)]
+    head = text[: begins[0]] if begins else text
+    parts = [text[start:end].rstrip("\n") + "\n" for start, end in pairwise([*begins, len(text)])]
+    return [head, *parts] if head.strip() else parts

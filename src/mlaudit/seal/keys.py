@@ -9,20 +9,27 @@ import os
 import re
 import secrets
 import stat
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from mlaudit.errors import KeyFileError
+from mlaudit.deliver.files import sync_folder
+from mlaudit.errors import ChainError, KeyFileError
 from mlaudit.seal.checkpoint import VerifyingKey
+from mlaudit.seal.rotation import Rotation, read_rotation, sign_rotation
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime, timedelta
     from pathlib import Path
 
 SIGNING_KEY: Final = "signing.key"
 PSEUDONYM_KEY: Final = "pseudonym.key"
 PUBLIC_SUFFIX: Final = ".pub"
+NOTE_SUFFIX: Final = ".note"
+ROTATIONS: Final = "rotations"
 _PSEUDONYM_BYTES: Final = 32
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 
@@ -79,6 +86,11 @@ def load_signing_key(path: Path) -> FileSigner:
             f"{path}: expected an unencrypted Ed25519 private key (PEM, PKCS #8); make one with 'mlaudit keys init'"
         )
     public = load_verifier_key(path.with_suffix(PUBLIC_SUFFIX))
+    raw = key.public_key().public_bytes_raw()
+    if public.raw != raw:
+        # A rotation is half-way, or was cut off between its two renames; the new verifier key lies there already.
+        others = (load_verifier_key(other) for other in sorted(path.parent.glob(f"*{PUBLIC_SUFFIX}")))
+        public = next((other for other in others if other.raw == raw), public)
     signer = FileSigner(key, public.name)
     if signer.public_key != public:
         raise KeyFileError(f"{path}: the verifier key beside it belongs to another key; restore the pair")
@@ -104,6 +116,8 @@ def load_verifier_key(path: Path) -> VerifyingKey:
 def load_verifier_keys(folder: Path) -> dict[str, VerifyingKey]:
     """Every ``.pub`` file of a folder, by key id.
 
+    A key that a rotation statement of the folder retires carries the time until which it may sign.
+
     Raises:
         KeyFileError: the folder cannot be read or one of the files is malformed.
     """
@@ -111,8 +125,105 @@ def load_verifier_keys(folder: Path) -> dict[str, VerifyingKey]:
         raise KeyFileError(
             f"{folder}: expected a folder of {PUBLIC_SUFFIX} files; make one with 'mlaudit keys init'"
         )
-    keys = (load_verifier_key(path) for path in sorted(folder.glob(f"*{PUBLIC_SUFFIX}")))
-    return {key.id: key for key in keys}
+    paths = sorted(folder.glob(f"*{PUBLIC_SUFFIX}"))
+    keys = {key.id: key for key in map(load_verifier_key, paths)}
+    for rotation in load_rotations(folder):
+        if rotation.old == keys.get(rotation.old.id):
+            keys[rotation.old.id] = replace(rotation.old, not_after=rotation.not_after)
+    return keys
+
+
+def follow_rotations(keys: Mapping[str, VerifyingKey], folder: Path) -> dict[str, VerifyingKey]:
+    """``keys`` and every key that one of them, or a key that follows from them, vouches for by a rotation.
+
+    Raises:
+        KeyFileError: a rotation statement is malformed or not signed by both of its keys.
+    """
+    trusted = dict(keys)
+    rotations = load_rotations(folder)
+    retired = {rotation.old.id: rotation.not_after for rotation in rotations}
+    found = True
+    while found:
+        found = False
+        for rotation in rotations:
+            new = rotation.new
+            if rotation.old == trusted.get(rotation.old.id) and new.id not in trusted:
+                trusted[new.id] = replace(new, not_after=retired.get(new.id, ""))
+                found = True
+    return trusted
+
+
+def load_rotations(folder: Path) -> list[Rotation]:
+    """The rotation statements of a key folder, oldest first; both signatures of each are checked.
+
+    Raises:
+        KeyFileError: one is malformed or not signed by both of its keys.
+    """
+    rotations = []
+    for path in (folder / ROTATIONS).glob(f"*{NOTE_SUFFIX}"):
+        try:
+            rotations.append(read_rotation(path.read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError, KeyFileError, ChainError) as error:
+            raise KeyFileError(f"{path}: {error}") from None
+    return sorted(rotations, key=lambda rotation: rotation.time)
+
+
+def rotation_note(folder: Path, key_id: str) -> str:
+    """The statement that brought the key, as it stands in its file; the empty string when there is none."""
+    try:
+        return (folder / ROTATIONS / f"{key_id}{NOTE_SUFFIX}").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def rotate_signing_key(path: Path, name: str, now: datetime, overlap: timedelta) -> Rotation:
+    """Puts a new signing key at ``path`` in the place of the old one.
+
+    Both verifier keys stay in the folder as ``<key id>.pub``, with a statement that both keys sign. The old private
+    key is gone afterwards. A crash leaves either key usable, and never none.
+
+    Args:
+        path: the signing key.
+        name: of the new key.
+        now: the time of the rotation.
+        overlap: for how long checkpoints by the old key are still right.
+
+    Raises:
+        KeyFileError: the old key cannot be read, the name cannot be used, or a file cannot be written.
+    """
+    old = load_signing_key(path)
+    coming = path.with_name(f".{path.stem}-next{path.suffix}")
+    for left in (coming, coming.with_suffix(PUBLIC_SUFFIX)):
+        left.unlink(missing_ok=True)  # by a rotation that was cut off before it took effect
+    new = create_signing_key(coming, name)
+    rotation = Rotation(old.public_key, new.public_key, _moment(now), _moment(now + overlap))
+    folder = path.parent
+    # 1. What proves the step, 2. both verifier keys under names of their own, 3. the key, 4. its verifier key.
+    note = sign_rotation(rotation, old, new).encode()
+    _write_new(folder / ROTATIONS / f"{new.public_key.id}{NOTE_SUFFIX}", note, 0o644)
+    for key in (rotation.old, rotation.new):
+        own = folder / f"{key.id}{PUBLIC_SUFFIX}"
+        if not own.exists():
+            _write_new(own, key.encode().encode() + b"\n", 0o644)
+    try:
+        coming.replace(path)
+        coming.with_suffix(PUBLIC_SUFFIX).replace(path.with_suffix(PUBLIC_SUFFIX))
+        sync_folder(folder)
+    except OSError as error:
+        raise KeyFileError(f"{path}: expected to replace the key, found {error.strerror}") from None
+    return rotation
+
+
+Stamp = tuple[int, int, int]
+
+
+def stamp(path: Path) -> Stamp | None:
+    """Changes when the file is replaced or written; None when there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def load_pseudonym_key(path: Path) -> bytes:
@@ -141,10 +252,13 @@ def create_pseudonym_key(path: Path) -> bytes:
 
 
 def read_private(path: Path) -> bytes:
-    """The bytes of a file that only its owner may read.
+    """The bytes of a file that only its owner may read, who is this user or root.
+
+    A link is followed, and what it leads to is judged. So is the folder: where anybody may rename files, anybody
+    may put another key there.
 
     Raises:
-        KeyFileError: it is missing, no regular file, or its mode lets others at it.
+        KeyFileError: it is missing, no regular file, or its mode, its owner or its folder lets others at it.
     """
     try:
         # Not blocking: a pipe in the key's place must not hang the service.
@@ -161,7 +275,28 @@ def read_private(path: Path) -> bytes:
                 f"{path}: expected a file that only its owner can read, found mode {status.st_mode & 0o777:04o}; "
                 f"run 'chmod 600' on it, and make a new key if somebody else may have read it"
             )
+        user = os.geteuid()
+        if user != 0 and status.st_uid not in (user, 0):
+            raise KeyFileError(
+                f"{path}: expected a file of this user ({user}) or root, found one of user {status.st_uid}, "
+                "who can read it; make a key of your own"
+            )
+        _check_folder(path)
         return file.read(1 << 16)
+
+
+def _check_folder(path: Path) -> None:
+    for folder in {path.parent, path.resolve().parent}:
+        mode = folder.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            raise KeyFileError(
+                f"{path}: expected a folder in which others cannot replace files, found {folder} with mode "
+                f"{mode & 0o7777:04o}; run 'chmod o-w' on it, and check that the key is still yours"
+            )
+
+
+def _moment(time: datetime) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S.%f") + "000Z"
 
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:

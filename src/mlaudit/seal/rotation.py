@@ -1,0 +1,69 @@
+"""The statement that one signing key follows another: a note that both of them sign.
+
+Format (C2SP signed-note): ``mlaudit/rotation/v1``, the old verifier key, the new verifier key, the time of the
+rotation, the time until which the old key may still sign (RFC 3339, UTC), an empty line, both signatures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from mlaudit.errors import KeyFileError
+from mlaudit.seal.checkpoint import (
+    Signature,
+    VerifyingKey,
+    read_signatures,
+    signature_line,
+    signed_by,
+)
+
+if TYPE_CHECKING:
+    from mlaudit.seal.checkpoint import Signer
+
+ORIGIN: Final = "mlaudit/rotation/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """One key follows another; ``not_after`` is until when the old one may still sign."""
+
+    old: VerifyingKey
+    new: VerifyingKey
+    time: str
+    not_after: str
+
+    def text(self) -> str:
+        """The signed text."""
+        return f"{ORIGIN}\n{self.old.encode()}\n{self.new.encode()}\n{self.time}\n{self.not_after}\n"
+
+
+def sign_rotation(rotation: Rotation, old: Signer, new: Signer) -> str:
+    """The note of a rotation, signed by both keys."""
+    text = rotation.text()
+    return f"{text}\n{signature_line(text, old)}{signature_line(text, new)}"
+
+
+def read_rotation(note: str) -> Rotation:
+    """Reads a rotation and checks both signatures. Whether the old key is trusted is for the caller to say.
+
+    Raises:
+        ChainError: a signature line is malformed.
+        KeyFileError: it is no rotation, or one of the two keys did not sign it.
+    """
+    text, separator, tail = note.partition("\n\n")
+    lines = text.split("\n")
+    if not separator or len(lines) != 5 or lines[0] != ORIGIN:
+        raise KeyFileError(f"expected a signed note of '{ORIGIN}' with five lines, found {lines[:1]}")
+    rotation = Rotation(VerifyingKey.decode(lines[1]), VerifyingKey.decode(lines[2]), lines[3], lines[4])
+    signatures = read_signatures(tail)
+    for key in (rotation.old, rotation.new):
+        if not _signs(key, rotation, signatures):
+            raise KeyFileError(
+                f"expected the signature of key {key.id} under the rotation, found none that holds"
+            )
+    return rotation
+
+
+def _signs(key: VerifyingKey, rotation: Rotation, signatures: tuple[Signature, ...]) -> bool:
+    return signed_by(rotation.text(), signatures, {key.id: key}) is not None
