@@ -8,28 +8,30 @@ import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from mlaudit._version import __version__
+from mlaudit.checkpoints import CheckpointFolder, Exported, append_note
 from mlaudit.deliver import files, layout
 from mlaudit.deliver.otlp import Envelope
 from mlaudit.deliver.sender import Sender, SpooledDelivery
 from mlaudit.deliver.spool import StreamSpool
 from mlaudit.deliver.tally import Tally
 from mlaudit.deliver.transport import HttpTransport, Receiver
-from mlaudit.errors import KeyFileError, MlauditError
+from mlaudit.errors import CheckpointError, KeyFileError, MlauditError, SignerError
 from mlaudit.event import new_record_id
 from mlaudit.heartbeat import note_adopter
 from mlaudit.memory import Memory
 from mlaudit.policy.evaluate import CompiledPolicy, compile_policy
 from mlaudit.seal import keys
 from mlaudit.seal.chain import Chain
+from mlaudit.signers import FILE, PluggedSigner
 from mlaudit.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from mlaudit.policy.model import Policy
     from mlaudit.record.build import RecordBuilder
-    from mlaudit.seal.checkpoint import Signer
+    from mlaudit.seal.checkpoint import Signer, VerifyingKey
     from mlaudit.settings import Settings
 
 _ADOPT_SECONDS: Final = 30.0
@@ -45,6 +47,7 @@ class SpoolBackend:
         self.tally = Tally(settings.spool_dir)
         self._policy: Policy | None = None
         self._signer: Signer | None = None
+        self._key_stamp: keys.Stamp | None = None
         self._memory: Memory | None = None
 
     def policy(self) -> CompiledPolicy:
@@ -75,14 +78,42 @@ class SpoolBackend:
         return self._memory
 
     def signer(self) -> Signer:
-        """The signer of checkpoints, read on first use.
+        """The signer of checkpoints; a key file is read again when it was replaced.
 
         Raises:
             KeyFileError: the key cannot be read or made.
         """
-        if self._signer is None:
-            self._signer = signing_key(self._settings)
+        settings = self._settings
+        if settings.signer != FILE:
+            self._signer = self._signer or PluggedSigner(settings.signer)
+            return self._signer
+        stamp = keys.stamp(signing_key_file(settings))
+        if self._signer is None or stamp != self._key_stamp:
+            self._signer = signing_key(settings)
+            self._key_stamp = stamp or keys.stamp(signing_key_file(settings))
         return self._signer
+
+    def rotation_note(self, key: VerifyingKey) -> str:
+        """The statement of ``mlaudit keys rotate`` that brought this key, or the empty string."""
+        return keys.rotation_note(signing_key_file(self._settings).parent, key.id)
+
+    def publish(self, note: str) -> None:
+        """Puts a checkpoint into the export folder and file, where they are set.
+
+        Raises:
+            CheckpointError: it cannot be written, or contradicts what lies there.
+        """
+        settings = self._settings
+        if settings.checkpoint_export_file is not None:
+            append_note(settings.checkpoint_export_file, note)
+        if settings.checkpoint_export_dir is None:
+            return
+        folder = CheckpointFolder(settings.checkpoint_export_dir)
+        if folder.put(note) is Exported.LATER:
+            raise CheckpointError(
+                f"{folder.folder}: expected to export a later checkpoint, found a later one there; "
+                "the spool was put back to an earlier state, or the file was altered"
+            )
 
     def open_stream(self, builder: RecordBuilder, on_set_aside: Callable[[int, str], object]) -> Stream:
         """A new stream on the spool, not begun.
@@ -134,6 +165,7 @@ class SpoolBackend:
         delivery = self._deliver(spool, lambda count, reason: None)
         self.tally.watch(delivery, adopted=True)
         note_adopter(folder, own_stream)
+        ended = True
         if not _is_ended(spool):
             chain = Chain(folder.name, spool.last_sequence, spool.last_digest.hex())
             stream = Stream(chain, delivery, builder, self.signer())
@@ -141,10 +173,23 @@ class SpoolBackend:
             reason = "its process is gone without ending it"
             if spool.torn_bytes:
                 reason += f"; {spool.torn_bytes} bytes of an unfinished write were cut off"
-            stream.abandon(reason, fields)
-            _logger.warning("stream %s was left behind and is now drained and closed", folder.name)
+            ended = self._abandon(stream, reason, fields)
         delivery.sender.start()
-        return delivery.finish(deadline)
+        return delivery.finish(deadline, keep=not ended) and ended
+
+    def _abandon(self, stream: Stream, reason: str, fields: Mapping[str, str | int]) -> bool:
+        """Ends a stream that was left behind; False when there is no signature now and the next time has to do."""
+        try:
+            note = stream.abandon(reason, fields)
+        except SignerError as error:
+            _logger.warning("stream %s is drained, and is still to be closed: %s", stream.id, error)
+            return False
+        _logger.warning("stream %s was left behind and is now drained and closed", stream.id)
+        try:
+            self.publish(note)
+        except CheckpointError as error:
+            _logger.error("%s", error)
+        return True
 
     def _deliver(self, spool: StreamSpool, on_set_aside: Callable[[int, str], object]) -> SpooledDelivery:
         settings = self._settings
@@ -167,14 +212,18 @@ def signing_key(settings: Settings) -> Signer:
     Raises:
         KeyFileError: it cannot be read or made.
     """
-    own = keys_dir(settings) / keys.SIGNING_KEY
     name = settings.host_name or "mlaudit"
     return _key(
         settings.signing_key_file,
-        own,
+        keys_dir(settings) / keys.SIGNING_KEY,
         keys.load_signing_key,
         lambda path: keys.create_signing_key(path, name),
     )
+
+
+def signing_key_file(settings: Settings) -> Path:
+    """Where the key file of the signer is, or is to be made."""
+    return settings.signing_key_file or keys_dir(settings) / keys.SIGNING_KEY
 
 
 def pseudonym_key(settings: Settings) -> bytes:

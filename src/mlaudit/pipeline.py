@@ -20,6 +20,7 @@ from mlaudit.losses import FAILURE_KIND, Hush, Losses
 from mlaudit.policy.evaluate import CompiledPolicy, Decision, Facts
 from mlaudit.record.build import RecordBuilder
 from mlaudit.settings import TRUE, Settings
+from mlaudit.signing import Keyring, Signing
 from mlaudit.stream import INTEGRITY, Stream
 from mlaudit.tending import Tender
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from mlaudit.deliver.tally import Tally
-    from mlaudit.memory import Memory
 
 _REOPEN_SECONDS: Final = 1.0
 
@@ -54,7 +54,7 @@ class Receipt(NamedTuple):
         return (self.ticket.done and self.ticket.ok) or await self.ticket.wait_async()
 
 
-class Backend(Protocol):
+class Backend(Keyring, Protocol):
     """Opens what a pipeline writes to. Real ones are in ``mlaudit.backend``; tests bring one in memory."""
 
     def policy(self) -> CompiledPolicy:
@@ -63,10 +63,6 @@ class Backend(Protocol):
 
     def snapshot(self) -> Any:
         """The policy in a JSON form that a later start compares with."""
-        ...
-
-    def memory(self) -> Memory:
-        """What the last start of this service left behind."""
         ...
 
     def open_stream(self, builder: RecordBuilder, on_set_aside: Callable[[int, str], object]) -> Stream:
@@ -116,6 +112,7 @@ class Pipeline:
         self._losses = Losses()
         self._hush = Hush()
         self._tender: Tender | None = None
+        self._signing = Signing(settings, backend, self._write_own, self.fault)
         self._heartbeat: Heartbeat | None = None
 
     def decide(self, kind: str, *, route: str = "", model: str = "", actor: str = "") -> Decision:
@@ -215,15 +212,12 @@ class Pipeline:
         if stream is None:
             return True
         self._report_losses(stream)
-        try:
-            stream.end(reason)
-        except MlauditError as error:
-            _logger.error("the audit stream could not be ended: %s", error)
+        ended = self._signing.end(stream, reason)
         self._backend.memory().note_stream(stream.id, *stream.head, ended=stream.closed)
         if self._heartbeat is not None:
             self._heartbeat.last()
         budget = self.settings.shutdown_seconds if seconds is None else seconds
-        return stream.delivery.finish(time.monotonic() + budget)
+        return stream.delivery.finish(time.monotonic() + budget, keep=not ended)
 
     @property
     def tally(self) -> Tally | None:
@@ -359,6 +353,7 @@ class Pipeline:
             links["audit.stream.previous.hash"] = previous.hash
         try:
             stream.begin(links)
+            self._signing.begun(stream)
             memory.note_stream(stream.id, *stream.head, ended=False)
             for event in memory.policy_events(self.policy, self._backend.snapshot(), self.settings.policy):
                 event.actor = self.actor
@@ -372,8 +367,7 @@ class Pipeline:
         if self._heartbeat is not None:
             self._heartbeat.beat()
         self._report_losses(stream)
-        if stream.checkpoint_due(self.settings.checkpoint_records, self.settings.checkpoint_seconds):
-            stream.checkpoint()
+        if self._signing.tend(stream):
             self._backend.memory().note_stream(stream.id, *stream.head, ended=False)
 
     def _report_losses(self, stream: Stream) -> None:
@@ -381,6 +375,7 @@ class Pipeline:
 
     def _write_own(self, stream: Stream, event: AuditEvent) -> None:
         """A record about the trail itself, which no policy thins out."""
+        event.actor = event.actor or self.actor
         stream.write(event, self._builder.build(event, INTEGRITY), durable=True)
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit._fields import SCHEMA_VERSION
 from mlaudit.deliver import otlp
-from mlaudit.errors import SpoolError, StreamOverError
+from mlaudit.errors import SignerError, SpoolError, StreamOverError
 from mlaudit.event import SYSTEM, Actor, AuditEvent, Target
 from mlaudit.record.build import Draft, RecordBuilder, kind_of, rfc3339
 from mlaudit.seal.chain import GENESIS, Chain
 from mlaudit.seal.checkpoint import Checkpoint, Signer, sign_note
+from mlaudit.seal.keys import FileSigner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +30,8 @@ ABANDONED: Final = "audit.stream.abandoned"
 AUDITOR: Final = Actor("mlaudit", SYSTEM, method="process")
 _PREVIOUS_HASH: Final = otlp.text_prefix("audit.sequence.previous_hash", len(GENESIS))
 _HASH: Final = otlp.text_prefix("audit.integrity.value", len(GENESIS))
+# A proof remembers twice as many records when it comes to the signature; see seal.witness.
+_BEHIND_SIGNATURE: Final = 1 << 14
 
 
 class _Untouched:
@@ -67,7 +71,7 @@ class Stream:
         self._in_doubt = False
         self._signed = chain.sequence
         self._unsigned_since: float | None = None
-        self.last_signature: dict[str, Any] = {"key_id": signer.public_key.id, "sequence": 0, "time": ""}
+        self.last_signature: dict[str, Any] = {"key_id": "", "sequence": 0, "time": ""}
         self.closed = False
 
     @property
@@ -87,11 +91,12 @@ class Stream:
         Raises:
             SpoolError: the record could not be stored.
         """
-        key = self._signer.public_key
-        self._note(
-            STARTED,
-            {"audit.stream.key_id": key.id, "audit.stream.public_key": key.encode(), **fields},
-        )
+        try:
+            key = self._signer.public_key
+        except SignerError:
+            key = None  # a signer that is away costs signatures, not records
+        named = {"audit.stream.key_id": key.id, "audit.stream.public_key": key.encode()} if key else {}
+        self._note(STARTED, {**named, **fields})
 
     def write(self, event: AuditEvent, draft: Draft, *, durable: bool) -> Ticket:
         """Encodes, seals and stores one record, built and redacted.
@@ -161,44 +166,85 @@ class Stream:
             return False
         return self._chain.sequence - self._signed >= records or time.monotonic() - since >= seconds
 
-    def checkpoint(self) -> None:
-        """Signs the head and writes the note into the chain.
+    def checkpoint(self, signer: Signer | None = None) -> str:
+        """Signs the head, writes the note into the chain and returns it.
+
+        A key in a file signs while the chain is held, so the note stands right behind what it signs. Any other
+        signer may be slow, and records go on while it is asked.
+
+        Args:
+            signer: signs from now on.
 
         Raises:
-            SpoolError: the record could not be stored.
+            SignerError: there was no signature, or it came too late. SpoolError: the record could not be stored.
+            StreamOverError: the stream has ended meanwhile.
         """
-        self._sign(CHECKPOINT, {})
+        self._signer = signer or self._signer
+        begun = time.monotonic()
+        with self._lock if isinstance(self._signer, FileSigner) else nullcontext():
+            checkpoint = self._head_now()
+            note = sign_note(checkpoint, self._signer)
+            return self._write_checkpoint(checkpoint, note, begun)
 
-    def end(self, reason: str) -> None:
+    def _write_checkpoint(self, checkpoint: Checkpoint, note: str, begun: float) -> str:
+        with self._lock:
+            behind = self._chain.sequence - checkpoint.sequence
+            if behind > _BEHIND_SIGNATURE:
+                raise SignerError(f"the signature came {behind} records late; it is asked for again")
+            self._note_signed(CHECKPOINT, checkpoint, note, {})
+            # The note itself is covered by the next one and does not call for it.
+            self._unsigned_since = begun if behind else None
+        return note
+
+    def end(self, reason: str, signer: Signer | None = None) -> str:
         """Writes the last record of the stream, with a signature over everything before it.
 
+        Returns a checkpoint for elsewhere, which covers the last record too.
+
         Raises:
-            SpoolError: the record could not be stored.
+            SignerError: there was no signature; the stream is not ended. SpoolError: the record could not be stored.
         """
-        self._sign(ENDED, {"event.reason": reason}, last=True)
+        return self._close(ENDED, {"event.reason": reason}, signer)
 
-    def abandon(self, reason: str, fields: Mapping[str, Any]) -> None:
+    def abandon(self, reason: str, fields: Mapping[str, Any]) -> str:
         """Writes the last record of a stream whose process is gone; see ``end``."""
-        self._sign(ABANDONED, {"event.reason": reason, **fields}, last=True)
+        return self._close(ABANDONED, {"event.reason": reason, **fields}, None)
 
-    def _sign(self, kind: str, fields: Mapping[str, Any], *, last: bool = False) -> None:
-        with self._lock:  # nothing may come between the head that is signed and the record that says so
-            sequence, head = self._chain.sequence, self._chain.head
-            checkpoint = Checkpoint(self.id, sequence, head, rfc3339(time.time_ns()))
-            self._note(
-                kind,
-                {
-                    "audit.checkpoint.sequence": sequence,
-                    "audit.checkpoint.hash": head,
-                    "audit.checkpoint.key_id": self._signer.public_key.id,
-                    "audit.checkpoint.note": sign_note(checkpoint, self._signer),
-                    **fields,
-                },
-            )
-            self._signed = sequence
-            self.last_signature = {**self.last_signature, "sequence": sequence, "time": checkpoint.time}
-            self._unsigned_since = None  # the note itself is covered by the next one and does not call for it
-            self.closed = last
+    def _close(self, kind: str, fields: Mapping[str, Any], signer: Signer | None) -> str:
+        self._signer = signer or self._signer
+        with (
+            self._lock
+        ):  # nothing may come between the head that is signed and the record that ends the stream
+            if self.closed:
+                raise StreamOverError(f"stream {self.id} has ended already")
+            checkpoint = self._head_now()
+            note = sign_note(checkpoint, self._signer)
+            self._note_signed(kind, checkpoint, note, fields)
+            self._unsigned_since = None
+            self.closed = True
+        try:
+            return sign_note(self._head_now(), self._signer)
+        except SignerError:
+            return note
+
+    def _head_now(self) -> Checkpoint:
+        sequence, head = self.head
+        return Checkpoint(self.id, sequence, head, rfc3339(time.time_ns()))
+
+    def _note_signed(self, kind: str, checkpoint: Checkpoint, note: str, fields: Mapping[str, Any]) -> None:
+        key_id = self._signer.public_key.id
+        self._note(
+            kind,
+            {
+                "audit.checkpoint.sequence": checkpoint.sequence,
+                "audit.checkpoint.hash": checkpoint.hash,
+                "audit.checkpoint.key_id": key_id,
+                "audit.checkpoint.note": note,
+                **fields,
+            },
+        )
+        self._signed = checkpoint.sequence
+        self.last_signature = {"key_id": key_id, "sequence": checkpoint.sequence, "time": checkpoint.time}
 
     def _note(self, kind: str, fields: dict[str, Any]) -> None:
         event = AuditEvent(kind, actor=AUDITOR, target=Target("stream", self.id), fields=fields)

@@ -92,7 +92,7 @@ class AuditLog:
     def forget(self) -> None:
         """A forked child has its copy of what was recorded before."""
 
-    def finish(self, deadline: float) -> bool:
+    def finish(self, deadline: float, *, keep: bool = False) -> bool:
         """Nothing is left to send."""
         return True
 
@@ -105,6 +105,7 @@ class _MemoryBackend:
         self._policy = policy
         self._state_dir = state_dir
         self._memory: Any = None
+        self._signer: Any = None
 
     def policy(self) -> Any:
         from mlaudit.policy.evaluate import compile_policy
@@ -125,16 +126,27 @@ class _MemoryBackend:
             self._memory = Memory(self._state_dir, "test")
         return self._memory
 
-    def open_stream(self, builder: Any, on_set_aside: Callable[[int, str], object]) -> Any:
+    def signer(self) -> Any:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+        from mlaudit.seal.keys import FileSigner
+
+        if self._signer is None:
+            self._signer = FileSigner(Ed25519PrivateKey.generate(), "test")
+        return self._signer
+
+    def rotation_note(self, key: Any) -> str:
+        return ""
+
+    def publish(self, note: str) -> None:
+        """Nothing leaves a test."""
+
+    def open_stream(self, builder: Any, on_set_aside: Callable[[int, str], object]) -> Any:
         from mlaudit.event import new_record_id
         from mlaudit.seal.chain import Chain
-        from mlaudit.seal.keys import FileSigner
         from mlaudit.stream import Stream
 
-        signer = FileSigner(Ed25519PrivateKey.generate(), "test")
-        return Stream(Chain(new_record_id()), self._log, builder, signer)
+        return Stream(Chain(new_record_id()), self._log, builder, self.signer())
 
     def is_written(self, stream_id: str) -> bool:
         return False

@@ -103,8 +103,10 @@ class Delivery(Protocol):
         """In a forked child: leaves the parent's stream to the parent."""
         ...
 
-    def finish(self, deadline: float) -> bool:
+    def finish(self, deadline: float, *, keep: bool = False) -> bool:
         """Syncs, sends what is left until ``deadline`` (monotonic seconds), and closes.
+
+        With ``keep`` the stream is not removed even when all is acknowledged: it has no end yet.
 
         Returns whether everything was acknowledged; what was not stays for the next process.
         """

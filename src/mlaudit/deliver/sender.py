@@ -92,7 +92,7 @@ class Sender:
         # The sender's own requests are no business of the service's HTTP instrumentation.
         attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
         while not self._over():
-            self._spool.wait_for_data(1.0)
+            self._spool.wait_for_data(0.1 if self._stopping.is_set() else 1.0)
             if not self._stopping.is_set():
                 self._stopping.wait(LINGER_SECONDS)
             try:
@@ -110,7 +110,7 @@ class Sender:
         What comes meanwhile waits for the next time: under load there is always a record or two more, and
         a request for each of those would cost more than all the rest.
         """
-        end = self._spool.last_sequence
+        end = self._spool.synced_sequence
         while True:
             try:
                 frames, ack = self._spool.read(BATCH_BYTES)
@@ -235,14 +235,17 @@ class SpooledDelivery:
         """Whether the spool would take a record now."""
         return self.spool.writable()
 
-    def finish(self, deadline: float) -> bool:
-        """Sends what is left until ``deadline`` and closes; a stream that was wholly acknowledged is removed."""
+    def finish(self, deadline: float, *, keep: bool = False) -> bool:
+        """Sends what is left until ``deadline`` and closes; a stream that was wholly acknowledged is removed.
+
+        With ``keep`` it stays all the same, for whoever adopts it to end it.
+        """
         done = self.sender.stop(deadline)
         if self.sender.running:
             # It waits for an answer still and will look at the spool once more: leave its descriptors open.
             self.spool.sync()
         else:
-            self.spool.close(remove=done)
+            self.spool.close(remove=done and not keep)
         self.closed = True
         return done
 
