@@ -6,7 +6,9 @@
     <spool>/<stream id>/ack            how far the receiver has acknowledged
     <spool>/<stream id>/status         what its process says of itself, for mlaudit status (JSON)
     <spool>/<stream id>/<first>.seg    frames from sequence <first> on (20 digits, so that names sort)
-    <spool>/<stream id>/quarantine/    what no receiver takes, kept for a person to look at
+    <spool>/<stream id>/quarantine/    what no receiver takes or nobody can read, kept for a person to look at;
+                                       it stays when the rest of the stream is delivered and gone
+    <spool>/retained/<stream id>/      segments that are delivered, kept for ``mlaudit resend``
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SEGMENT_SUFFIX: Final = ".seg"
+RETAINED: Final = "retained"
 _DIGITS: Final = 20
 
 
@@ -45,11 +48,6 @@ def quarantine_folder(stream: Path) -> Path:
     return stream / "quarantine"
 
 
-def retained_folder(spool: Path) -> Path:
-    """Where delivered segments wait for the end of their time."""
-    return spool / "retained"
-
-
 def segment_file(stream: Path, first_sequence: int) -> Path:
     """The segment that begins with ``first_sequence``."""
     return stream / f"{first_sequence:0{_DIGITS}d}{SEGMENT_SUFFIX}"
@@ -66,7 +64,30 @@ def first_sequence(segment: Path) -> int:
 
 
 def streams(spool: Path) -> list[Path]:
-    """The stream folders of a spool, oldest first (stream ids are time-ordered)."""
-    if not spool.is_dir():
+    """The stream folders of a spool, oldest first (stream ids are time-ordered).
+
+    One that lost its lock file but holds segments is one too: what is in them may not be delivered.
+    """
+    return [entry for entry in _folders(spool) if lock_file(entry).exists() or segments(entry)]
+
+
+def quarantined_streams(spool: Path) -> list[Path]:
+    """The stream folders in which something was set aside, delivered or not, oldest first."""
+    return [entry for entry in _folders(spool) if quarantine_folder(entry).is_dir()]
+
+
+def retained_folder(spool: Path) -> Path:
+    """Where delivered segments wait for the end of their time."""
+    return spool / RETAINED
+
+
+def retained_streams(spool: Path) -> list[Path]:
+    """The folders of streams with delivered segments, oldest first; ``segments`` lists what is in one."""
+    return [entry for entry in _folders(retained_folder(spool)) if segments(entry)]
+
+
+def _folders(parent: Path) -> list[Path]:
+    try:
+        return sorted(entry for entry in parent.iterdir() if entry.is_dir())
+    except OSError:
         return []
-    return sorted(entry for entry in spool.iterdir() if entry.is_dir() and lock_file(entry).exists())

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from mlaudit.deliver.files import HEADER_BYTES, Ack, Frame
+from mlaudit.deliver.files import Ack
+from mlaudit.deliver.frames import HEADER_BYTES, Frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,13 +33,22 @@ class RecentFrames:
         while self._bytes > self._max_bytes:
             self._let_go()
 
-    def after(self, position: Ack, max_bytes: int) -> tuple[list[Frame], Ack]:
-        """About ``max_bytes`` of frames right behind ``position`` and the position after them; else an empty list."""
-        if not self._frames or self._frames[0][1].sequence != position.sequence + 1:
+    def after(self, position: Ack, max_bytes: int, through: int) -> tuple[list[Frame], Ack]:
+        """Frames right behind ``position``, and the position after them; an empty list when they are not here.
+
+        About ``max_bytes`` of them, and none behind sequence ``through``.
+        """
+        if position.sequence >= through or not self._frames:
             return [], position
-        found = list(self._up_to(max_bytes))
+        if self._frames[0][1].sequence != position.sequence + 1:
+            return [], position
+        found = list(self._up_to(max_bytes, through))
         segment, last = found[-1]
         return [frame for _, frame in found], Ack(last.sequence, segment, last.end)
+
+    def of_segment(self, segment: int) -> list[Frame]:
+        """The frames that were written to the segment that begins with ``segment``."""
+        return [frame for first, frame in self._frames if first == segment]
 
     def forget(self, sequence: int) -> None:
         """Lets go of what is acknowledged, up to ``sequence``."""
@@ -49,10 +59,10 @@ class RecentFrames:
         _, frame = self._frames.popleft()
         self._bytes -= len(frame.payload)
 
-    def _up_to(self, max_bytes: int) -> Iterator[tuple[int, Frame]]:
+    def _up_to(self, max_bytes: int, through: int) -> Iterator[tuple[int, Frame]]:
         left = max_bytes
         for number, item in enumerate(self._frames):
             left -= len(item[1].payload) + HEADER_BYTES
-            if left < 0 and number:
+            if (left < 0 and number) or item[1].sequence > through:
                 return
             yield item

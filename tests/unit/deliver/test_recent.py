@@ -10,6 +10,8 @@ from mlaudit.deliver.files import Ack, Frame
 from mlaudit.deliver.recent import RecentFrames
 from mlaudit.deliver.spool import StreamSpool
 
+LAST = 1 << 40
+
 
 def frames(first: int, last: int) -> list[Frame]:
     """Frames with payloads of 100 bytes."""
@@ -21,8 +23,8 @@ def test_oldest_frames_go_when_it_is_full() -> None:
     recent = RecentFrames(300)
     for frame in frames(1, 5):
         recent.add(1, frame)
-    assert recent.after(Ack(0, 1, 0), 1 << 20) == ([], Ack(0, 1, 0))
-    handed, ack = recent.after(Ack(2, 1, 296), 1 << 20)
+    assert recent.after(Ack(0, 1, 0), 1 << 20, LAST) == ([], Ack(0, 1, 0))
+    handed, ack = recent.after(Ack(2, 1, 296), 1 << 20, LAST)
     assert [frame.sequence for frame in handed] == [3, 4, 5]
     assert ack == Ack(5, 1, 740)
 
@@ -32,8 +34,8 @@ def test_batch_is_bounded_and_holds_at_least_one_frame() -> None:
     recent = RecentFrames(1 << 20)
     for frame in frames(1, 5):
         recent.add(1, frame)
-    assert [frame.sequence for frame in recent.after(Ack(0, 1, 0), 300)[0]] == [1, 2]
-    assert [frame.sequence for frame in recent.after(Ack(0, 1, 0), 1)[0]] == [1]
+    assert [frame.sequence for frame in recent.after(Ack(0, 1, 0), 300, LAST)[0]] == [1, 2]
+    assert [frame.sequence for frame in recent.after(Ack(0, 1, 0), 1, LAST)[0]] == [1]
 
 
 def test_acknowledged_frames_are_forgotten() -> None:
@@ -42,8 +44,17 @@ def test_acknowledged_frames_are_forgotten() -> None:
     for frame in frames(1, 3):
         recent.add(1, frame)
     recent.forget(2)
-    assert [frame.sequence for frame in recent.after(Ack(2, 1, 296), 1 << 20)[0]] == [3]
-    assert recent.after(Ack(0, 1, 0), 1 << 20)[0] == []
+    assert [frame.sequence for frame in recent.after(Ack(2, 1, 296), 1 << 20, LAST)[0]] == [3]
+    assert recent.after(Ack(0, 1, 0), 1 << 20, LAST)[0] == []
+
+
+def test_nothing_unconfirmed_is_handed_over() -> None:
+    """Frames behind the last confirmed sequence stay where they are."""
+    recent = RecentFrames(1 << 20)
+    for frame in frames(1, 5):
+        recent.add(1, frame)
+    assert [frame.sequence for frame in recent.after(Ack(0, 1, 0), 1 << 20, 3)[0]] == [1, 2, 3]
+    assert recent.after(Ack(3, 1, 444), 1 << 20, 3)[0] == []
 
 
 @pytest.mark.parametrize("kept_bytes", [0, 250, 1 << 20])
@@ -61,6 +72,7 @@ def test_spool_gives_the_same_frames_from_memory_and_from_disk(
             written += 1
             payload = str(written).encode().ljust(100)
             spool.append(written, sha256(payload).digest(), payload, durable=False)
+        spool.sync()
         found, ack = spool.read(250)
         on_disk = next(iter(files.read_frames(tmp_path / "s" / f"{ack.segment:020d}.seg")[0]))
         assert on_disk.sequence == ack.segment

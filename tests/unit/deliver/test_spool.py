@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,10 +15,11 @@ BIG = 1 << 30
 
 
 def fill(spool: StreamSpool, first: int, last: int, size: int = 100, *, durable: bool = False) -> list[bytes]:
-    """Appends the frames ``first`` to ``last`` and returns their payloads."""
+    """Appends the frames ``first`` to ``last``, syncs, and returns their payloads."""
     payloads = [f"{number}:".encode().ljust(size, b".") for number in range(first, last + 1)]
     for number, payload in enumerate(payloads, first):
         spool.append(number, sha256(payload).digest(), payload, durable=durable)
+    spool.sync()
     return payloads
 
 
@@ -88,22 +90,118 @@ def test_durable_ticket_settles_after_sync(tmp_path: Path, monkeypatch: pytest.M
     spool.close(remove=False)
 
 
+def refuse_sync(descriptor: int) -> None:
+    """A disk that confirms nothing."""
+    raise OSError(5, "Input/output error")
+
+
 def test_refused_sync_breaks_the_promise_aloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the disk does not confirm, the durable ticket says so and the segment is not built upon."""
-
-    def refuse(descriptor: int) -> None:
-        raise OSError(5, "Input/output error")
-
+    """While the disk confirms nothing, durable tickets say so and nothing is sent; once it does, nothing is lost."""
     spool = StreamSpool.create(tmp_path, "s", BIG)
-    monkeypatch.setattr(os, "fdatasync", refuse)
-    ticket = spool.append(1, bytes(32), b"x", durable=True)
+    fill(spool, 1, 3)
+    monkeypatch.setattr(os, "fdatasync", refuse_sync)
+    monkeypatch.setattr(os, "fsync", refuse_sync)
+    spool.append(4, bytes(32), b"buffered", durable=False)
+    ticket = spool.append(5, bytes(32), b"durable", durable=True)
     ticket.wait(10)
     assert ticket.done
     assert not ticket.ok
+    assert [frame.sequence for frame in spool.read(1 << 20)[0]] == [1, 2, 3]
     monkeypatch.undo()
-    assert spool.append(2, bytes(32), b"y", durable=True).wait(10)
-    assert len(layout.segments(tmp_path / "s")) == 2
+    monkeypatch.setattr("mlaudit.deliver.confirm._RETRY_SECONDS", 0.0)
+    assert spool.append(6, bytes(32), b"y", durable=True).wait(10)
+    deadline = time.monotonic() + 20
+    while spool.synced_sequence < 6 and time.monotonic() < deadline:
+        spool.sync()
+        time.sleep(0.01)
+    assert read_all(spool) == [1, 2, 3, 4, 5, 6]
     spool.close(remove=False)
+
+
+@pytest.mark.parametrize("kept_in_memory", [0, 1 << 20])
+@pytest.mark.parametrize("confirmed_before", [0, 3])
+def test_frames_in_doubt_are_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, confirmed_before: int, kept_in_memory: int
+) -> None:
+    """After one failed sync the frames in doubt are safe in a file of their own, once, and the tickets are kept."""
+    monkeypatch.setattr("mlaudit.deliver.spool._RECENT_BYTES", kept_in_memory)
+    spool = StreamSpool.create(tmp_path, "s", BIG)
+    if confirmed_before:
+        fill(spool, 1, confirmed_before)
+    monkeypatch.setattr(os, "fdatasync", refuse_sync)
+    ticket = spool.append(confirmed_before + 1, bytes(32), b"in doubt", durable=True)
+    assert ticket.wait(10)
+    monkeypatch.undo()
+    fill(spool, confirmed_before + 2, confirmed_before + 4)
+    stored = [frame for path in layout.segments(tmp_path / "s") for frame in files.read_frames(path)[0]]
+    assert [frame.sequence for frame in stored] == list(range(1, confirmed_before + 5))
+    die(spool)
+    adopted = StreamSpool.adopt(tmp_path / "s", BIG)
+    assert adopted is not None
+    assert read_all(adopted) == list(range(1, confirmed_before + 5))
+    adopted.close(remove=True)
+
+
+def test_frames_that_cannot_be_saved_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the disk does not confirm and nobody can read back is reported with its number, and the rest goes on."""
+    monkeypatch.setattr("mlaudit.deliver.spool._RECENT_BYTES", 0)
+    spool = StreamSpool.create(tmp_path, "s", BIG)
+    told: list[tuple[int, str]] = []
+    spool.on_damage = lambda count, reason: told.append((count, reason))
+    monkeypatch.setattr(os, "fdatasync", refuse_sync)
+    for number in (1, 2):
+        spool.append(number, bytes(32), b"x", durable=False)
+    layout.segment_file(tmp_path / "s", 1).write_bytes(bytes(98))
+    assert not spool.sync()
+    monkeypatch.undo()
+    fill(spool, 3, 4)
+    assert read_all(spool) == [3, 4]
+    assert sum(count for count, _ in told) == 2
+    spool.close(remove=True)
+
+
+def test_only_what_is_synced_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frame is given out for sending only after the fsync that covers it, from memory and from disk."""
+    monkeypatch.setattr("mlaudit.deliver.spool.SYNC_SECONDS", 60.0)
+    for kept, name in ((0, "disk"), (1 << 20, "memory")):
+        monkeypatch.setattr("mlaudit.deliver.spool._RECENT_BYTES", kept)
+        spool = StreamSpool.create(tmp_path, name, BIG)
+        spool.append(1, bytes(32), b"first", durable=True).wait(10)
+        spool.append(2, bytes(32), b"second", durable=False)
+        assert [frame.sequence for frame in spool.read(1 << 20)[0]] == [1]
+        spool.sync()
+        assert [frame.sequence for frame in spool.read(1 << 20)[0]] == [1, 2]
+        spool.close(remove=False)
+
+
+def test_waiting_reader_wakes_on_sync(tmp_path: Path) -> None:
+    """A reader that waits for data goes on when a frame is confirmed, not after its time-out."""
+    spool = StreamSpool.create(tmp_path, "s", BIG)
+    begun = time.monotonic()
+    spool.append(1, bytes(32), b"x", durable=True)
+    spool.wait_for_data(60)
+    assert time.monotonic() - begun < 30
+    assert spool.read(1 << 20)[0]
+    spool.close(remove=False)
+
+
+def test_closed_spool_takes_nothing(tmp_path: Path) -> None:
+    """After closing, an append is refused and a second close does nothing."""
+    spool = StreamSpool.create(tmp_path, "s", BIG)
+    fill(spool, 1, 2)
+    spool.close(remove=False)
+    spool.close(remove=True)
+    with pytest.raises(SpoolUnavailableError, match="closed"):
+        spool.append(3, bytes(32), b"x", durable=False)
+    assert len(layout.segments(tmp_path / "s")) == 1
+
+
+def test_unsent_stream_is_not_removed(tmp_path: Path) -> None:
+    """Closing with removal keeps a stream that still holds something unacknowledged."""
+    spool = StreamSpool.create(tmp_path, "s", BIG)
+    fill(spool, 1, 2)
+    spool.close(remove=True)
+    assert layout.streams(tmp_path) == [tmp_path / "s"]
 
 
 def test_bound_is_kept_and_freed_by_acknowledgement(tmp_path: Path) -> None:
@@ -114,7 +212,7 @@ def test_bound_is_kept_and_freed_by_acknowledgement(tmp_path: Path) -> None:
         while True:
             fill(spool, number, number, size=1000)
             number += 1
-    assert not spool.stored_bytes > 64 << 10
+    assert spool.unsent_bytes <= 64 << 10
     assert read_all(spool) == list(range(1, number))
     fill(spool, number, number + 5, size=1000)
     assert read_all(spool) == list(range(number, number + 6))

@@ -1,0 +1,80 @@
+"""What is in the folder of a stream whose process is gone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mlaudit.deliver import files, layout, quarantine
+from mlaudit.deliver.files import Ack
+from mlaudit.deliver.frames import Frame, read_pieces
+from mlaudit.errors import UnreadableSegmentError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlaudit.deliver.quarantine import Damage
+
+
+@dataclass(slots=True)
+class Recovered:
+    """A stream as it was found.
+
+    Attributes:
+        acknowledged: how far it was acknowledged.
+        sizes: bytes of each segment, by first sequence.
+        last_sequence, last_digest, last_payload: of the last frame that can be read; 0 when none can.
+        torn_bytes: bytes of writes that a crash cut short.
+        damage: what was not acknowledged and cannot be read.
+    """
+
+    acknowledged: Ack
+    sizes: dict[int, int] = field(default_factory=dict)
+    last_sequence: int = 0
+    last_digest: bytes = b""
+    last_payload: bytes = b""
+    torn_bytes: int = 0
+    damage: list[Damage] = field(default_factory=list)
+
+
+def recover(folder: Path) -> Recovered:
+    """Reads a stream folder whose lock is held, and sets aside what cannot be read of it.
+
+    Everything that was read is synced before this returns: what is sent must not be lost by a power failure,
+    whether or not the process that wrote it got to the sync.
+
+    Raises:
+        SpoolError, OSError: the disk refuses for the moment.
+    """
+    paths = layout.segments(folder)
+    first = layout.first_sequence(paths[0]) if paths else 1
+    found = Recovered(files.read_ack(folder) or Ack(0, first, 0))
+    followers = [layout.first_sequence(path) for path in paths[1:]]
+    for path, follower in zip(paths, [*followers, 0], strict=True):
+        previous = max(found.last_sequence, found.acknowledged.sequence, layout.first_sequence(path) - 1)
+        try:
+            data = files.read_range(path, 0, -1)
+        except UnreadableSegmentError as error:
+            found.damage.append(quarantine.keep_segment(path, follower - previous - 1, error))
+            continue
+        files.sync_file(path)
+        found.sizes[layout.first_sequence(path)] = len(data)
+        _read(found, path, data, previous, follower)
+    files.sync_folder(folder)
+    return found
+
+
+def _read(found: Recovered, path: Path, data: bytes, previous: int, follower: int) -> None:
+    segment = layout.first_sequence(path)
+    for piece in read_pieces(data, previous):
+        if isinstance(piece, Frame):
+            if piece.sequence > found.last_sequence:
+                found.last_sequence, found.last_digest = piece.sequence, piece.digest
+                found.last_payload = piece.payload
+        elif (segment, piece.start) >= found.acknowledged[1:]:
+            count = (piece.following or follower) - piece.previous - 1
+            damage = quarantine.keep_damage(path, piece.start, piece.data, count)
+            if damage is not None:
+                found.damage.append(damage)
+            elif not piece.following:
+                found.torn_bytes += len(piece.data)

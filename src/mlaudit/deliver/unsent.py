@@ -1,0 +1,82 @@
+"""Reads what a stream still has to send, past whatever cannot be read."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from mlaudit.deliver import files, layout, quarantine
+from mlaudit.deliver.frames import HEADER_BYTES, find_frame, parse_frames
+from mlaudit.errors import UnreadableSegmentError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlaudit.deliver.files import Ack
+    from mlaudit.deliver.frames import Frame
+    from mlaudit.deliver.quarantine import Damage
+
+
+class UnsentFrames:
+    """For the one thread that sends."""
+
+    def __init__(self, stream: Path) -> None:
+        self._stream = stream
+        self._damage: list[Damage] = []
+        self._moved = False
+
+    def read(self, position: Ack, end: int, max_bytes: int, through: int, following: int) -> list[Frame]:
+        """About ``max_bytes`` of frames of one segment; an empty list when it holds no more.
+
+        Args:
+            position: frames behind this are read.
+            end: as far as the segment may be read.
+            max_bytes: a single frame may be larger.
+            through: frames up to this sequence are read.
+            following: the sequence with which the next segment begins.
+
+        Raises:
+            SpoolError: the segment cannot be read for the moment.
+        """
+        path = layout.segment_file(self._stream, position.segment)
+        offset = position.offset
+        try:
+            while offset < end:
+                data = files.read_range(path, offset, min(end - offset, max(max_bytes, HEADER_BYTES)))
+                found = list(parse_frames(data, offset))
+                if not found and len(data) < end - offset:  # one frame larger than the batch, or damage
+                    data = files.read_range(path, offset, end - offset)
+                    found = list(islice(parse_frames(data, offset), 1))
+                if found:
+                    # Frames that were written anew after a failed sync may stand here a second time.
+                    fresh = [frame for frame in found if position.sequence < frame.sequence <= through]
+                    if fresh:
+                        return fresh
+                    offset = found[-1].end
+                elif data:
+                    offset += self._pass_over(path, offset, data, position.sequence, following)
+                else:
+                    break
+        except UnreadableSegmentError as error:
+            self._damage.append(quarantine.keep_segment(path, following - position.sequence - 1, error))
+            self._moved = True
+        return []
+
+    def take_damage(self) -> tuple[list[Damage], bool]:
+        """What could not be read since the last call, and whether a whole segment was moved away."""
+        damage, self._damage = self._damage, []
+        moved, self._moved = self._moved, False
+        return damage, moved
+
+    def _pass_over(self, path: Path, offset: int, data: bytes, previous: int, following: int) -> int:
+        """Sets aside the damaged beginning of ``data``; returns its length."""
+        previous = max(previous, layout.first_sequence(path) - 1)
+        skipped = find_frame(data, previous)
+        if skipped < 0:
+            skipped = len(data)
+        else:
+            following = next(parse_frames(data[skipped:])).sequence
+        damage = quarantine.keep_damage(path, offset, data[:skipped], following - previous - 1)
+        if damage is not None:
+            self._damage.append(damage)
+        return skipped
