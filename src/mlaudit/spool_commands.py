@@ -1,48 +1,15 @@
-"""What ``mlaudit spool status`` and ``mlaudit spool drain`` do and print."""
+"""What ``mlaudit spool drain`` does and prints."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from rich.console import Console
-from rich.table import Table
 
 from mlaudit.backend import SpoolBackend
-from mlaudit.deliver import files, layout
+from mlaudit.deliver import files
 from mlaudit.deliver.spool import read_spool
 from mlaudit.pipeline import common_fields
 from mlaudit.record.build import RecordBuilder
 from mlaudit.settings import Settings
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-
-def status() -> int:
-    """Print the streams of the spool; 0 when nothing waits, 1 when something does.
-
-    Raises:
-        SpoolError: there is no spool.
-    """
-    settings = Settings.from_env()
-    table = Table(title=str(settings.spool_dir), title_justify="left")
-    for column in ("stream", "writer", "records", "acknowledged", "bytes", "set aside"):
-        table.add_column(column)
-    waiting = False
-    for folder in read_spool(settings.spool_dir):
-        last, acknowledged, size = _progress(folder)
-        waiting |= last > acknowledged
-        aside = list(layout.quarantine_folder(folder).glob("*.otlp"))
-        table.add_row(
-            folder.name,
-            "alive" if files.is_locked(folder) else "gone",
-            str(last),
-            str(acknowledged),
-            str(size),
-            str(len(aside)),
-        )
-    Console(highlight=False).print(table)
-    return 1 if waiting else 0
 
 
 def drain(seconds: float) -> int:
@@ -58,14 +25,3 @@ def drain(seconds: float) -> int:
     drained = backend.adopt(builder, seconds=seconds)
     Console(highlight=False).print(f"drained {drained} of {len(left)} streams whose processes are gone")
     return 0 if drained >= len(left) else 1
-
-
-def _progress(folder: Path) -> tuple[int, int, int]:
-    last = size = 0
-    for segment in layout.segments(folder):
-        frames, _ = files.read_frames(segment)
-        size += segment.stat().st_size
-        if frames:
-            last = frames[-1].sequence
-    ack = files.read_ack(folder)
-    return last, ack.sequence if ack else 0, size

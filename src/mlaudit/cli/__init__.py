@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from mlaudit.cli import assets, detect, policy, spool, stack, trail
+from mlaudit.cli import assets, detect, health, policy, spool, stack, trail
 from mlaudit.errors import MlauditError
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ app.command("detect")(detect.detect)
 app.command("verify")(trail.verify_command)
 app.add_typer(trail.keys_app, name="keys")
 app.add_typer(spool.spool_app, name="spool")
+app.command("status")(health.status_command)
 
 
 def main() -> None:

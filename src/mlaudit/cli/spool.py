@@ -12,11 +12,13 @@ spool_app = typer.Typer(
 
 
 @spool_app.command("status")
-def spool_status() -> None:
-    """Show every stream of the spool; exit code 1 if records wait to be sent. MLAUDIT_SPOOL_DIR names it."""
-    from mlaudit import spool_commands
+def spool_status(
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+) -> None:
+    """The same as mlaudit status."""
+    from mlaudit.health import status
 
-    raise typer.Exit(spool_commands.status())
+    raise typer.Exit(status.status(status.PATIENCE_SECONDS, as_json=as_json))
 
 
 @spool_app.command("drain")

@@ -1,0 +1,206 @@
+"""``mlaudit status``: every stream of this host's spool, and what about it needs somebody's attention."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mlaudit.deliver import backlog, layout
+from mlaudit.errors import SpoolError
+from mlaudit.health.streams import ALIVE, DEAD, StreamStatus, look
+from mlaudit.settings import Settings
+from mlaudit.verify.report import cut, safe
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FINE: Final = 0
+ATTENTION: Final = 1
+COULD_NOT_LOOK: Final = 2
+#: Records that wait longer need attention: a restart of the collector is over by then.
+PATIENCE_SECONDS: Final = 60.0
+#: A living process writes its status at least every 30 s.
+_STILL_SECONDS: Final = 90.0
+#: Adopters look every 15 s.
+_ADOPTION_SECONDS: Final = 60.0
+_DISK_SPARE: Final = 64 << 20
+
+
+@dataclass(slots=True)
+class SpoolStatus:
+    """The streams of one spool, and what concerns all of them."""
+
+    spool: str
+    streams: list[StreamStatus] = field(default_factory=list)
+    free_bytes: int = 0
+    retained_bytes: int = 0
+    attention: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing needs attention."""
+        return not self.attention and not any(stream.attention for stream in self.streams)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The status as plain values."""
+        return {
+            "ok": self.ok,
+            "spool": self.spool,
+            "free_bytes": self.free_bytes,
+            "retained_bytes": self.retained_bytes,
+            "attention": self.attention,
+            "streams": [stream.to_dict() for stream in self.streams],
+        }
+
+
+def status(patience: float, *, as_json: bool) -> int:
+    """Prints the streams; 0 when all is fine, 1 when something needs attention, 2 when it could not look."""
+    try:
+        seen = read_status(Settings.from_env().spool_dir, patience)
+    except SpoolError as error:
+        if as_json:
+            _write_json({"ok": False, "streams": [], "error": str(error)})
+        Console(stderr=True).print(f"mlaudit status: could not look: {safe(str(error))}", markup=False)
+        return COULD_NOT_LOOK
+    if as_json:
+        _write_json(seen.to_dict())
+    else:
+        show(seen, Console(highlight=False))
+    return FINE if seen.ok else ATTENTION
+
+
+def read_status(spool: Path, patience: float, now: float | None = None) -> SpoolStatus:
+    """Looks at a spool. What waits longer than ``patience`` seconds needs attention.
+
+    Raises:
+        SpoolError: there is no such folder, or it cannot be read.
+    """
+    if not spool.is_dir():
+        raise SpoolError(
+            f"{spool}: expected a spool folder, found none; has an audited process run as this user? "
+            "MLAUDIT_SPOOL_DIR or MLAUDIT_STATE_DIR names another one"
+        )
+    try:
+        folders = layout.streams(spool)
+        seen = SpoolStatus(str(spool), free_bytes=shutil.disk_usage(spool).free)
+    except OSError as error:
+        raise SpoolError(f"{spool}: expected a readable spool folder, found {error.strerror}") from None
+    seen.retained_bytes = backlog.folder_bytes(layout.retained_folder(spool))
+    moment = time.time() if now is None else now
+    for folder in folders:
+        stream = look(folder, spool, moment)
+        if stream is not None:
+            judge(stream, patience)
+            seen.streams.append(stream)
+    if seen.free_bytes < _DISK_SPARE:
+        seen.attention.append(f"the disk of the spool has {size(seen.free_bytes)} left")
+    return seen
+
+
+def judge(stream: StreamStatus, patience: float) -> None:
+    """Adds to a stream what about it needs attention."""
+    say = stream.attention.append
+    if stream.waiting > 0 and stream.oldest_age > patience:
+        why = f": {stream.last_failure}" if stream.failing_since and stream.last_failure else ""
+        say(f"{stream.waiting} records wait, the oldest for {age(stream.oldest_age)}{why}")
+    if stream.lost_total:
+        kinds = ", ".join(f"{count} of {reason}" for reason, count in stream.lost.items())
+        say(f"{stream.lost_total} records were lost ({kinds})")
+    if stream.refused:
+        say(f"{stream.refused} actions were refused because they could not be recorded")
+    if stream.quarantined:
+        say(f"{stream.quarantined} records are set aside in quarantine")
+    if stream.state == ALIVE and stream.described and stream.written_age > _STILL_SECONDS:
+        say(f"its process says nothing since {age(stream.written_age)}: stopped, hung, or its disk is full")
+    if stream.state == DEAD and (stream.waiting > 0 or not stream.quarantined):
+        waited = max(stream.oldest_age, stream.written_age)
+        if stream.waiting > 0 or waited > _ADOPTION_SECONDS:
+            say(f"its process is gone and nobody has adopted the stream; {stream.waiting} records wait")
+
+
+def show(seen: SpoolStatus, console: Console) -> None:
+    """Prints a status for a person; nothing that a file holds reaches the terminal unescaped."""
+    table = Table(
+        title=Text(safe(seen.spool)), title_justify="left", box=None, pad_edge=False, header_style="bold"
+    )
+    for name in (
+        "service",
+        "pid",
+        "state",
+        "sealed",
+        "sent",
+        "waiting",
+        "bytes",
+        "oldest",
+        "signed to",
+        "key",
+        "kept",
+    ):
+        table.add_column(name, justify="right" if name not in ("service", "state", "key") else "left")
+    for one in seen.streams:
+        table.add_row(
+            Text(safe(one.service or "?")),
+            str(one.pid or "?"),
+            Text(one.state, style="green" if one.state == ALIVE else "yellow"),
+            f"{one.sealed:,}",
+            f"{one.sent:,}",
+            f"{one.waiting:,}",
+            size(one.waiting_bytes),
+            age(one.oldest_age) if one.waiting else "",
+            f"{one.signed_sequence:,}",
+            Text(safe(one.key_id)),
+            size(one.retained_bytes) if one.retained_bytes else "",
+        )
+    console.print(table if seen.streams else Text(f"{safe(seen.spool)}: no streams; everything was sent"))
+    for one in seen.streams:
+        _describe(one, console)
+    if seen.retained_bytes:
+        console.print(
+            f"{size(seen.retained_bytes)} of acknowledged records are kept for mlaudit resend", style="dim"
+        )
+    for sentence in seen.attention:
+        console.print(Text.assemble(("attention  ", "bold red"), safe(sentence)))
+    console.print("[green]fine[/]" if seen.ok else "[bold red]needs attention[/]")
+
+
+def _describe(one: StreamStatus, console: Console) -> None:
+    facts = [f"stream {one.stream}"]
+    facts += [f"since {one.started}"] if one.started else []
+    facts += [f"last acknowledged {one.last_acknowledged}"] if one.last_acknowledged else []
+    facts += [f"adopted by {one.adopted_by}"] if one.adopted_by else []
+    facts += [] if one.described else ["its status file is absent or unreadable"]
+    console.print(Text(safe(", ".join(facts)), style="dim"), soft_wrap=True)
+    for sentence in one.attention:
+        console.print(Text.assemble(("  attention  ", "bold red"), cut(safe(sentence))), soft_wrap=True)
+
+
+def age(seconds: float) -> str:
+    """A length of time as a person says it."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} d"
+
+
+def size(count: int) -> str:
+    """A number of bytes as a person says it."""
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" or amount >= 10 else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
+
+
+def _write_json(value: dict[str, Any]) -> None:
+    json.dump(value, sys.stdout, indent=2, ensure_ascii=True)
+    sys.stdout.write("\n")

@@ -1,0 +1,169 @@
+"""What the streams of a spool look like from outside: their files, and what their processes say of themselves.
+
+How far a stream is comes from its segments and its acknowledgement, which hold whatever the process claims. The status
+file adds what only the process knows; it may be absent, torn or written by somebody else, and is believed in nothing
+but what is printed.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from mlaudit.deliver import backlog, files, layout
+from mlaudit.errors import SpoolError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ALIVE: Final = "alive"
+DRAINING: Final = "draining"
+DEAD: Final = "dead"
+_STATUS_BYTES: Final = 64 << 10
+_TEXT: Final = 300
+
+
+@dataclass(slots=True)
+class StreamStatus:
+    """One stream of a spool. Ages are seconds; an absent time is "".
+
+    Attributes:
+        state: ``alive`` (its process writes it), ``draining`` (another process sends what a dead one left) or
+            ``dead`` (nobody holds it).
+        described: whether there was a status file that could be read.
+        sealed, sent: sequences: how many records the stream has, and up to which the receiver acknowledged.
+        lost: records of that process that could not be stored, by reason.
+        attention: what somebody should look at, as sentences; empty when all is well.
+    """
+
+    stream: str
+    state: str
+    described: bool = False
+    service: str = ""
+    environment: str = ""
+    host: str = ""
+    pid: int = 0
+    adopted_by: str = ""
+    started: str = ""
+    written_age: float = 0.0
+    sealed: int = 0
+    sent: int = 0
+    waiting: int = 0
+    waiting_bytes: int = 0
+    oldest_age: float = 0.0
+    last_acknowledged: str = ""
+    failing_since: str = ""
+    last_failure: str = ""
+    lost: dict[str, int] = field(default_factory=dict)
+    lost_total: int = 0
+    refused: int = 0
+    signed_sequence: int = 0
+    signed_time: str = ""
+    key_id: str = ""
+    quarantined: int = 0
+    retained_bytes: int = 0
+    attention: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The status as plain values."""
+        return asdict(self)
+
+
+def look(folder: Path, spool: Path, now: float | None = None) -> StreamStatus | None:
+    """The status of one stream folder; None when it was sent and removed while it was looked at.
+
+    Raises:
+        SpoolError: it cannot be looked at.
+    """
+    moment = time.time() if now is None else now
+    told, written = _told(layout.status_file(folder))
+    ack = files.read_ack(folder)
+    # Before the lock is tried: a process that ends meanwhile must not make the stream look left behind.
+    sealed = backlog.last_sequence(folder)
+    locked = _is_locked(folder)
+    if locked is None:
+        return None
+    adopted_by = _text(told, "adopted_by")
+    status = StreamStatus(
+        stream=folder.name,
+        state=(DRAINING if adopted_by else ALIVE) if locked else DEAD,
+        described=bool(told),
+        service=_text(told, "service"),
+        environment=_text(told, "environment"),
+        host=_text(told, "host"),
+        pid=_number(told, "pid"),
+        adopted_by=adopted_by,
+        started=_text(told, "started"),
+        written_age=max(0.0, moment - written) if written else 0.0,
+        sealed=sealed,
+        sent=min(ack.sequence, sealed) if ack else 0,
+        last_acknowledged=_text(told, "last_acknowledged"),
+        failing_since=_text(told, "failing_since"),
+        last_failure=_text(told, "last_failure"),
+        lost=_counts(told.get("lost")),
+        lost_total=_number(told, "lost_total"),
+        refused=_number(told, "refused"),
+        quarantined=_quarantined(folder),
+        retained_bytes=backlog.folder_bytes(layout.retained_folder(spool) / folder.name),
+    )
+    signed = told.get("signed")
+    if isinstance(signed, dict):
+        status.signed_sequence = _number(signed, "sequence")
+        status.signed_time = _text(signed, "time")
+        status.key_id = _text(signed, "key_id")
+    status.waiting = status.sealed - status.sent
+    if status.waiting > 0:
+        status.waiting_bytes = backlog.waiting_bytes(folder, ack)
+        oldest = backlog.oldest_waiting(folder, ack or files.Ack(0, 0, 0))
+        status.oldest_age = max(0.0, moment - oldest / 1e9) if oldest else 0.0
+    return status
+
+
+def _is_locked(folder: Path) -> bool | None:
+    if not layout.lock_file(folder).exists():
+        return False if layout.segments(folder) else None
+    try:
+        return files.is_locked(folder)
+    except SpoolError:
+        if not folder.exists():
+            return None
+        raise
+
+
+def _quarantined(folder: Path) -> int:
+    try:
+        names = [entry.name for entry in layout.quarantine_folder(folder).iterdir()]
+    except OSError:
+        return 0
+    return sum(name.endswith((".otlp", ".damaged")) for name in names)
+
+
+def _told(path: Path) -> tuple[dict[str, Any], float]:
+    """The content of a status file and when it was written; nothing where it is not what it should be."""
+    try:
+        if not path.is_file():  # a pipe there must not hang the reader
+            return {}, 0.0
+        with path.open("rb") as file:
+            content = json.loads(file.read(_STATUS_BYTES))
+        written = path.stat().st_mtime
+    except (OSError, ValueError, RecursionError):
+        return {}, 0.0
+    return (content, written) if isinstance(content, dict) else ({}, 0.0)
+
+
+def _text(told: dict[str, Any], name: str) -> str:
+    value = told.get(name)
+    return value[:_TEXT] if isinstance(value, str) else ""
+
+
+def _number(told: dict[str, Any], name: str) -> int:
+    value = told.get(name)
+    return value if type(value) is int and 0 <= value < 1 << 63 else 0
+
+
+def _counts(value: Any) -> dict[str, int]:
+    if not isinstance(value, dict):
+        return {}
+    return {str(name)[:_TEXT]: _number(value, name) for name in list(value)[:20]}
