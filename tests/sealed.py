@@ -273,8 +273,9 @@ def payload(stored: Document) -> bytes:
         "audit.sequence.previous_hash": str(fields["audit.sequence.previous_hash"]),
         "audit.integrity.value": stored.hash,
     }
+    moment = datetime.fromisoformat(str(fields["@timestamp"])[:19]).replace(tzinfo=UTC)
     return otlp.log_record(
-        time=BEGIN,
+        time=int(moment.timestamp()) * SECOND,
         severity=9,
         event_name=str(fields["audit.kind"]),
         body=stored.original,

@@ -33,5 +33,6 @@ def test_golden_stream(name: str) -> None:
 def test_every_kind_of_break_has_a_golden_stream() -> None:
     """A new code needs a file; what only a file format can break is tested with the format."""
     shown = {code for findings in EXPECTED.values() for code, *_ in findings}
+    elsewhere = {"document.place", "checkpoint.retired_key", "timestamp.invalid"}
 
-    assert shown == {code for code in CODES if not code.startswith("source.")}
+    assert shown == {code for code in CODES if not code.startswith("source.")} - elsewhere

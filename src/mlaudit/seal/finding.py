@@ -16,6 +16,7 @@ HASH_MISMATCH: Final = "hash.mismatch"
 SEQUENCE_MISMATCH: Final = "sequence.mismatch"
 PROJECTION_CHANGED: Final = "projection.changed"
 DOCUMENT_ID: Final = "document.id"
+DOCUMENT_PLACE: Final = "document.place"
 CHAIN_BROKEN: Final = "chain.broken"
 CHAIN_GAP: Final = "chain.gap"
 CHAIN_DUPLICATE: Final = "chain.duplicate"
@@ -25,12 +26,14 @@ RECORD_REPLAYED: Final = "record.replayed"
 REPLAY_IDENTICAL: Final = "replay.identical"
 CHECKPOINT_SIGNATURE: Final = "checkpoint.signature"
 CHECKPOINT_UNKNOWN_KEY: Final = "checkpoint.unknown_key"
+CHECKPOINT_RETIRED_KEY: Final = "checkpoint.retired_key"
 CHECKPOINT_MISMATCH: Final = "checkpoint.mismatch"
 CHECKPOINT_MISSING: Final = "checkpoint.missing"
 STREAM_START_MISSING: Final = "stream.start_missing"
 STREAM_TAIL_MISSING: Final = "stream.tail_missing"
 STREAM_MISSING: Final = "stream.missing"
 STREAM_NOT_ENDED: Final = "stream.not_ended"
+TIMESTAMP_INVALID: Final = "timestamp.invalid"
 SOURCE_DAMAGED: Final = "source.damaged"
 SOURCE_TORN: Final = "source.torn"
 SOURCE_QUARANTINED: Final = "source.quarantined"
@@ -48,6 +51,10 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
     SEQUENCE_MISMATCH: ("finding", "The stored sequence (event.sequence, a frame's) is not the original's."),
     PROJECTION_CHANGED: ("finding", "Searchable fields or attributes differ from the original."),
     DOCUMENT_ID: ("finding", "A document is stored under another id than its record's."),
+    DOCUMENT_PLACE: (
+        "finding",
+        "A document lies in another data stream than its record's class, or than the records around it.",
+    ),
     CHAIN_BROKEN: (
         "finding",
         "previous_hash is not the hash of the record before, and nothing shows which of the two was changed.",
@@ -69,6 +76,10 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
         "A checkpoint is malformed or its signature by a trusted key is false.",
     ),
     CHECKPOINT_UNKNOWN_KEY: ("finding", "A checkpoint is signed by a key that is not trusted."),
+    CHECKPOINT_RETIRED_KEY: (
+        "finding",
+        "A checkpoint is signed by a trusted key after that key was retired by a rotation.",
+    ),
     CHECKPOINT_MISMATCH: (
         "finding",
         "A good signature names another hash than the record has: the chain was computed again without the key.",
@@ -84,6 +95,10 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
     ),
     STREAM_MISSING: ("finding", "A stream that another stream or a checkpoint names is absent."),
     STREAM_NOT_ENDED: ("finding", "A later stream names this one as ended before it, but it has no end."),
+    TIMESTAMP_INVALID: (
+        "finding",
+        "The time-stamp of an exported checkpoint is about something else, or no trusted authority gave it.",
+    ),
     SOURCE_DAMAGED: ("finding", "A part of the source cannot be read."),
     SOURCE_TORN: (
         "information",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.seal import finding as codes
@@ -29,6 +30,7 @@ class Ledger:
         self._stream_id = stream_id
         self._findings: list[Finding] = []
         self._deferred: list[tuple[int, Finding]] = []
+        self._branch = ("", 0)
 
     def add(self, code: str, record: StoredRecord | None, text: str, **values: Any) -> None:
         """Keeps a finding."""
@@ -36,6 +38,22 @@ class Ledger:
             self._findings.append(self.make(code, record, text, **values))
         else:
             self.suppressed += 1
+
+    def reject(self, record: StoredRecord, text: str, *, expected: str) -> None:
+        """Keeps the finding that a record was inserted; one that continues the last such record joins its finding."""
+        tip, index = self._branch
+        if tip and record.previous_hash == tip:
+            whole = self._findings[index]
+            first = whole.sequence
+            self._findings[index] = replace(
+                whole,
+                text=f"records {first} to {record.sequence} are a branch that the chain does not know",
+                through=record.sequence,
+            )
+            self._branch = (record.hash, index)
+            return
+        self.add(codes.RECORD_INSERTED, record, text, expected=expected, found=record.hash)
+        self._branch = (record.hash, len(self._findings) - 1)
 
     def change(self, record: StoredRecord, text: str, *, expected: str) -> None:
         """Keeps the finding that an original was changed."""

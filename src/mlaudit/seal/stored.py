@@ -53,6 +53,7 @@ class Claims(NamedTuple):
         places: every (stream id, sequence) that the store names for it, independent of each other; either may be
             empty.
         where: where it lies, for a person.
+        namespace: of the data stream that it lies in.
     """
 
     document_id: str = ""
@@ -60,6 +61,7 @@ class Claims(NamedTuple):
     sequence: int = 0
     places: tuple[tuple[str, int], ...] = ()
     where: str = ""
+    namespace: str = ""
 
 
 @dataclass(slots=True)
@@ -69,7 +71,8 @@ class StoredRecord:
     ``stream_id`` and ``sequence`` are the place at which it is judged; ``own_sequence`` is what the original says.
     ``fault`` says what the original lacks to be a record. ``plain`` is True when nothing about the record needs a
     second look but its link to the one before. ``contested`` is the place that the store names instead, where original
-    and hash fit each other and the store still disagrees: see ``settle_contested``.
+    and hash fit each other and the store still disagrees: see ``settle_contested``. ``misplaced`` names the data stream
+    that it should lie in, and the one that it lies in, where those are two.
     """
 
     stream_id: str
@@ -88,6 +91,7 @@ class StoredRecord:
     differences: Sequence[Difference] = field(default=())
     plain: bool = False
     contested: tuple[str, int] | None = None
+    misplaced: Difference | None = None
 
     @property
     def hash_differs(self) -> bool:
@@ -119,6 +123,7 @@ def observe(
     fields: dict[str, Any] | None,
     claims: Claims,
     differences: Sequence[Difference] = (),
+    misplaced: Difference | None = None,
 ) -> StoredRecord:
     """What is to be known of one stored original.
 
@@ -127,6 +132,7 @@ def observe(
         fields: ``parse_original(original)``.
         claims: what the store says.
         differences: of searchable fields, compared by the caller, who knows the store's form.
+        misplaced: see ``StoredRecord``; as above.
     """
     digest = sha256(original).hexdigest()
     if fields is None:
@@ -194,9 +200,11 @@ def observe(
         agreed
         and not about_stream
         and not differences
+        and misplaced is None
         and (not claims.document_id or claims.document_id == record_id)
         and (not claims.sequence or claims.sequence == own_sequence),
         contested,
+        misplaced,
     )
 
 

@@ -16,7 +16,8 @@ class StreamSummary:
         last_signed: highest sequence that a good signature covers, 0 for none.
         unsigned: records behind it that carry no signature of their own.
         facts: of its first record: the streams before and above it.
-        tail: hashes of the last records by sequence, for the links of other streams.
+        end_facts: of the record that ended it: who adopted it.
+        tail: hashes by sequence of the records that other streams name, and of the last one.
         cut_before, cut_after: the scope left records before or behind unlooked.
     """
 
@@ -34,6 +35,7 @@ class StreamSummary:
     first_time: str = ""
     last_time: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
+    end_facts: dict[str, Any] = field(default_factory=dict)
     tail: dict[int, str] = field(default_factory=dict)
     cut_before: bool = False
     cut_after: bool = False
@@ -54,7 +56,7 @@ class Scope:
     Attributes:
         cut_before: records before the first are left out on purpose, so a start inside is no finding.
         cut_after: the same for the end.
-        silent_before: RFC 3339; an open stream without a record since then should have signed everything.
+        silent_before: RFC 3339; an open stream should have signed every record that is older.
     """
 
     cut_before: bool = False

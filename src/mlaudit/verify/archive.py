@@ -12,15 +12,15 @@ from mlaudit.errors import SourceError
 from mlaudit.seal import finding as codes
 from mlaudit.seal.finding import Finding
 from mlaudit.seal.stored import Claims, StoredRecord, observe, parse_original
-from mlaudit.verify.projection import compare_attributes
+from mlaudit.verify.projection import ABSENT, SCOPE, Outside, compare_outside
 from mlaudit.verify.source import Remarks, Selection, attribute_claims
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_SCOPE: Final = "mlaudit"
 _KINDS: Final = "audit."
+_STREAM: Final = "audit.sequence.stream_id"
 # A line holds one batch. Longer ones are not read into memory.
 _LINE_BYTES: Final = 256 << 20
 
@@ -71,39 +71,62 @@ def _read_file(
                 text = f"the last line, {len(line)} bytes, was cut off by a crash, or is being written"
                 remarks.findings.append(Finding(codes.SOURCE_TORN, text, where=f"{path}:{number}"))
             continue
-        for log_record in log_records:
-            record = _record(log_record, f"{path}:{number}")
+        for log_record, scope in log_records:
+            record = _record(log_record, scope, f"{path}:{number}")
             if selection.takes_stream(record.stream_id):
                 yield record
 
 
-def _log_records(request: Any) -> Iterator[dict[str, Any]]:
+def _log_records(request: Any) -> Iterator[tuple[dict[str, Any], str]]:
+    """Every record of mlaudit, with the name of its scope.
+
+    Scope, attributes and original each say whether it is one; one of them may have been changed.
+    """
     for resource_logs in request.get("resourceLogs", ()):
         for scope_logs in resource_logs.get("scopeLogs", ()):
-            if scope_logs.get("scope", {}).get("name") != _SCOPE:
-                continue  # ordinary logs of the service
+            scope = scope_logs.get("scope", {}).get("name", "")
             for log_record in scope_logs.get("logRecords", ()):
-                if log_record.get("eventName", "").startswith(_KINDS) or _has_place(log_record):
-                    yield log_record
+                signs = (scope == SCOPE, _claims_place(log_record), _has_place(log_record))
+                if sum(signs) >= 2:
+                    yield log_record, scope
 
 
-def _record(log_record: dict[str, Any], where: str) -> StoredRecord:
-    body = (log_record.get("body") or {}).get("stringValue")
-    original = body.encode() if type(body) is str else b""
-    attributes = _attributes(log_record.get("attributes") or ())
-    record_id, stated_hash, stream_id, sequence = attribute_claims(attributes)
-    claims = Claims(record_id, stated_hash, sequence, ((stream_id, sequence),), where)
-    fields = parse_original(original)
-    if fields is None:
-        return observe(original, None, claims)
-    return observe(
-        original, fields, claims, compare_attributes(attributes, log_record.get("eventName", ""), fields)
+def _claims_place(log_record: dict[str, Any]) -> bool:
+    """Whether a record calls itself one, by its event name or its attributes."""
+    return log_record.get("eventName", "").startswith(_KINDS) or any(
+        pair.get("key") == _STREAM for pair in log_record.get("attributes") or ()
     )
 
 
 def _has_place(log_record: dict[str, Any]) -> bool:
-    """Whether a record whose event name is another claims a place in a stream all the same."""
-    return any(pair.get("key") == "audit.sequence.stream_id" for pair in log_record.get("attributes") or ())
+    """Whether a record is one by its original, whatever stands around it."""
+    body = (log_record.get("body") or {}).get("stringValue")
+    return type(body) is str and f'"{_STREAM}":' in body
+
+
+def _record(log_record: dict[str, Any], scope: str, where: str) -> StoredRecord:
+    body = (log_record.get("body") or {}).get("stringValue")
+    original = body.encode("utf-8", "surrogatepass") if type(body) is str else b""
+    attributes = _attributes(log_record.get("attributes") or ())
+    record_id, stated_hash, stream_id, sequence = attribute_claims(attributes)
+    claims = Claims(record_id, stated_hash or ABSENT, sequence or -1, ((stream_id, sequence),), where)
+    fields = parse_original(original)
+    if fields is None:
+        return observe(original, None, claims)
+    outside = Outside(
+        attributes,
+        log_record.get("eventName", ""),
+        _nanoseconds(log_record.get("timeUnixNano")),
+        str(log_record.get("traceId") or ""),
+        str(log_record.get("spanId") or ""),
+        scope,
+    )
+    return observe(original, fields, claims, compare_outside(outside, fields))
+
+
+def _nanoseconds(value: Any) -> int:
+    number = 0 if value is None else _integer(value)
+    return number if type(number) is int else -1
 
 
 def _attributes(pairs: Any) -> dict[str, str | int]:

@@ -124,6 +124,7 @@ class _Run:
         self._nowhere: list[Finding] = []
         self._linked: list[Finding] = []
         self._suppressed: dict[str, int] = {}
+        self._named: dict[str, dict[int, str]] = {}
 
     @property
     def records(self) -> int:
@@ -139,6 +140,8 @@ class _Run:
         remarks = Remarks()
         contested: list[StoredRecord] = []
         for count, record in enumerate(self._source.read(selection, remarks), 1):
+            if record.facts is not None:
+                self._note_link(record)
             if record.contested is None:
                 sorter.add(record)
             else:
@@ -203,7 +206,7 @@ class _Run:
             )
         scope = Scope(window or trimmed > 0, window, self._silent_before)
         known = [checkpoint for checkpoint in self._known if checkpoint.stream_id == stream_id]
-        proof = StreamProof(stream_id, self._keys, scope, known)
+        proof = StreamProof(stream_id, self._keys, scope, known, self._named.get(stream_id))
         feed = proof.feed
         for record in records:
             feed(record)
@@ -212,6 +215,14 @@ class _Run:
             self.summaries[stream_id] = summary
             self._findings[stream_id] = findings
             self._suppressed[stream_id] = proof.suppressed
+
+    def _note_link(self, record: StoredRecord) -> None:
+        """Remembers which record of which stream another one continues, before that stream is proven."""
+        previous, sequence, linked = (
+            (record.facts or {}).get(f"audit.stream.previous.{name}") for name in ("id", "sequence", "hash")
+        )
+        if isinstance(previous, str) and isinstance(sequence, int) and isinstance(linked, str):
+            self._named.setdefault(previous, {}).setdefault(sequence, linked)
 
     def _outside(self, records: Iterator[StoredRecord]) -> None:
         """Records that name no stream: no chain can vouch for them."""

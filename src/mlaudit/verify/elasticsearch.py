@@ -10,7 +10,7 @@ from elasticsearch import ApiError, TransportError
 from mlaudit.errors import InstallError, SourceError
 from mlaudit.install.client import Auth, connect, explained
 from mlaudit.seal.stored import Claims, StoredRecord, document_id, observe, parse_original
-from mlaudit.verify.projection import ABSENT, compare_document
+from mlaudit.verify.projection import ABSENT, compare_document, data_stream, misplaced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +24,7 @@ _PAGE: Final = 2000
 _KEEP_ALIVE: Final = "5m"
 _STREAM: Final = "audit.sequence.stream_id"
 _NUMBER: Final = "audit.sequence.number"
+_SIGNED: Final = "audit.checkpoint.sequence"
 # By the searchable place: mostly the true order already, and a repeatable one. A changed place is noticed because the
 # records are put in order by what their originals say.
 _SORT: Final[list[dict[str, Any]]] = [
@@ -95,7 +96,11 @@ class ElasticsearchSource:
 
     def _queries(self, point: str, selection: Selection) -> Iterator[dict[str, Any]]:
         """One query for everything, or, where time cuts streams, one for the cut of each stream."""
-        streams = [] if selection.streams is None else [{"terms": {_STREAM: sorted(selection.streams)}}]
+        streams: list[dict[str, Any]] = []
+        if selection.streams is not None:
+            streams.append({"terms": {_STREAM: sorted(selection.streams)}})
+        if selection.signed:
+            streams.append({"exists": {"field": _SIGNED}})
         if not selection.is_window:
             yield {"bool": {"filter": streams}} if streams else {"match_all": {}}
             return
@@ -165,6 +170,7 @@ def read_hit(hit: dict[str, Any]) -> StoredRecord:
     sequence = _integer(document.get("event.sequence"))
     stream_id = document.get(_STREAM)
     fields = parse_original(original)
+    class_, namespace = data_stream(hit["_index"])
     identity = hit["_id"]
     if fields is not None:
         record_id = fields.get("audit.record.id")
@@ -176,8 +182,12 @@ def read_hit(hit: dict[str, Any]) -> StoredRecord:
         sequence or -1,
         ((stream_id if type(stream_id) is str else "", _integer(document.get(_NUMBER))), ("", sequence)),
         f"{hit['_index']}/{hit['_id']}",
+        namespace,
     )
-    return observe(original, fields, claims, [] if fields is None else compare_document(document, fields))
+    if fields is None:
+        return observe(original, None, claims)
+    differences = compare_document(document, fields, class_, namespace)
+    return observe(original, fields, claims, differences, misplaced(class_, namespace, fields))
 
 
 def _integer(value: Any) -> int:

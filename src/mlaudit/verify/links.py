@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _PREVIOUS = "audit.stream.previous."
 _PARENT = "audit.stream.parent.id"
+_ADOPTED_BY = "audit.stream.adopted_by"
 
 
 class Links:
@@ -52,6 +53,10 @@ class Links:
             parent = summary.facts.get(_PARENT)
             if isinstance(parent, str) and parent not in self._streams:
                 self._is_absent(parent, f"stream {stream_id} names it as its parent")
+            adopter = summary.end_facts.get(_ADOPTED_BY)
+            if isinstance(adopter, str) and adopter not in self._streams:
+                fresh = summary.last_time >= self._fresh_after
+                self._is_absent(adopter, f"stream {stream_id} was adopted by it", fresh=fresh)
         for checkpoint in known:
             if checkpoint.stream_id not in self._streams:
                 self._is_absent(
@@ -76,14 +81,22 @@ class Links:
                     Finding(codes.STREAM_TAIL_MISSING, text, previous_id, previous.last + 1, sequence)
                 )
             return
-        self._judge_hash(stream_id, previous, sequence, str(summary.facts.get(_PREVIOUS + "hash", "")))
+        self._judge_hash(summary, previous, sequence, str(summary.facts.get(_PREVIOUS + "hash", "")))
         self._judge_end(stream_id, summary, previous)
 
-    def _judge_hash(self, stream_id: str, previous: StreamSummary, sequence: int, linked: str) -> None:
+    def _judge_hash(
+        self, summary: StreamSummary, previous: StreamSummary, sequence: int, linked: str
+    ) -> None:
         seen = previous.tail.get(sequence)
         if seen is None or seen == linked:
-            return  # an older record is vouched for by those behind it
-        text = f"the original was changed: stream {stream_id} continues another hash"
+            return
+        if sequence <= previous.last_signed and not summary.last_signed:
+            text = f"the link does not fit record {sequence} of stream {previous.stream_id}, which is signed"
+            self._findings.append(
+                Finding(codes.CHAIN_BROKEN, text, summary.stream_id, 1, 1, expected=seen, found=linked)
+            )
+            return
+        text = f"the original was changed: stream {summary.stream_id} continues another hash"
         for index, found in enumerate(self._findings):
             if found.stream_id == previous.stream_id and found.sequence == sequence:
                 if found.code == codes.HASH_MISMATCH and found.found == linked:
@@ -91,7 +104,7 @@ class Links:
                         found, code=codes.ORIGINAL_CHANGED, text=text, expected=linked, found=seen
                     )
                 return
-        if not self._touched(previous.stream_id, sequence):
+        if not self._touched(previous.stream_id, sequence) and not self._is_disowned(previous, sequence):
             self._findings.append(
                 Finding(
                     codes.ORIGINAL_CHANGED,
@@ -103,6 +116,13 @@ class Links:
                     found=seen,
                 )
             )
+
+    def _is_disowned(self, stream: StreamSummary, sequence: int) -> bool:
+        """Whether a finding about the signatures of a stream explains that its unsigned end is another."""
+        return sequence > stream.last_signed and any(
+            found.stream_id == stream.stream_id and found.code.startswith("checkpoint.")
+            for found in self._findings
+        )
 
     def _judge_end(self, stream_id: str, summary: StreamSummary, previous: StreamSummary) -> None:
         if previous.state != "open" or self._touched(previous.stream_id, previous.last):
@@ -122,11 +142,11 @@ class Links:
                 Finding(codes.STREAM_NOT_ENDED, text, previous.stream_id, previous.last, previous.last)
             )
 
-    def _is_absent(self, stream_id: str, why: str) -> None:
+    def _is_absent(self, stream_id: str, why: str, *, fresh: bool = False) -> None:
         if stream_id in self._absent:
             return
         self._absent.add(stream_id)
-        if self._judges_absence:
+        if self._judges_absence and not fresh:
             self._findings.append(Finding(codes.STREAM_MISSING, f"the stream is absent: {why}", stream_id))
         else:
             self._unlooked.append(f"stream {stream_id}: {why}")

@@ -23,7 +23,7 @@ _Item = tuple[str, int, int, StoredRecord]
 
 _key: Final = itemgetter(0, 1, 2)
 _NAMES: Final = tuple(
-    field.name for field in fields(StoredRecord) if field.name not in {"claims", "differences"}
+    field.name for field in fields(StoredRecord) if field.name not in {"claims", "differences", "misplaced"}
 )
 _values: Final = attrgetter(*_NAMES)
 
@@ -91,12 +91,21 @@ class RecordSorter:
 def _packed(record: StoredRecord) -> tuple[Any, ...]:
     """A record as plain tuples; those cost a third of what pickled objects do."""
     values = _values(record)
-    return (tuple(record.claims), [tuple(difference) for difference in record.differences], *values)
+    misplaced = record.misplaced and tuple(record.misplaced)
+    return (
+        tuple(record.claims),
+        [tuple(difference) for difference in record.differences],
+        misplaced,
+        *values,
+    )
 
 
 def _unpacked(values: list[Any]) -> StoredRecord:
-    claims, differences, *rest = values
+    claims, differences, misplaced, *rest = values
     named = dict(zip(_NAMES, rest, strict=True))
     return StoredRecord(
-        claims=Claims(*claims), differences=[Difference(*pair) for pair in differences], **named
+        claims=Claims(*claims),
+        differences=[Difference(*pair) for pair in differences],
+        misplaced=misplaced and Difference(*misplaced),
+        **named,
     )

@@ -13,7 +13,7 @@ from mlaudit.errors import SourceError
 from mlaudit.seal import finding as codes
 from mlaudit.seal.finding import Finding
 from mlaudit.seal.stored import Claims, Difference, StoredRecord, observe, parse_original
-from mlaudit.verify.projection import compare_attributes
+from mlaudit.verify.projection import ABSENT, Outside, compare_outside, shown
 from mlaudit.verify.source import Remarks, Selection, attribute_claims
 
 if TYPE_CHECKING:
@@ -125,8 +125,8 @@ def _find_frame(data: bytes) -> int:
     return 0
 
 
-def read_log_record(payload: bytes) -> tuple[bytes, dict[str, str | int], str] | None:
-    """Body, attributes and event name of a serialised LogRecord, or None when it is none."""
+def read_log_record(payload: bytes) -> tuple[bytes, Outside] | None:
+    """Body of a serialised LogRecord, and what stands around it, or None when it is none."""
     try:
         message = LogRecord.FromString(payload)
     except DecodeError:
@@ -135,7 +135,14 @@ def read_log_record(payload: bytes) -> tuple[bytes, dict[str, str | int], str] |
     for attribute in message.attributes:
         value = attribute.value
         attributes[attribute.key] = value.string_value or value.int_value or ""
-    return message.body.string_value.encode(), attributes, message.event_name
+    outside = Outside(
+        attributes,
+        message.event_name,
+        message.time_unix_nano,
+        message.trace_id.hex(),
+        message.span_id.hex(),
+    )
+    return message.body.string_value.encode(), outside
 
 
 def _record(payload: bytes, digest: str, sequence: int, stream_id: str, where: str) -> StoredRecord:
@@ -143,8 +150,8 @@ def _record(payload: bytes, digest: str, sequence: int, stream_id: str, where: s
     if parsed is None:
         claims = Claims("", digest, sequence, ((stream_id, sequence),), where)
         return observe(payload, None, claims)
-    original, attributes, event_name = parsed
-    record_id, stated_hash, stated_stream, stated_sequence = attribute_claims(attributes)
+    original, outside = parsed
+    record_id, stated_hash, stated_stream, stated_sequence = attribute_claims(outside.attributes)
     claims = Claims(
         record_id,
         digest or stated_hash,
@@ -155,9 +162,10 @@ def _record(payload: bytes, digest: str, sequence: int, stream_id: str, where: s
     fields = parse_original(original)
     differences: list[Difference] = []
     if fields is not None:
-        differences = compare_attributes(attributes, event_name, fields)
-    if stated_sequence != sequence:
-        differences.append(Difference("audit.sequence.number", str(sequence), str(stated_sequence)))
+        differences = compare_outside(outside, fields)
+        number = fields.get("audit.sequence.number")
+        if stated_sequence != number:
+            differences.append(Difference("audit.sequence.number", shown(number), str(stated_sequence)))
     if digest and stated_hash != digest and stated_hash != (actual := sha256(original).hexdigest()):
-        differences.append(Difference("audit.integrity.value", actual, stated_hash))
+        differences.append(Difference("audit.integrity.value", actual, stated_hash or ABSENT))
     return observe(original, fields, claims, differences)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,9 @@ def test_lines_may_come_in_any_order(tmp_path: Path) -> None:
 def test_ordinary_logs_are_passed_over(tmp_path: Path) -> None:
     """Logs of the service that share the file are not records."""
     path = write_archive(tmp_path / "audit.jsonl", VALID)
-    ordinary = archive_line(VALID[:1]).replace('"mlaudit"', '"uvicorn"')
+    line = {"body": {"stringValue": "127.0.0.1 - GET /predict"}, "attributes": [], "severityNumber": 9}
+    scopes = [{"scope": {"name": name}, "logRecords": [line]} for name in ("uvicorn", "mlaudit")]
+    ordinary = json.dumps({"resourceLogs": [{"resource": {}, "scopeLogs": scopes}]}) + "\n"
     path.write_text(ordinary + path.read_text(encoding="utf-8") + ordinary, encoding="utf-8")
 
     assert verify(path).records == 20

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mlaudit.verify.projection import ABSENT, compare_attributes, compare_document, same, shown
+from mlaudit.verify.projection import ABSENT, Outside, compare_document, compare_outside, same, shown
 
 FIELDS: dict[str, Any] = {
     "@timestamp": "2026-11-25T03:30:00.000000001Z",
@@ -75,7 +75,19 @@ def test_contents_may_be_in_the_original_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["event", "mlaudit.sender.id", "data_stream.type", "_id", "", "a..b", ".a", "a."]
+    "name",
+    [
+        "event",
+        "mlaudit.sender.id",
+        "data_stream.type",
+        "_id",
+        "",
+        "a..b",
+        ".a",
+        "a.",
+        "service",
+        "audit.stream",
+    ],
 )
 def test_names_that_the_collector_refuses_may_be_absent(name: str) -> None:
     """What the collector takes out of a body on purpose is no difference."""
@@ -100,8 +112,10 @@ def test_attributes_repeat_the_body() -> None:
         "audit.integrity.value": "h",
     }
 
-    assert compare_attributes(good, "audit.ml.prediction", fields) == []
-    assert [d.name for d in compare_attributes({**good, "audit.outcome": "failure"}, "audit.x", fields)] == [
+    assert compare_outside(Outside(good, "audit.ml.prediction"), fields) == []
+    assert [
+        d.name for d in compare_outside(Outside({**good, "audit.outcome": "failure"}, "audit.x"), fields)
+    ] == [
         "audit.outcome",
         "EventName",
     ]
