@@ -43,6 +43,7 @@ class Ground:
         self.scale = scale
         self.service = f"{name}-{uuid.uuid4().hex[:8]}"
         self.state = folder / "state"
+        self.spool = self.state / "spool"
         self.notebook = Notebook(folder / "acknowledged")
         self._processes: list[Audited] = []
         self._pool = urllib3.PoolManager(retries=False, timeout=5)
@@ -60,17 +61,12 @@ class Ground:
         """So many records at full size; fewer on trial runs."""
         return max(50, round(records * self.scale))
 
-    @property
-    def spool(self) -> Path:
-        """The spool folder of the cell's processes."""
-        return self.state / "spool"
-
     def environment(self, **more: str) -> dict[str, str]:
         """Of an audited process that sends to the stack's collector."""
         kept = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("MLAUDIT_", "OTEL_", "PYTHON")) or name == "MLAUDIT_CACHE"
+            if not name.startswith(("MLAUDIT_", "OTEL_", "PYTHON")) or name in ("MLAUDIT_CACHE", "PYTHONPATH")
         }
         return {
             **kept,
@@ -81,6 +77,7 @@ class Ground:
             "MLAUDIT_ENABLED": "true",
             "MLAUDIT_SERVICE_NAME": self.service,
             "MLAUDIT_STATE_DIR": str(self.state),
+            "MLAUDIT_SPOOL_DIR": str(self.spool),
             "MLAUDIT_ENDPOINT": f"{self.stack.otlp_endpoint}/v1/logs",
             "MLAUDIT_TOKEN_FILE": str(self.stack.token_file),
             "MLAUDIT_OTEL": "off",
@@ -218,10 +215,14 @@ class Ground:
             notes={"streams": len(found.streams), "documents": found.documents, **notes},
         )
 
-    def close(self) -> None:
-        """Ends what the cell left running."""
+    def end(self) -> None:
+        """Kills what the cell left running."""
         for process in self._processes:
             process.kill_group()
+
+    def close(self) -> None:
+        """Lets go of everything."""
+        self.end()
         self.elasticsearch.close()
         self._pool.clear()
 
