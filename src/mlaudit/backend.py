@@ -8,25 +8,27 @@ import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from mlaudit._version import __version__
+from mlaudit.adoption import Adopter
 from mlaudit.checkpoints import CheckpointFolder, Exported, append_note
 from mlaudit.deliver import files, layout
 from mlaudit.deliver.otlp import Envelope
+from mlaudit.deliver.retained import Retention
 from mlaudit.deliver.sender import Sender, SpooledDelivery
 from mlaudit.deliver.spool import StreamSpool
 from mlaudit.deliver.tally import Tally
 from mlaudit.deliver.transport import HttpTransport, Receiver
-from mlaudit.errors import CheckpointError, KeyFileError, MlauditError, SignerError
+from mlaudit.errors import CheckpointError, KeyFileError
 from mlaudit.event import new_record_id
-from mlaudit.heartbeat import note_adopter
 from mlaudit.memory import Memory
 from mlaudit.policy.evaluate import CompiledPolicy, compile_policy
 from mlaudit.seal import keys
 from mlaudit.seal.chain import Chain
+from mlaudit.seal.rotation import rotation_note
 from mlaudit.signers import FILE, PluggedSigner
 from mlaudit.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from mlaudit.policy.model import Policy
@@ -45,6 +47,15 @@ class SpoolBackend:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.tally = Tally(settings.spool_dir)
+        self._retention = Retention(settings.spool_dir, settings.retain_seconds, settings.retain_bytes)
+        self._adopter = Adopter(
+            settings.spool_dir,
+            settings.spool_max_bytes,
+            self._retention,
+            self._deliver_adopted,
+            self.signer,
+            self.publish,
+        )
         self._policy: Policy | None = None
         self._signer: Signer | None = None
         self._key_stamp: keys.Stamp | None = None
@@ -95,7 +106,7 @@ class SpoolBackend:
 
     def rotation_note(self, key: VerifyingKey) -> str:
         """The statement of ``mlaudit keys rotate`` that brought this key, or the empty string."""
-        return keys.rotation_note(signing_key_file(self._settings).parent, key.id)
+        return rotation_note(signing_key_file(self._settings).parent, key.id)
 
     def publish(self, note: str) -> None:
         """Puts a checkpoint into the export folder and file, where they are set.
@@ -115,7 +126,7 @@ class SpoolBackend:
                 "the spool was put back to an earlier state, or the file was altered"
             )
 
-    def open_stream(self, builder: RecordBuilder, on_set_aside: Callable[[int, str], object]) -> Stream:
+    def open_stream(self, builder: RecordBuilder, report: Callable[[int, str], object]) -> Stream:
         """A new stream on the spool, not begun.
 
         Raises:
@@ -123,8 +134,10 @@ class SpoolBackend:
         """
         signer = self.signer()
         stream_id = new_record_id()
-        spool = StreamSpool.create(self._settings.spool_dir, stream_id, self._settings.spool_max_bytes)
-        delivery = self._deliver(spool, on_set_aside)
+        settings = self._settings
+        spool = StreamSpool.create(settings.spool_dir, stream_id, settings.spool_max_bytes, self._retention)
+        spool.on_damage = report
+        delivery = self._deliver(spool, report)
         self.tally.watch(delivery, adopted=False)
         return Stream(Chain(stream_id), delivery, builder, signer)
 
@@ -133,77 +146,44 @@ class SpoolBackend:
         folder = layout.stream_folder(self._settings.spool_dir, stream_id)
         return folder.is_dir() and files.is_locked(folder)
 
-    def adopt(self, builder: RecordBuilder, own_stream: str = "", seconds: float = _ADOPT_SECONDS) -> int:
-        """Drains every stream of the spool whose process is gone, for at most ``seconds``.
+    def adopt(
+        self,
+        builder: RecordBuilder,
+        own_stream: str = "",
+        report: Callable[[int, str], object] = lambda count, reason: None,
+        seconds: float = _ADOPT_SECONDS,
+    ) -> int:
+        """Drains every stream of the spool whose process is gone; see ``Adopter.adopt``."""
+        return self._adopter.adopt(builder, own_stream, report, seconds)
 
-        A stream that was not ended is first closed with a signed ``audit.stream.abandoned``.
-
-        Returns:
-            How many streams were drained and removed.
-
-        Raises:
-            KeyFileError: there is no key to sign with.
-        """
-        deadline = time.monotonic() + seconds
-        drained = 0
-        for folder in layout.streams(self._settings.spool_dir):
-            if folder.name == own_stream:
-                continue
-            try:
-                drained += self._adopt_one(folder, builder, own_stream, deadline)
-            except (MlauditError, OSError) as error:
-                _logger.warning("%s stays in the spool: %s", folder, error)
-        return drained
-
-    def _adopt_one(self, folder: Path, builder: RecordBuilder, own_stream: str, deadline: float) -> bool:
-        spool = StreamSpool.adopt(folder, self._settings.spool_max_bytes)
-        if spool is None:
-            return False
-        if not spool.last_sequence:
-            spool.close(remove=True)
-            return True
-        delivery = self._deliver(spool, lambda count, reason: None)
+    def _deliver_adopted(self, spool: StreamSpool, report: Callable[[int, str], object]) -> SpooledDelivery:
+        delivery = self._deliver(spool, report)
         self.tally.watch(delivery, adopted=True)
-        note_adopter(folder, own_stream)
-        ended = True
-        if not _is_ended(spool):
-            chain = Chain(folder.name, spool.last_sequence, spool.last_digest.hex())
-            stream = Stream(chain, delivery, builder, self.signer())
-            fields: dict[str, str | int] = {"audit.stream.adopted_by": own_stream} if own_stream else {}
-            reason = "its process is gone without ending it"
-            if spool.torn_bytes:
-                reason += f"; {spool.torn_bytes} bytes of an unfinished write were cut off"
-            ended = self._abandon(stream, reason, fields)
-        delivery.sender.start()
-        return delivery.finish(deadline, keep=not ended) and ended
+        return delivery
 
-    def _abandon(self, stream: Stream, reason: str, fields: Mapping[str, str | int]) -> bool:
-        """Ends a stream that was left behind; False when there is no signature now and the next time has to do."""
-        try:
-            note = stream.abandon(reason, fields)
-        except SignerError as error:
-            _logger.warning("stream %s is drained, and is still to be closed: %s", stream.id, error)
-            return False
-        _logger.warning("stream %s was left behind and is now drained and closed", stream.id)
-        try:
-            self.publish(note)
-        except CheckpointError as error:
-            _logger.error("%s", error)
-        return True
-
-    def _deliver(self, spool: StreamSpool, on_set_aside: Callable[[int, str], object]) -> SpooledDelivery:
+    def _deliver(self, spool: StreamSpool, report: Callable[[int, str], object]) -> SpooledDelivery:
         settings = self._settings
-        receiver = Receiver(
-            settings.endpoint,
-            settings.headers,
-            settings.token_file,
-            settings.ca_file,
-            settings.client_cert_file,
-            settings.client_key_file,
-            settings.compression == "gzip",
-        )
         envelope = Envelope(_resource(settings), "mlaudit", __version__)
-        return SpooledDelivery(spool, Sender(spool, HttpTransport(receiver), envelope, on_set_aside))
+        sender = Sender(
+            spool,
+            HttpTransport(receiver(settings)),
+            envelope,
+            lambda count, reason: report(count, f"set aside: {reason}"),
+        )
+        return SpooledDelivery(spool, sender)
+
+
+def receiver(settings: Settings) -> Receiver:
+    """Where and how records are sent."""
+    return Receiver(
+        settings.endpoint,
+        settings.headers,
+        settings.token_file,
+        settings.ca_file,
+        settings.client_cert_file,
+        settings.client_key_file,
+        settings.compression == "gzip",
+    )
 
 
 def signing_key(settings: Settings) -> Signer:
@@ -261,20 +241,6 @@ def _key(
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
-
-
-def _is_ended(spool: StreamSpool) -> bool:
-    """Whether the stream's last record is one that ends a stream."""
-    from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
-
-    for path in reversed(layout.segments(spool.folder)):
-        frames, _ = files.read_frames(path)
-        if frames:
-            return LogRecord.FromString(frames[-1].payload).event_name in (
-                "audit.stream.ended",
-                "audit.stream.abandoned",
-            )
-    return False
 
 
 def _resource(settings: Settings) -> dict[str, str | int]:

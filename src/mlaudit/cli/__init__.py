@@ -31,8 +31,11 @@ app.add_typer(policy.policy_app, name="policy")
 app.command("detect")(detect.detect)
 app.command("verify")(trail.verify_command)
 app.add_typer(trail.keys_app, name="keys")
+app.add_typer(trail.checkpoint_app, name="checkpoint")
+app.command("resend")(trail.resend_command)
 app.add_typer(spool.spool_app, name="spool")
 app.command("status")(health.status_command)
+app.command("doctor")(health.doctor_command)
 
 
 def main() -> None:

@@ -16,20 +16,17 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mlaudit.deliver.files import sync_folder
-from mlaudit.errors import ChainError, KeyFileError
+from mlaudit.errors import KeyFileError
 from mlaudit.seal.checkpoint import VerifyingKey
-from mlaudit.seal.rotation import Rotation, read_rotation, sign_rotation
+from mlaudit.seal.rotation import NOTE_SUFFIX, ROTATIONS, Rotation, load_rotations, sign_rotation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime, timedelta
     from pathlib import Path
 
 SIGNING_KEY: Final = "signing.key"
 PSEUDONYM_KEY: Final = "pseudonym.key"
 PUBLIC_SUFFIX: Final = ".pub"
-NOTE_SUFFIX: Final = ".note"
-ROTATIONS: Final = "rotations"
 _PSEUDONYM_BYTES: Final = 32
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 
@@ -131,49 +128,6 @@ def load_verifier_keys(folder: Path) -> dict[str, VerifyingKey]:
         if rotation.old == keys.get(rotation.old.id):
             keys[rotation.old.id] = replace(rotation.old, not_after=rotation.not_after)
     return keys
-
-
-def follow_rotations(keys: Mapping[str, VerifyingKey], folder: Path) -> dict[str, VerifyingKey]:
-    """``keys`` and every key that one of them, or a key that follows from them, vouches for by a rotation.
-
-    Raises:
-        KeyFileError: a rotation statement is malformed or not signed by both of its keys.
-    """
-    trusted = dict(keys)
-    rotations = load_rotations(folder)
-    retired = {rotation.old.id: rotation.not_after for rotation in rotations}
-    found = True
-    while found:
-        found = False
-        for rotation in rotations:
-            new = rotation.new
-            if rotation.old == trusted.get(rotation.old.id) and new.id not in trusted:
-                trusted[new.id] = replace(new, not_after=retired.get(new.id, ""))
-                found = True
-    return trusted
-
-
-def load_rotations(folder: Path) -> list[Rotation]:
-    """The rotation statements of a key folder, oldest first; both signatures of each are checked.
-
-    Raises:
-        KeyFileError: one is malformed or not signed by both of its keys.
-    """
-    rotations = []
-    for path in (folder / ROTATIONS).glob(f"*{NOTE_SUFFIX}"):
-        try:
-            rotations.append(read_rotation(path.read_text(encoding="utf-8")))
-        except (OSError, UnicodeDecodeError, KeyFileError, ChainError) as error:
-            raise KeyFileError(f"{path}: {error}") from None
-    return sorted(rotations, key=lambda rotation: rotation.time)
-
-
-def rotation_note(folder: Path, key_id: str) -> str:
-    """The statement that brought the key, as it stands in its file; the empty string when there is none."""
-    try:
-        return (folder / ROTATIONS / f"{key_id}{NOTE_SUFFIX}").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return ""
 
 
 def rotate_signing_key(path: Path, name: str, now: datetime, overlap: timedelta) -> Rotation:

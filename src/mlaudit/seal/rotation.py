@@ -6,10 +6,10 @@ rotation, the time until which the old key may still sign (RFC 3339, UTC), an em
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from mlaudit.errors import KeyFileError
+from mlaudit.errors import ChainError, KeyFileError
 from mlaudit.seal.checkpoint import (
     Signature,
     VerifyingKey,
@@ -19,9 +19,14 @@ from mlaudit.seal.checkpoint import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     from mlaudit.seal.checkpoint import Signer
 
 ORIGIN: Final = "mlaudit/rotation/v1"
+NOTE_SUFFIX: Final = ".note"
+ROTATIONS: Final = "rotations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +72,46 @@ def read_rotation(note: str) -> Rotation:
 
 def _signs(key: VerifyingKey, rotation: Rotation, signatures: tuple[Signature, ...]) -> bool:
     return signed_by(rotation.text(), signatures, {key.id: key}) is not None
+
+
+def follow_rotations(keys: Mapping[str, VerifyingKey], folder: Path) -> dict[str, VerifyingKey]:
+    """``keys`` and every key that one of them, or a key that follows from them, vouches for by a rotation.
+
+    Raises:
+        KeyFileError: a rotation statement is malformed or not signed by both of its keys.
+    """
+    trusted = dict(keys)
+    rotations = load_rotations(folder)
+    retired = {rotation.old.id: rotation.not_after for rotation in rotations}
+    found = True
+    while found:
+        found = False
+        for rotation in rotations:
+            new = rotation.new
+            if rotation.old == trusted.get(rotation.old.id) and new.id not in trusted:
+                trusted[new.id] = replace(new, not_after=retired.get(new.id, ""))
+                found = True
+    return trusted
+
+
+def load_rotations(folder: Path) -> list[Rotation]:
+    """The rotation statements of a key folder, oldest first; both signatures of each are checked.
+
+    Raises:
+        KeyFileError: one is malformed or not signed by both of its keys.
+    """
+    rotations = []
+    for path in (folder / ROTATIONS).glob(f"*{NOTE_SUFFIX}"):
+        try:
+            rotations.append(read_rotation(path.read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError, KeyFileError, ChainError) as error:
+            raise KeyFileError(f"{path}: {error}") from None
+    return sorted(rotations, key=lambda rotation: rotation.time)
+
+
+def rotation_note(folder: Path, key_id: str) -> str:
+    """The statement that brought the key, as it stands in its file; the empty string when there is none."""
+    try:
+        return (folder / ROTATIONS / f"{key_id}{NOTE_SUFFIX}").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from elasticsearch import ApiError, TransportError
 
@@ -13,7 +14,7 @@ from mlaudit.seal.stored import Claims, StoredRecord, document_id, observe, pars
 from mlaudit.verify.projection import ABSENT, compare_document, data_stream, misplaced
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from elasticsearch import Elasticsearch
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
     from mlaudit.verify.source import Remarks, Selection
 
 _PAGE: Final = 2000
+_TERMS: Final = 1000
 _KEEP_ALIVE: Final = "5m"
 _STREAM: Final = "audit.sequence.stream_id"
 _NUMBER: Final = "audit.sequence.number"
+_CLASS: Final = re.compile(r"logs-mlaudit[.]([a-z]+)-")
 _SIGNED: Final = "audit.checkpoint.sequence"
 # By the searchable place: mostly the true order already, and a repeatable one. A changed place is noticed because the
 # records are put in order by what their originals say.
@@ -32,6 +35,17 @@ _SORT: Final[list[dict[str, Any]]] = [
     {_NUMBER: {"order": "asc", "missing": "_last", "unmapped_type": "long"}},
     {"_shard_doc": "asc"},
 ]
+_PLACE_FIELDS: Final = [_STREAM, _NUMBER, "event.hash", "audit.sequence.previous_hash"]
+
+
+class Place(NamedTuple):
+    """Where one document stands, as its searchable fields say."""
+
+    stream_id: str
+    sequence: int
+    hash: str
+    previous_hash: str
+    record_class: str
 
 
 class ElasticsearchSource:
@@ -76,6 +90,31 @@ class ElasticsearchSource:
                     for query in self._queries(point, selection):
                         for hit in self._pages(point, query):
                             yield read_hit(hit)
+                finally:
+                    self._close_point(point)
+        except InstallError as error:
+            raise SourceError(str(error)) from None
+
+    def places(self, streams: Iterable[str]) -> Iterator[Place]:
+        """Where each document of some streams has its place; reads no originals but of those without fields.
+
+        Raises:
+            SourceError: the cluster could not be looked at.
+        """
+        names = sorted(streams)
+        unplaced = {"bool": {"must_not": [{"exists": {"field": _STREAM}}]}}
+        try:
+            with explained(self.name, "reading the places of audit documents"):
+                self._refresh()
+                point = self._client.open_point_in_time(index=self._index, keep_alive=_KEEP_ALIVE)["id"]
+                try:
+                    for start in range(0, len(names), _TERMS):
+                        chosen = {"terms": {_STREAM: names[start : start + _TERMS]}}
+                        for hit in self._pages(point, {"bool": {"filter": [chosen]}}, _PLACE_FIELDS):
+                            yield _place(hit["_index"], hit["_source"])
+                    for hit in self._pages(point, unplaced, ["event.original", "event.hash"]):
+                        fields = parse_original(str(hit["_source"].get("event.original", "")).encode()) or {}
+                        yield _place(hit["_index"], {**fields, **hit["_source"]})
                 finally:
                     self._close_point(point)
         except InstallError as error:
@@ -140,13 +179,16 @@ class ElasticsearchSource:
                 return
             after = {"after": found["after_key"]}
 
-    def _pages(self, point: str, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def _pages(
+        self, point: str, query: dict[str, Any], fields: list[str] | None = None
+    ) -> Iterator[dict[str, Any]]:
         after: list[Any] | None = None
         while True:
             answer = self._client.search(
                 pit={"id": point, "keep_alive": _KEEP_ALIVE},
                 size=self._page,
                 query=query,
+                source_includes=fields,
                 sort=_SORT,
                 search_after=after,
                 track_total_hits=False,
@@ -188,6 +230,17 @@ def read_hit(hit: dict[str, Any]) -> StoredRecord:
         return observe(original, None, claims)
     differences = compare_document(document, fields, class_, namespace)
     return observe(original, fields, claims, differences, misplaced(class_, namespace, fields))
+
+
+def _place(index: str, source: dict[str, Any]) -> Place:
+    named = _CLASS.search(index)
+    return Place(
+        str(source.get(_STREAM) or ""),
+        _integer(source.get(_NUMBER)),
+        str(source.get("event.hash") or ""),
+        str(source.get("audit.sequence.previous_hash") or ""),
+        named[1] if named else "",
+    )
 
 
 def _integer(value: Any) -> int:

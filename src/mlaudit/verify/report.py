@@ -35,6 +35,7 @@ class Report:
         keys: the trusted verifier keys.
         signatures: False when signatures were not checked.
         window: ``since``, ``until`` and ``stream`` as asked for.
+        times: what time-stamps prove: file, stream, sequence and time of each.
     """
 
     source: str
@@ -47,6 +48,15 @@ class Report:
     signatures: bool = True
     window: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    times: list[dict[str, str | int]] = field(default_factory=list)
+
+    def add_known(
+        self, findings: list[Finding], times: list[dict[str, str | int]], unlooked: list[str]
+    ) -> None:
+        """Adds what there is to say about checkpoints that came by another way."""
+        self.findings.extend(findings)
+        self.times.extend(times)
+        self.unlooked.extend(unlooked)
 
     @property
     def ok(self) -> bool:
@@ -67,6 +77,7 @@ class Report:
             "signatures": "checked" if self.signatures else "not checked",
             "keys": self.keys,
             "window": self.window,
+            "times": self.times,
             "seconds": round(self.seconds, 3),
         }
 
@@ -85,6 +96,9 @@ class Report:
             console.print(
                 f"[yellow]and {len(self.unlooked) - _SHOWN_UNLOOKED} more that was not looked at (--json)[/]"
             )
+        for proven in self.times[-_SHOWN_STREAMS:]:
+            text = f"stream {proven['stream_id']}: record {proven['sequence']:,} existed at {proven['time']}"
+            console.print(safe(f"{text} (time-stamp)"), markup=False, style="green")
         self._print_verdict(console)
 
     def _print_verdict(self, console: Console) -> None:

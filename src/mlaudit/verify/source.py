@@ -26,12 +26,14 @@ class Selection:
 
     ``since`` and ``until`` are RFC 3339 in UTC with nanoseconds, so that they compare as text; until is exclusive.
     Each stream is looked at from its first to its last record in the window, by sequence.
-    ``streams`` None means every stream.
+    ``streams`` None means every stream. ``signed``: records that carry a signed checkpoint are enough, where the
+    source can tell them from others.
     """
 
     since: str = ""
     until: str = ""
     streams: frozenset[str] | None = None
+    signed: bool = False
 
     @property
     def is_window(self) -> bool:
@@ -121,6 +123,22 @@ def open_source(path: Path) -> Source:
         f"{path}: expected streams of a spool or files .jsonl, .json or .gz, found neither; an empty source proves "
         "nothing (a spool is empty once everything is delivered: verify the archive or Elasticsearch then)"
     )
+
+
+def archive_files(path: Path) -> list[Path]:
+    """The archive file at ``path``, or those of a folder.
+
+    Raises:
+        SourceError: there is none.
+    """
+    files = (
+        [path]
+        if path.is_file()
+        else sorted(entry for entry in path.rglob("*") if ARCHIVE_NAME.search(entry.name) and entry.is_file())
+    )
+    if not files:
+        raise SourceError(f"{path}: expected an archive file, or a folder with some, found none")
+    return files
 
 
 def parse_moment(text: str) -> str:

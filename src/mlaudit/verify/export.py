@@ -1,0 +1,153 @@
+"""``mlaudit checkpoint export``: the newest signed checkpoint of every stream, taken out of the store."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from mlaudit.checkpoints import TIMESTAMP_SUFFIX, CheckpointFolder, Exported, append_note
+from mlaudit.errors import ChainError, CheckpointError, SourceError
+from mlaudit.seal.checkpoint import SignedNote, VerifyingKey
+from mlaudit.seal.stored import NOTE
+from mlaudit.verify.report import safe
+from mlaudit.verify.source import Remarks, Selection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from mlaudit.verify.source import Source
+
+STANDARD_OUTPUT = "-"
+
+
+@dataclass(slots=True)
+class Newest:
+    """The newest good checkpoint of each stream.
+
+    Attributes:
+        notes: the text of each note by stream id, and its sequence and hash.
+        strangers: how many notes no trusted key signed.
+        conflicts: sentences about streams of which two good signatures tell two histories.
+    """
+
+    notes: dict[str, tuple[int, str, str]] = field(default_factory=dict)
+    strangers: int = 0
+    conflicts: list[str] = field(default_factory=list)
+
+    def add(self, text: str, keys: Mapping[str, VerifyingKey]) -> None:
+        """Takes one note, if a trusted key signed it."""
+        try:
+            note = SignedNote.parse(text)
+        except ChainError:
+            self.strangers += 1
+            return
+        key = note.signed_by(keys)
+        checkpoint = note.checkpoint
+        if key is None or (key.not_after and checkpoint.time > key.not_after):
+            self.strangers += 1
+            return
+        sequence, digest, _ = self.notes.get(checkpoint.stream_id, (-1, "", ""))
+        if sequence == checkpoint.sequence and digest != checkpoint.hash:
+            self.conflicts.append(
+                f"stream {checkpoint.stream_id}: TWO HISTORIES: good signatures name {digest} and {checkpoint.hash} "
+                f"for record {sequence}"
+            )
+        if checkpoint.sequence > sequence:
+            self.notes[checkpoint.stream_id] = (checkpoint.sequence, checkpoint.hash, text)
+
+
+def newest_checkpoints(
+    sources: Iterable[Source], keys: Mapping[str, VerifyingKey], stream: str = ""
+) -> Newest:
+    """Looks through sources; memory grows with the number of streams only.
+
+    Raises:
+        SourceError: a source could not be looked at.
+    """
+    newest = Newest()
+    selection = Selection(streams=frozenset({stream}) if stream else None, signed=True)
+    for source in sources:
+        for record in source.read(selection, Remarks()):
+            text = (record.facts or {}).get(NOTE)
+            if isinstance(text, str):
+                newest.add(text, keys)
+    return newest
+
+
+def export(
+    sources: Iterable[Source],
+    keys: Mapping[str, VerifyingKey],
+    *,
+    to: str,
+    append: Path | None,
+    stream: str,
+    tsa: str,
+    tsa_ca: Path | None,
+) -> int:
+    """Exports and says what was done; 0 when all is well, 1 when something contradicts what was exported before.
+
+    Raises:
+        SourceError: there is no source, nowhere to write, or no signed checkpoint at all.
+    """
+    from pathlib import Path
+
+    if bool(to) == bool(append):
+        raise SourceError("expected one target: --to FOLDER, --to - or --append FILE")
+    if tsa and (not to or to == STANDARD_OUTPUT):
+        raise SourceError("expected --to FOLDER with --tsa: the time-stamp lies beside the checkpoint's file")
+    newest = newest_checkpoints(sources, keys, stream)
+    console = Console(stderr=True, highlight=False)
+    if not newest.notes:
+        raise SourceError(
+            f"expected signed checkpoints, found none that a trusted key signed ({newest.strangers} by other keys)"
+        )
+    problems = list(newest.conflicts)
+    told: Counter[str] = Counter()
+    for stream_id in sorted(newest.notes):
+        sequence, _, note = newest.notes[stream_id]
+        try:
+            if append is not None:
+                append_note(append, note)
+                told["appended"] += 1
+            elif to == STANDARD_OUTPUT:
+                sys.stdout.write(note + "\n")
+                told["printed"] += 1
+            else:
+                folder = CheckpointFolder(Path(to))
+                outcome = folder.put(note, keys)
+                told[outcome.value] += 1
+                if outcome is Exported.LATER:
+                    problems.append(
+                        f"stream {stream_id}: the source ends with the checkpoint of record {sequence}, and a later "
+                        "one was exported before; unless this source lags behind, its newest records were removed"
+                    )
+                elif tsa:
+                    told["time-stamped"] += _timestamp(folder.path(stream_id), tsa, tsa_ca)
+        except CheckpointError as error:
+            problems.append(str(error))
+    if newest.strangers:
+        told["not trusted, left out"] += newest.strangers
+    for text in problems:
+        console.print(f"[bold red]NOT EXPORTED[/] {safe(text)}", soft_wrap=True)
+    console.print(
+        ", ".join(f"{count:,} {what}" for what, count in sorted(told.items())) or "nothing exported"
+    )
+    return 1 if problems else 0
+
+
+def _timestamp(path: Path, tsa: str, tsa_ca: Path | None) -> int:
+    from mlaudit.deliver.files import replace_file
+    from mlaudit.verify.timestamps import fetch_timestamp, load_authorities
+
+    stamp = path.with_name(path.name + TIMESTAMP_SUFFIX)
+    if stamp.exists():
+        return 0
+    authorities = load_authorities(tsa_ca) if tsa_ca else ()
+    replace_file(stamp, fetch_timestamp(tsa, path.read_bytes(), authorities))
+    stamp.chmod(0o644)
+    return 1
