@@ -64,6 +64,7 @@ class Sender:
         self._stopping = threading.Event()
         self._deadline = float("inf")
         self._backoff = _FIRST_BACKOFF
+        self._asked = 0.0
 
     def start(self) -> None:
         """Starts the thread, once."""
@@ -162,6 +163,15 @@ class Sender:
         if not taken:
             self._note_failure(Answer(Verdict.RETRY, f"every record is refused: {refused[0][1]}"))
             return False
+        # A refusal that hit a record by chance must not set it aside: it is asked once more, alone.
+        for frame, reason in tuple(refused):
+            answer = self._post([frame])
+            if answer.verdict is Verdict.ACKNOWLEDGED:
+                taken += 1
+                refused.remove((frame, reason))
+            elif answer.verdict is not Verdict.DIVIDE:
+                self._note_failure(answer)
+                return False
         for frame, reason in refused:
             path = self._spool.set_aside(frame, reason)
             _logger.error("audit record %d was refused (%s) and is kept in %s", frame.sequence, reason, path)
@@ -196,18 +206,19 @@ class Sender:
         self.counts.failing_since = self.counts.failing_since or time.time()
         self._backoff = min(self._backoff * 2, _LAST_BACKOFF)
         if answer.retry_after is not None:
-            self._backoff = max(answer.retry_after, _FIRST_BACKOFF)
+            self._backoff = _FIRST_BACKOFF
+        self._asked = answer.retry_after or 0.0
 
     def _pause(self) -> bool:
-        """Waits before the next try; False when there is no time for one."""
+        """Waits before the next try, at least as long as the receiver asked; False when there is no time for one."""
         wait = self._backoff * random.uniform(0.5, 1.0)  # noqa: S311 (spreads retries, guards nothing)
         if self._stopping.is_set():
-            wait = min(wait, 1.0, self._deadline - time.monotonic())
+            wait = min(self._asked + min(wait, 1.0), self._deadline - time.monotonic())
             if wait <= 0:
                 return False
             time.sleep(wait)
         else:
-            self._stopping.wait(wait)
+            self._stopping.wait(self._asked + wait)
         return not self._over()
 
     def _over(self) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import ssl
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -63,6 +65,8 @@ class HttpTransport:
             ca_certs=str(receiver.ca_file) if receiver.ca_file else None,
             cert_file=str(receiver.client_cert_file) if receiver.client_cert_file else None,
             key_file=str(receiver.client_key_file) if receiver.client_key_file else None,
+            ssl_minimum_version=ssl.TLSVersion.TLSv1_2,
+            cert_reqs="CERT_REQUIRED",
         )
 
     def post(self, request: bytes) -> Answer:
@@ -82,12 +86,11 @@ class HttpTransport:
                 redirect=False,
                 preload_content=False,
             )
-            try:
-                answer = response.read(_ANSWER_BYTES, decode_content=True)
-                return read_answer(response.status, _lowered(response.headers), answer)
-            finally:
-                response.drain_conn()
-                response.release_conn()
+            return read_answer(response.status, _lowered(response.headers), _read_body(response))
+        except DeliveryError as error:
+            return Answer(
+                Verdict.RETRY, f"{self._receiver.endpoint}: {error}", error_type="unreadable_answer"
+            )
         except (urllib3.exceptions.HTTPError, OSError) as error:
             name = type(error).__name__
             return Answer(Verdict.RETRY, f"{self._receiver.endpoint}: {name}", error_type=name)
@@ -121,6 +124,38 @@ def request_headers(receiver: Receiver) -> dict[str, str]:
             )
         headers["authorization"] = f"Bearer {token}"
     return headers
+
+
+def _read_body(response: urllib3.BaseHTTPResponse) -> bytes:
+    """The body of an answer that may be an acknowledgement; nothing of any other.
+
+    No body at all says "everything taken": one that was cut off must not look like it.
+
+    Raises:
+        DeliveryError: it does not say where it ends, or does not end.
+        urllib3.exceptions.HTTPError: it is cut short.
+    """
+    deadline = time.monotonic() + _ANSWER_SECONDS
+    body = b""
+    try:
+        if response.status == 200:
+            if response.length_remaining is None and not response.chunked:
+                raise DeliveryError(
+                    "expected an answer that says where it ends (Content-Length, or chunks), found neither; "
+                    "what stands between sends on HTTP/1.0?"
+                )
+            while part := response.read1(_ANSWER_BYTES, decode_content=True):
+                body += part
+                if len(body) > _ANSWER_BYTES or time.monotonic() > deadline:
+                    raise DeliveryError(
+                        f"expected an answer of at most {_ANSWER_BYTES} bytes within {_ANSWER_SECONDS:g} s, "
+                        f"found {len(body)} bytes and no end"
+                    )
+        return body
+    finally:
+        if not response.closed:
+            response.close()
+        response.release_conn()
 
 
 def _lowered(headers: Mapping[str, str]) -> dict[str, str]:

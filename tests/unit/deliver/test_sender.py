@@ -198,3 +198,36 @@ def test_a_disk_that_fails_for_a_while_does_not_end_the_sending(
     noted = files.read_ack(spool.folder)
     assert noted is not None
     assert noted.sequence == 1
+
+
+def test_a_refusal_that_is_not_repeated_sets_nothing_aside(spool: StreamSpool, receiver: Receiver) -> None:
+    """A record that is refused once, by itself, and taken when it is asked again, arrives like the others."""
+    refusals = 0
+
+    def script(records: list[LogRecord], headers: dict[str, str]) -> Reply:
+        nonlocal refusals
+        if POISON in bodies(records) and refusals < 2:
+            refusals += 1
+            return 400, {}, b""
+        return TAKEN
+
+    receiver.script = script
+    put(spool, "a", POISON)
+    assert finish(sender(spool, receiver))
+    assert sorted(bodies(receiver.taken)) == ["a", POISON]
+    assert refusals == 2
+    assert not layout.quarantine_folder(spool.folder).exists()
+
+
+def test_no_request_comes_before_the_receiver_asked_for_it(spool: StreamSpool, receiver: Receiver) -> None:
+    """Retry-After is a least time: what is added to spread senders comes on top."""
+    times: list[float] = []
+
+    def script(records: list[LogRecord], headers: dict[str, str]) -> Reply:
+        times.append(time.monotonic())
+        return (429, {"retry-after": "1"}, b"") if len(times) == 1 else TAKEN
+
+    receiver.script = script
+    put(spool, "a")
+    assert finish(sender(spool, receiver))
+    assert times[1] - times[0] >= 1.0
