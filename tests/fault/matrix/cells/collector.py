@@ -1,0 +1,323 @@
+"""The collector that is killed, stopped, away, or loses its queue."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import urllib3
+from tests.fault.matrix import service as services
+from tests.fault.matrix.cell import Cell, Outcome
+from tests.fault.matrix.emitting import ROOT, wait_for
+from tests.fault.matrix.ground import Ground
+from tests.fault.matrix.variation import small_disk, varied_collector
+
+from mlaudit.stack import Stack, process
+
+RECORDS = 20_000
+ABSENT_SECONDS = 600.0
+_QUEUE_DISK = 48 << 20
+_GARBAGE = b"\xde\xad\xbe\xef" * 4096
+
+
+def killed_twice(ground: Ground) -> Outcome:
+    """SIGKILL under load, twice, with two seconds without a collector each time."""
+    emitter = ground.workload("--durable-every", 20, "--rate", 2000)
+    for third in (1, 2):
+        ground.notebook.wait_for(third * ground.scaled(RECORDS) // 3)
+        ground.stack.kill_collector()
+        time.sleep(2)
+        ground.stack.restart_collector()
+    ground.notebook.wait_for(ground.scaled(RECORDS))
+    code = emitter.terminate()
+    ground.drain()
+    return ground.judge(exit_code=code)
+
+
+def absent(ground: Ground) -> Outcome:
+    """Ten minutes without a collector while the service answers as fast as it can; then it comes back."""
+    stack, seconds = ground.stack, ABSENT_SECONDS * min(1.0, ground.scale)
+    stack.kill_collector()
+    service = services.start(ground, services.UVICORN, 1, MLAUDIT_SPOOL_MAX_BYTES="16GiB")
+    with service.load() as load:
+        began = time.monotonic()
+        load.wait(1)
+        time.sleep(seconds)
+        load.stop()
+        took = time.monotonic() - began
+    answered, size = len(load.answered), _size(ground.spool)
+    began = time.monotonic()
+    stack.restart_collector()
+    drained = wait_for(lambda: ground.count() >= answered, "everything to arrive", 3600, pause=2)
+    service.process.terminate()
+    ground.drain()
+    outcome = ground.judge(
+        set(load.answered),
+        by="requests",
+        emitted=load.sent,
+        absent_seconds=round(took, 1),
+        requests_per_second=round(answered / took),
+        spool_bytes=size,
+        spool_bytes_per_request=round(size / max(1, answered)),
+        drain_seconds=round(time.monotonic() - began, 1),
+        drained_per_second=round(answered / max(0.1, drained)),
+        seconds=600,
+    )
+    outcome.require(
+        not load.refused, f"expected every request to be answered, found {len(load.refused)} refused"
+    )
+    return outcome
+
+
+def service_stopped(ground: Ground) -> Outcome:
+    """The service gets SIGTERM while the collector is away; what it left is sent when the collector is back."""
+    service = services.start(ground, services.UVICORN, 1)
+    with service.load() as load:
+        load.wait(ground.scaled(RECORDS) // 2)
+        ground.stack.kill_collector()
+        load.wait(ground.scaled(RECORDS))
+        began = time.monotonic()
+        code = service.process.terminate()
+        took = time.monotonic() - began
+    left = len(ground.streams())
+    ground.stack.restart_collector()
+    ground.drain()
+    outcome = ground.judge(
+        set(load.answered),
+        by="requests",
+        emitted=load.sent,
+        exit_code=code,
+        stop_seconds=round(took, 1),
+        streams_left=left,
+    )
+    outcome.require(took < 15, f"expected the service to end within 15 s, found {took:.1f} s")
+    outcome.require(left == 1, f"expected the stream to be left for later, found {left} streams")
+    return outcome
+
+
+def collector_stopped(ground: Ground) -> Outcome:
+    """The collector gets SIGTERM while Elasticsearch is down, and SIGKILL after a grace period."""
+    stack = ground.stack
+    emitter = ground.workload("--durable-every", 20, "--rate", 1500)
+    ground.notebook.wait_for(ground.scaled(5_000))
+    stack.kill_elasticsearch()
+    ground.notebook.wait_for(ground.scaled(12_000))
+    began = time.monotonic()
+    willing = process.stop(stack.collector_process, 10)
+    took = time.monotonic() - began
+    stack.restart_collector()
+    stack.restart_elasticsearch()
+    ground.notebook.wait_for(ground.scaled(RECORDS))
+    code = emitter.terminate()
+    ground.drain()
+    return ground.judge(sigterm_was_enough=willing, stop_seconds=round(took, 1), exit_code=code)
+
+
+def queue_disk_full(ground: Ground) -> Outcome:
+    """The disk of the collector's queue fills while Elasticsearch is down; the collector is killed on the full disk."""
+    stack = ground.stack
+    size = max(20 << 20, round(_QUEUE_DISK * min(1.0, ground.scale)))
+    with (
+        small_disk(stack, ground.folder / "queue", size) as disk,
+        varied_collector(stack, {"MLAUDIT_QUEUE_DIR": str(disk)}),
+    ):
+        emitter = ground.workload("--durable-every", 20, "--rate", 2500, "--pad", 1000)
+        ground.notebook.wait_for(ground.scaled(4_000))
+        stack.kill_elasticsearch()
+        full = wait_for(lambda: _refused(ground) > 0, "the collector to refuse", 180)
+        refused = _refused(ground)
+        at = ground.notebook.count()
+        ground.notebook.wait_for(at + ground.scaled(6_000))
+        waiting = _size(ground.spool)
+        stack.kill_collector()
+        queued = sum(path.stat().st_size for path in disk.iterdir())
+        stack.restart_collector()
+        stack.restart_elasticsearch()
+        ground.notebook.wait_for(ground.scaled(RECORDS))
+        emitter.terminate()
+        drained = ground.drain(300)
+        outcome = ground.judge(
+            disk_bytes=size,
+            queue_file_bytes=queued,
+            seconds_until_full=round(full, 1),
+            records_refused_by_then=refused,
+            spool_bytes_waiting=waiting,
+            drain_seconds=round(drained, 1),
+        )
+        wait_for(lambda: not ground.queue_size(), "an empty queue")
+    outcome.require(waiting > 0, "expected records to wait in the spool, found none")
+    return outcome
+
+
+def queue_destroyed(ground: Ground) -> Outcome:
+    """What only the collector's queue held is destroyed; ``mlaudit resend`` sends it again from the spool."""
+    stack = ground.stack
+    emitter = ground.workload("--durable-every", 20, "--rate", 2500)
+    ground.notebook.wait_for(ground.scaled(6_000))
+    stack.kill_elasticsearch()
+    ground.notebook.wait_for(ground.scaled(14_000))
+    time.sleep(1)
+    stack.kill_collector()
+    destroyed = _destroy(stack.layout.collector / "queue")
+    begins = _starts(stack)
+    stack.restart_elasticsearch()
+    ground.notebook.wait_for(ground.scaled(RECORDS))
+    emitter.terminate()
+    ground.drain()
+    wanted = ground.notebook.acknowledged()
+    missing = len(wanted - ground.look_up(set()).records.keys())
+    named = ground.verify()
+    resent = _resend(ground)
+    outcome = ground.judge(
+        destroyed_bytes=destroyed,
+        collector_starts_by_itself=begins,
+        missing_before_resend=missing,
+        verify_before_resend=sorted({one.code for one in named.findings}),
+        resend=resent,
+    )
+    outcome.require(missing > 0, "expected the destroyed queue to cost records, found none missing")
+    outcome.require(not named.ok, "expected verify to name what is missing, found that it holds")
+    outcome.expectation = (
+        "verify names what is missing; after mlaudit resend lost 0, duplicates 0, verify holds"
+    )
+    return outcome
+
+
+def direct(ground: Ground) -> Outcome:
+    """Acknowledged means stored: the collector is killed twice, Elasticsearch once, both at the same time once."""
+    stack = ground.stack
+    with varied_collector(stack, direct=True):
+        emitter = ground.workload("--durable-every", 20, "--rate", 1500)
+        ground.notebook.wait_for(ground.scaled(5_000))
+        stack.kill_collector()
+        time.sleep(2)
+        stack.restart_collector()
+        ground.notebook.wait_for(ground.scaled(9_000))
+        stack.kill_elasticsearch()
+        time.sleep(5)
+        stack.kill_collector()
+        stack.restart_collector()
+        time.sleep(20)
+        stack.restart_elasticsearch()
+        ground.notebook.wait_for(ground.scaled(RECORDS))
+        emitter.terminate()
+        drained = ground.drain()
+        return ground.judge(drain_seconds=round(drained, 1))
+
+
+def _size(spool: Path) -> int:
+    return sum(path.stat().st_size for path in spool.glob("*/*.seg") if path.parent.name != "retained")
+
+
+def _refused(ground: Ground) -> float:
+    """Records that the collector did not take because its queue could not."""
+    pattern = (
+        r'^otelcol_exporter_enqueue_failed_log_records\S*\{[^}]*exporter="elasticsearch/audit"[^}]*\}\s+(\S+)'
+    )
+    with urllib3.PoolManager(retries=False, timeout=5) as pool:
+        try:
+            text = pool.request("GET", ground.stack.metrics_url).data.decode()
+        except urllib3.exceptions.HTTPError:
+            return 0.0
+    return sum(float(found) for found in re.findall(pattern, text, re.MULTILINE))
+
+
+def _destroy(queue: Path) -> int:
+    """Writes garbage over every page of the queue's files, as a broken disk would."""
+    destroyed = 0
+    for path in queue.iterdir():
+        size = path.stat().st_size
+        with path.open("rb+") as file:
+            while file.tell() < size:
+                file.write(_GARBAGE[: size - file.tell()])
+        destroyed += size
+    return destroyed
+
+
+def _starts(stack: Stack) -> bool:
+    """Starts the collector on a destroyed queue; by hand, without it, when it does not start."""
+    from mlaudit.errors import StackError
+
+    try:
+        stack.restart_collector()
+    except StackError:
+        for path in (stack.layout.collector / "queue").iterdir():
+            path.rename(path.with_suffix(".damaged"))
+        stack.restart_collector()
+        return False
+    return True
+
+
+def _resend(ground: Ground) -> str:
+    user, password = ground.stack.reader_auth
+    env = ground.environment(
+        MLAUDIT_ES_USERNAME=user, MLAUDIT_ES_PASSWORD=password, MLAUDIT_ES_CA_FILE=str(ground.stack.ca_file or "")
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "mlaudit.cli",
+        "resend",
+        "--elasticsearch",
+        ground.stack.elasticsearch_url,
+    ]
+    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+    return f"exit code {done.returncode}: {' '.join((done.stdout + done.stderr).split())[:400]}"
+
+
+CELLS = [
+    Cell(
+        "kill-collector-twice",
+        "The collector is killed with SIGKILL twice under load.",
+        killed_twice,
+        minutes=0.6,
+        group="collector",
+    ),
+    Cell(
+        "collector-absent",
+        "No collector for ten minutes while the service behind uvicorn answers as fast as it can; then it comes back.",
+        absent,
+        records=100_000,
+        minutes=16,
+        group="absent",
+    ),
+    Cell(
+        "sigterm-service-without-collector",
+        "The service gets SIGTERM while the collector is away.",
+        service_stopped,
+        minutes=1.5,
+        group="collector",
+    ),
+    Cell(
+        "sigterm-collector-without-elasticsearch",
+        "The collector gets SIGTERM while Elasticsearch is down, and SIGKILL ten seconds later.",
+        collector_stopped,
+        minutes=1.2,
+        group="collector",
+    ),
+    Cell(
+        "collector-disk-full",
+        "The disk of the collector's queue fills while Elasticsearch is down, and the collector is killed on it.",
+        queue_disk_full,
+        minutes=2,
+        group="collector",
+    ),
+    Cell(
+        "collector-queue-destroyed",
+        "The collector is killed and its queue overwritten while Elasticsearch is down; `mlaudit verify` names what is "
+        "missing and `mlaudit resend` sends it again.",
+        queue_destroyed,
+        minutes=2,
+        group="collector",
+    ),
+    Cell(
+        "direct-kill",
+        "Direct topology: the collector and Elasticsearch are killed under load, one after the other and together.",
+        direct,
+        minutes=1.5,
+        group="collector",
+    ),
+]

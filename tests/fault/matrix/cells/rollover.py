@@ -1,0 +1,79 @@
+"""A data stream is rolled over while records are on their way a second time."""
+
+from __future__ import annotations
+
+import ssl
+
+from tests.fault.matrix import stored
+from tests.fault.matrix.cell import Cell, Outcome
+from tests.fault.matrix.emitting import wait_for
+from tests.fault.matrix.ground import Ground
+from tests.fault.matrix.proxy import Relay
+from tests.fault.matrix.variation import varied_collector
+
+from mlaudit.seal import finding as codes
+
+
+def rolled_over(ground: Ground) -> Outcome:
+    """Elasticsearch stores, its answers are lost, the collector is killed, and the data streams roll over."""
+    stack = ground.stack
+    trust = ssl.create_default_context(cafile=str(stack.ca_file)) if stack.ca_file else None
+    with (
+        Relay(stack.elasticsearch_url, trust) as relay,
+        varied_collector(stack, elasticsearch_url=relay.endpoint),
+    ):
+        process = ground.workload("--durable-every", 20, "--rate", 2500, "--count", ground.scaled(20_000))
+        ground.notebook.wait_for(ground.scaled(8_000))
+        relay.deaf = True
+        before = ground.count()
+        wait_for(
+            lambda: ground.count() > before and relay.swallowed > 0, "records stored without an answer", 60
+        )
+        ground.notebook.wait_for(ground.scaled(16_000))
+        stack.kill_collector()
+        rolled = _roll_over(ground)
+        relay.deaf = False
+        stack.restart_collector()
+        process.finish()
+        ground.drain()
+    outcome = ground.judge(rolled_over=rolled, expected_findings=())
+    return _with_replays(ground, outcome)
+
+
+def _roll_over(ground: Ground) -> int:
+    names = [
+        one["name"] for one in ground.elasticsearch.indices.get_data_stream(name=stored.INDEX)["data_streams"]
+    ]
+    for name in names:
+        ground.elasticsearch.indices.rollover(alias=name)
+    return len(names)
+
+
+def _with_replays(ground: Ground, outcome: Outcome) -> Outcome:
+    """Documents that are there twice are the same ones, and verify names each of them a replay."""
+    report = ground.verify()
+    named = [one for one in report.findings if one.code == codes.REPLAY_IDENTICAL]
+    outcome.notes["replays"] = outcome.duplicates
+    outcome.notes["replays_named"] = len(named) + report.suppressed
+    outcome.require(outcome.duplicates > 0, "expected records stored twice after the rollover, found none")
+    outcome.require(
+        len(named) + report.suppressed == outcome.duplicates,
+        f"expected verify to name {outcome.duplicates} replays, found {len(named) + report.suppressed}",
+    )
+    outcome.expectation = (
+        "lost 0; what is stored twice is the same and verify names it replay.identical, nothing else"
+    )
+    outcome.duplicates = 0
+    return outcome
+
+
+CELLS = [
+    Cell(
+        "rollover-in-redelivery",
+        "Elasticsearch stores but its answers are lost, the collector is killed, the data streams are rolled over, "
+        "and the collector sends all of it again.",
+        rolled_over,
+        minutes=1,
+        group="rollover",
+    ),
+]
