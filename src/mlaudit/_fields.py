@@ -86,6 +86,7 @@ AUDIT_STREAM_KEY_ID: Final = "audit.stream.key_id"
 AUDIT_STREAM_PUBLIC_KEY: Final = "audit.stream.public_key"
 AUDIT_STREAM_PARENT_ID: Final = "audit.stream.parent.id"
 AUDIT_STREAM_ADOPTED_BY: Final = "audit.stream.adopted_by"
+AUDIT_STREAM_RESTARTED: Final = "audit.stream.restarted"
 AUDIT_CHECKPOINT_SEQUENCE: Final = "audit.checkpoint.sequence"
 AUDIT_CHECKPOINT_HASH: Final = "audit.checkpoint.hash"
 AUDIT_CHECKPOINT_NOTE: Final = "audit.checkpoint.note"
@@ -364,6 +365,7 @@ FIELD_TYPES: Final[Mapping[str, str]] = {
     "audit.stream.public_key": "keyword",
     "audit.stream.parent.id": "keyword",
     "audit.stream.adopted_by": "keyword",
+    "audit.stream.restarted": "boolean",
     "audit.checkpoint.sequence": "long",
     "audit.checkpoint.hash": "keyword",
     "audit.checkpoint.note": "keyword",
@@ -697,6 +699,21 @@ KINDS: Final[Mapping[str, Kind]] = {
         severity_failure=17,
         message=("auditing failed in ", "audit.component", ""),
         message_failure=("auditing failed in ", "audit.component", ""),
+        durable=True,
+    ),
+    "audit.pipeline.probe": Kind(
+        name="audit.pipeline.probe",
+        stream="integrity",
+        dataset="mlaudit.integrity",
+        action="PROBE",
+        event_action="pipeline-probe",
+        event_kind="event",
+        categories=("process",),
+        types=("info",),
+        severity=9,
+        severity_failure=9,
+        message=("the audit path was probed",),
+        message_failure=("the audit path was probed",),
         durable=True,
     ),
     "audit.detection.alert": Kind(

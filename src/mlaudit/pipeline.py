@@ -65,7 +65,7 @@ class Backend(Keyring, Protocol):
         """The policy in a JSON form that a later start compares with."""
         ...
 
-    def open_stream(self, builder: RecordBuilder, on_set_aside: Callable[[int, str], object]) -> Stream:
+    def open_stream(self, builder: RecordBuilder, report: Callable[[int, str], object]) -> Stream:
         """A new stream, not begun. Raises SpoolError or KeyFileError."""
         ...
 
@@ -73,8 +73,11 @@ class Backend(Keyring, Protocol):
         """Whether a living process writes this stream: a worker beside this one, not a start before it."""
         ...
 
-    def adopt(self, builder: RecordBuilder, own_stream: str) -> int:
-        """Drains and closes what dead processes left behind; returns the number of their streams."""
+    def adopt(self, builder: RecordBuilder, own_stream: str, report: Callable[[int, str], object]) -> int:
+        """Drains and closes what dead processes left behind; returns the number of their streams.
+
+        ``report`` is told, with a count and a reason, of records that cannot be sent.
+        """
         ...
 
 
@@ -335,15 +338,14 @@ class Pipeline:
             self._stream = stream
             self._heartbeat = Heartbeat(self.settings, stream, self.counts)
             self._tender = Tender(
-                lambda: self._tend(stream), lambda: self._backend.adopt(self._builder, stream.id)
+                lambda: self._tend(stream),
+                lambda: self._backend.adopt(self._builder, stream.id, self._note_loss),
             )
             return stream
 
     def _begin(self) -> Stream:
         memory = self._backend.memory()
-        stream = self._backend.open_stream(
-            self._builder, lambda count, reason: self._losses.note(f"set aside: {reason}", count)
-        )
+        stream = self._backend.open_stream(self._builder, self._note_loss)
         links: dict[str, Any] = {}
         if self._parent:
             links["audit.stream.parent.id"] = self._parent
@@ -362,6 +364,10 @@ class Pipeline:
             stream.delivery.finish(time.monotonic())  # adopted and closed by whoever comes next
             raise
         return stream
+
+    def _note_loss(self, count: int, reason: str) -> None:
+        """Records that the spool held and cannot deliver."""
+        self._losses.note(reason, count)
 
     def _tend(self, stream: Stream) -> None:
         if self._heartbeat is not None:

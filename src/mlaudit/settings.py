@@ -219,6 +219,20 @@ VARIABLES: Final = (
         _always(1 << 30),
     ),
     Variable(
+        "RETAIN_SECONDS",
+        "86400",
+        "How long delivered records stay in the spool, for `mlaudit resend`. 0 keeps none.",
+        _seconds(0, 10 * 365 * 86400),
+        _always(86400.0),
+    ),
+    Variable(
+        "RETAIN_BYTES",
+        "256MiB",
+        "How much of them stays in a spool at most; the oldest go first, all before a disk is full. 0 keeps none.",
+        _size(0),
+        _always(256 << 20),
+    ),
+    Variable(
         "ENDPOINT",
         "`OTEL_EXPORTER_OTLP_LOGS_ENDPOINT`, `OTEL_EXPORTER_OTLP_ENDPOINT` + `/v1/logs`, else "
         "`http://127.0.0.1:4318/v1/logs`",
@@ -387,6 +401,8 @@ class Settings:
     state_dir: Path
     spool_dir: Path
     spool_max_bytes: int
+    retain_seconds: float
+    retain_bytes: int
     endpoint: str
     headers: tuple[tuple[str, str], ...]
     token_file: Path | None

@@ -22,6 +22,9 @@ def drain(seconds: float) -> int:
     left = [folder for folder in read_spool(settings.spool_dir) if not files.is_locked(folder)]
     backend = SpoolBackend(settings)
     builder = RecordBuilder(common_fields(settings, backend.policy().digest))
-    drained = backend.adopt(builder, seconds=seconds)
-    Console(highlight=False).print(f"drained {drained} of {len(left)} streams whose processes are gone")
+    console = Console(highlight=False)
+    drained = backend.adopt(
+        builder, report=lambda count, reason: console.print(f"not sent: {reason}"), seconds=seconds
+    )
+    console.print(f"drained {drained} of {len(left)} streams whose processes are gone")
     return 0 if drained >= len(left) else 1

@@ -141,7 +141,7 @@ class _MemoryBackend:
     def publish(self, note: str) -> None:
         """Nothing leaves a test."""
 
-    def open_stream(self, builder: Any, on_set_aside: Callable[[int, str], object]) -> Any:
+    def open_stream(self, builder: Any, report: Callable[[int, str], object]) -> Any:
         from mlaudit.event import new_record_id
         from mlaudit.seal.chain import Chain
         from mlaudit.stream import Stream
@@ -151,7 +151,7 @@ class _MemoryBackend:
     def is_written(self, stream_id: str) -> bool:
         return False
 
-    def adopt(self, builder: Any, own_stream: str) -> int:
+    def adopt(self, builder: Any, own_stream: str, report: Callable[[int, str], object]) -> int:
         return 0
 
 

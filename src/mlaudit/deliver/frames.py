@@ -136,6 +136,9 @@ def _is_frame(data: bytes, start: int, previous: int) -> bool:
     return bool(found == check)
 
 
-def is_unfinished(data: bytes) -> bool:
-    """Whether ``data``, the end of a segment, is what a crash leaves of a write: a frame's beginning, or zeros."""
-    return cut_short(data) or not any(data)
+def is_unfinished(data: bytes, previous: int) -> bool:
+    """Whether ``data``, the end of a segment, is what a crash leaves of a write: zeros, or a frame's beginning."""
+    if len(data) < _SEARCHED.size or not any(data):
+        return True
+    length, _, sequence = _SEARCHED.unpack_from(data)
+    return cut_short(data) and length <= MAX_PAYLOAD and sequence == previous + 1

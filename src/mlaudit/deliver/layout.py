@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 SEGMENT_SUFFIX: Final = ".seg"
 RETAINED: Final = "retained"
 _DIGITS: Final = 20
+_SEGMENT_NAME: Final = re.compile(rf"[0-9]{{{_DIGITS}}}{re.escape(SEGMENT_SUFFIX)}")
 
 
 def stream_folder(spool: Path, stream_id: str) -> Path:
@@ -54,8 +56,11 @@ def segment_file(stream: Path, first_sequence: int) -> Path:
 
 
 def segments(stream: Path) -> list[Path]:
-    """The segments of a stream folder, oldest first."""
-    return sorted(stream.glob("[0-9]" * _DIGITS + SEGMENT_SUFFIX))
+    """The segments of a stream folder, oldest first; none where the folder has just been removed."""
+    try:
+        return sorted(entry for entry in stream.iterdir() if _SEGMENT_NAME.fullmatch(entry.name))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def first_sequence(segment: Path) -> int:

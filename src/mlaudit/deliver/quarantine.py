@@ -12,7 +12,7 @@ from mlaudit.errors import SpoolUnavailableError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mlaudit.deliver.frames import Frame
+    from mlaudit.deliver.frames import Frame, Unreadable
 
 _logger = logging.getLogger("mlaudit")
 
@@ -32,20 +32,21 @@ def keep_frame(stream: Path, frame: Frame, reason: str) -> Path:
     return path
 
 
-def keep_damage(segment: Path, start: int, data: bytes, count: int) -> Damage | None:
-    """Keeps the bytes of a segment that cannot be read.
+def keep_damage(segment: Path, piece: Unreadable, following: int) -> Damage | None:
+    """Keeps the bytes of a segment that cannot be read; ``following`` is where the next segment begins, or 0.
 
     None when they are what a crash leaves of an unfinished write, or were kept before.
     """
-    if count <= 0 and is_unfinished(data):
+    count = (piece.following or following) - piece.previous - 1
+    if count <= 0 and is_unfinished(piece.data, piece.previous):
         return None
-    path = layout.quarantine_folder(segment.parent) / f"{segment.stem}-{start}.damaged"
+    path = layout.quarantine_folder(segment.parent) / f"{segment.stem}-{piece.start}.damaged"
     if path.exists():
         return None
-    what = f"{len(data)} bytes of {segment.name} from byte {start} on cannot be read"
+    what = f"{len(piece.data)} bytes of {segment.name} from byte {piece.start} on cannot be read"
     try:
         _folder(segment.parent)
-        files.replace_file(path, data)
+        files.replace_file(path, piece.data)
     except (OSError, SpoolUnavailableError) as error:
         return _told(Damage(max(1, count), f"{what} and could not be kept: {error}"))
     return _told(Damage(max(1, count), f"{what} and are kept in {path}"))

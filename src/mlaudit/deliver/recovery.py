@@ -72,8 +72,7 @@ def _read(found: Recovered, path: Path, data: bytes, previous: int, follower: in
                 found.last_sequence, found.last_digest = piece.sequence, piece.digest
                 found.last_payload = piece.payload
         elif (segment, piece.start) >= found.acknowledged[1:]:
-            count = (piece.following or follower) - piece.previous - 1
-            damage = quarantine.keep_damage(path, piece.start, piece.data, count)
+            damage = quarantine.keep_damage(path, piece, follower)
             if damage is not None:
                 found.damage.append(damage)
             elif not piece.following:

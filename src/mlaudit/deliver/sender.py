@@ -83,6 +83,11 @@ class Sender:
             self._thread.join(max(0.0, deadline - time.monotonic()) + 1.0)
         return not self._spool.unacknowledged
 
+    def join(self) -> None:
+        """Returns when the thread has ended."""
+        if self._thread is not None:
+            self._thread.join()
+
     @property
     def running(self) -> bool:
         """Whether the thread is alive."""
@@ -253,12 +258,19 @@ class SpooledDelivery:
         """
         done = self.sender.stop(deadline)
         if self.sender.running:
-            # It waits for an answer still and will look at the spool once more: leave its descriptors open.
+            # It waits for an answer still and will look at the spool once more: its descriptors stay open till then.
             self.spool.sync()
+            threading.Thread(
+                target=self._close_later, args=(keep,), name="mlaudit-closer", daemon=True
+            ).start()
         else:
-            self.spool.close(remove=done and not keep)
+            self.spool.close(remove=not keep)
         self.closed = True
         return done
+
+    def _close_later(self, keep: bool) -> None:
+        self.sender.join()
+        self.spool.close(remove=not keep)
 
     def forget(self) -> None:
         """In a forked child: leaves the parent's stream to the parent."""

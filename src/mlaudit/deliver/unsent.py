@@ -6,7 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from mlaudit.deliver import files, layout, quarantine
-from mlaudit.deliver.frames import HEADER_BYTES, find_frame, parse_frames
+from mlaudit.deliver.frames import HEADER_BYTES, Unreadable, parse_frames, read_pieces
 from mlaudit.errors import UnreadableSegmentError
 
 if TYPE_CHECKING:
@@ -70,13 +70,9 @@ class UnsentFrames:
 
     def _pass_over(self, path: Path, offset: int, data: bytes, previous: int, following: int) -> int:
         """Sets aside the damaged beginning of ``data``; returns its length."""
-        previous = max(previous, layout.first_sequence(path) - 1)
-        skipped = find_frame(data, previous)
-        if skipped < 0:
-            skipped = len(data)
-        else:
-            following = next(parse_frames(data[skipped:])).sequence
-        damage = quarantine.keep_damage(path, offset, data[:skipped], following - previous - 1)
+        piece = next(read_pieces(data, max(previous, layout.first_sequence(path) - 1)))
+        assert isinstance(piece, Unreadable)
+        damage = quarantine.keep_damage(path, piece._replace(start=offset), following)
         if damage is not None:
             self._damage.append(damage)
-        return skipped
+        return len(piece.data)

@@ -89,7 +89,7 @@ def read_status(spool: Path, patience: float, now: float | None = None) -> Spool
             "MLAUDIT_SPOOL_DIR or MLAUDIT_STATE_DIR names another one"
         )
     try:
-        folders = layout.streams(spool)
+        folders = sorted({*layout.streams(spool), *layout.quarantined_streams(spool)})
         seen = SpoolStatus(str(spool), free_bytes=shutil.disk_usage(spool).free)
     except OSError as error:
         raise SpoolError(f"{spool}: expected a readable spool folder, found {error.strerror}") from None

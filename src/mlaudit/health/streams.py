@@ -123,7 +123,8 @@ def look(folder: Path, spool: Path, now: float | None = None) -> StreamStatus | 
 
 def _is_locked(folder: Path) -> bool | None:
     if not layout.lock_file(folder).exists():
-        return False if layout.segments(folder) else None
+        left = layout.segments(folder) or layout.quarantine_folder(folder).is_dir()
+        return False if left else None
     try:
         return files.is_locked(folder)
     except SpoolError:
@@ -137,7 +138,7 @@ def _quarantined(folder: Path) -> int:
         names = [entry.name for entry in layout.quarantine_folder(folder).iterdir()]
     except OSError:
         return 0
-    return sum(name.endswith((".otlp", ".damaged")) for name in names)
+    return sum(name.endswith((".otlp", ".damaged", layout.SEGMENT_SUFFIX)) for name in names)
 
 
 def _told(path: Path) -> tuple[dict[str, Any], float]:

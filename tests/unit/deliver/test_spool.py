@@ -148,6 +148,7 @@ def test_frames_that_cannot_be_saved_are_counted(tmp_path: Path, monkeypatch: py
     spool = StreamSpool.create(tmp_path, "s", BIG)
     told: list[tuple[int, str]] = []
     spool.on_damage = lambda count, reason: told.append((count, reason))
+    monkeypatch.setattr(StreamSpool, "_start_sync_thread", lambda self: None)
     monkeypatch.setattr(os, "fdatasync", refuse_sync)
     for number in (1, 2):
         spool.append(number, bytes(32), b"x", durable=False)
