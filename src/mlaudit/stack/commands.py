@@ -97,6 +97,7 @@ def env(directory: Path) -> None:
     variables = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": state.otlp_endpoint,
         "MLAUDIT_TOKEN_FILE": str(layout.directory / "token"),
+        "MLAUDIT_COLLECTOR_METRICS_URL": state.metrics_url,
         "MLAUDIT_ES_URL": state.elasticsearch_url,
         "MLAUDIT_ES_CA_FILE": state.ca_file or "",
         "MLAUDIT_ES_USERNAME": READER,

@@ -1,0 +1,74 @@
+"""A record that is made to find out whether records arrive: sealed in a short stream of its own, sent for real."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Final
+
+from mlaudit.backend import SpoolBackend
+from mlaudit.deliver.sender import SpooledDelivery
+from mlaudit.errors import MlauditError
+from mlaudit.event import AuditEvent, Target
+from mlaudit.health.check import BrokenLinkError, Ground, Outcome, Probe
+from mlaudit.pipeline import common_fields
+from mlaudit.record.build import RecordBuilder
+from mlaudit.stream import AUDITOR, INTEGRITY
+
+KIND: Final = "audit.pipeline.probe"
+#: The service of a probe where the environment names none.
+NOBODY: Final = "mlaudit-doctor"
+_UNNAMED: Final = "unknown_service"
+
+
+def send(ground: Ground) -> Outcome:
+    """Begins a stream, writes the probe, ends the stream, and sends all three through spool and sender."""
+    assert ground.policy is not None
+    settings = ground.known
+    if settings.service_name == _UNNAMED:
+        settings = replace(settings, service_name=NOBODY)
+    backend = SpoolBackend(settings)
+    builder = RecordBuilder(common_fields(settings, ground.policy.digest))
+    refused: list[str] = []
+    event = AuditEvent(
+        KIND,
+        actor=AUDITOR,
+        target=Target("service", settings.service_name),
+        fields={"audit.component": "health.doctor"},
+    )
+    try:
+        stream = backend.open_stream(builder, lambda count, reason: refused.append(reason))
+        try:
+            stream.begin({})
+            ticket = stream.write(event, builder.build(event, INTEGRITY), durable=True)
+            digest = stream.head[1]
+            stored = ticket.wait(ground.wait)
+            stream.end("the doctor is done")
+        except BaseException:
+            stream.delivery.finish(time.monotonic())
+            raise
+    except MlauditError as error:
+        raise BrokenLinkError(
+            "the spool to take a record", str(error), "see the check of the spool folder"
+        ) from None
+    ground.probe = Probe(stream.id, event.record_id, digest, stream.head[0])
+    sent = stream.delivery.finish(time.monotonic() + ground.wait)
+    if not stored:
+        raise BrokenLinkError(
+            "the disk to confirm a record", "no fsync came back", "look at the disk of the spool"
+        )
+    if refused:
+        raise BrokenLinkError(
+            "the collector to take the record",
+            f"it refuses it for its content: {refused[0]}",
+            "is that collector set up with mlaudit's configuration? The record is kept in the spool's quarantine",
+        )
+    if not sent:
+        assert isinstance(stream.delivery, SpooledDelivery)
+        why = stream.delivery.sender.counts.last_failure or f"no answer within {ground.wait:g} s"
+        raise BrokenLinkError(
+            f"the collector to acknowledge the record within {ground.wait:g} s",
+            why,
+            "look into the collector's log; the record stays in the spool and is sent by the next process",
+        )
+    return Outcome(f"record {event.record_id} of stream {stream.id} is acknowledged")
