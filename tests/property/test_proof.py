@@ -114,6 +114,16 @@ def test_repeated_record_is_named(number: int) -> None:
 
 
 @settings(deadline=None)
+@given(NUMBERS, NUMBERS, st.integers(1, 2))
+def test_records_that_a_rollover_repeats_are_one_finding(one: int, other: int, times: int) -> None:
+    """Neighbours that are stored more than once are named together, however often."""
+    first, last = sorted((one, other))
+    again = [replace(document, index="another") for document in VALID[first - 1 : last]]
+
+    assert sequences([*VALID, *again * times]) == [("replay.identical", first, last)]
+
+
+@settings(deadline=None)
 @given(VOUCHED, st.text(max_size=20))
 def test_inserted_record_is_named(number: int, message: str) -> None:
     """A forged record beside the genuine one is told from it by the record behind."""

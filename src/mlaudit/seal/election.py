@@ -79,8 +79,7 @@ class Election:
             if other.claims.document_id == record.claims.document_id:
                 if record.differences and not other.differences:
                     place[index], record = record, other
-                text = "the same record is stored more than once, byte for byte"
-                self._ledger.add(codes.REPLAY_IDENTICAL, record, text)
+                self._ledger.repeat(record)
                 return
             if other.claims.document_id != other.record_id:
                 place[index], record = record, other

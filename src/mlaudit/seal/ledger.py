@@ -55,6 +55,17 @@ class Ledger:
         self.add(codes.RECORD_INSERTED, record, text, expected=expected, found=record.hash)
         self._branch = (record.hash, len(self._findings) - 1)
 
+    def repeat(self, record: StoredRecord) -> None:
+        """Keeps that a record is stored once more; neighbours join: a rollover repeats thousands at a time."""
+        last = self._findings[-1] if self._findings else None
+        if last is None or last.code != codes.REPLAY_IDENTICAL or record.sequence > last.through + 1:
+            self.add(
+                codes.REPLAY_IDENTICAL, record, "the same record is stored more than once, byte for byte"
+            )
+        elif record.sequence > last.through:
+            text = f"records {last.sequence} to {record.sequence} are stored more than once, byte for byte"
+            self._findings[-1] = replace(last, text=text, through=record.sequence)
+
     def change(self, record: StoredRecord, text: str, *, expected: str) -> None:
         """Keeps the finding that an original was changed."""
         self.changed.add(record.sequence)

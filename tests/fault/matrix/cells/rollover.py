@@ -36,7 +36,7 @@ def rolled_over(ground: Ground) -> Outcome:
         stack.restart_collector()
         process.finish()
         ground.drain()
-    outcome = ground.judge(rolled_over=rolled, expected_findings=())
+    outcome = ground.judge(rolled_over=rolled)
     return _with_replays(ground, outcome)
 
 
@@ -50,18 +50,19 @@ def _roll_over(ground: Ground) -> int:
 
 
 def _with_replays(ground: Ground, outcome: Outcome) -> Outcome:
-    """Documents that are there twice are the same ones, and verify names each of them a replay."""
-    report = ground.verify()
-    named = [one for one in report.findings if one.code == codes.REPLAY_IDENTICAL]
-    outcome.notes["replays"] = outcome.duplicates
-    outcome.notes["replays_named"] = len(named) + report.suppressed
-    outcome.require(outcome.duplicates > 0, "expected records stored twice after the rollover, found none")
+    """What is stored twice is the same, and verify names all of it as replays and nothing else."""
+    found = stored.look_up(ground.elasticsearch, ground.service)
+    twice = sum(count > 1 for count in found.records.values())
+    findings = [one for one in ground.verify().findings if one.code == codes.REPLAY_IDENTICAL]
+    named = sum(one.through - one.sequence + 1 for one in findings)
+    outcome.notes |= {"stored_twice": twice, "named_by_verify": named, "findings": len(findings)}
+    outcome.require(twice > 0, "expected records stored twice after the rollover, found none")
+    outcome.require(named == twice, f"expected verify to name {twice} replays, found {named}")
     outcome.require(
-        len(named) + report.suppressed == outcome.duplicates,
-        f"expected verify to name {outcome.duplicates} replays, found {len(named) + report.suppressed}",
+        outcome.duplicates == twice, f"expected {twice} replays, found {outcome.duplicates} documents"
     )
     outcome.expectation = (
-        "lost 0; what is stored twice is the same and verify names it replay.identical, nothing else"
+        "lost 0; what is stored twice is the same, verify holds and names it replay.identical"
     )
     outcome.duplicates = 0
     return outcome
