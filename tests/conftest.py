@@ -131,8 +131,11 @@ class Sender:
         deadline = time.monotonic() + 30
         while True:
             self.client.indices.refresh(index=index, ignore_unavailable=True, allow_no_indices=True)
-            answer = self.client.search(index=index, query=chosen, size=1000, allow_no_indices=True)
-            hits: list[dict[str, Any]] = answer["hits"]["hits"]
+            # 503: the index is being made this moment.
+            answer = self.client.options(ignore_status=503).search(
+                index=index, query=chosen, size=1000, allow_no_indices=True
+            )
+            hits: list[dict[str, Any]] = answer["hits"]["hits"] if "hits" in answer else []
             if len(hits) >= count or time.monotonic() > deadline:
                 assert len(hits) >= count, f"expected {count} documents for {chosen}, found {len(hits)}"
                 return hits

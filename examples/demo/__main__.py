@@ -70,6 +70,8 @@ def play(scene: Scene) -> None:
         step("kill -9 in the middle of its work")
         service.predict("bob", 5)
         service.kill()
+    step("a program with the recommender's token writes a record in the name of the model service")
+    scene.impersonate("tumour-service", sender="recommender")
     step("it starts a last time, closes what the killed process left behind, and stops")
     with scene.service() as service:
         service.predict("alice", 3)

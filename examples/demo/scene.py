@@ -103,6 +103,16 @@ class Scene:
             raise SystemExit(f"the training script failed:\n{done.stdout}{done.stderr}")
         return done.stdout.strip()
 
+    def impersonate(self, service: str, sender: str) -> None:
+        """A program that has ``sender``'s token writes into ``service``'s audit trail."""
+        environment = self.audited(service) | {"MLAUDIT_TOKEN_FILE": str(self.stack.named_token_file(sender))}
+        program = "import mlaudit; mlaudit.record('audit.app.approval.given', target='loan 42')"
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise SystemExit(f"the impersonating program failed:\n{done.stdout}{done.stderr}")
+
     def replace_model(self) -> None:
         """Puts another model in the place of the registered one, past the audited training."""
         estimator = joblib.load(self.model)

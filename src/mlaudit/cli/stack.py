@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,6 +12,8 @@ stack_app = typer.Typer(help="Local Elasticsearch and collector, without Docker.
 _StackDirectory = Annotated[
     Path, typer.Option("--dir", help="Folder for state, credentials, logs and data.", metavar="DIR")
 ]
+_OtlpTls = Literal["off", "server", "mutual"]
+_Topology = Literal["queued", "direct"]
 
 
 @stack_app.command("up")
@@ -22,6 +24,12 @@ def stack_up(
     ] = True,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what an earlier run stored.")] = False,
     tls: Annotated[bool, typer.Option("--tls/--no-tls", help="HTTPS for Elasticsearch.")] = True,
+    otlp_tls: Annotated[
+        _OtlpTls, typer.Option(help="The collector speaks HTTPS; mutual: it asks senders for a certificate.")
+    ] = "off",
+    topology: Annotated[
+        _Topology, typer.Option(help="Acknowledged when on the collector's disk, or when stored.")
+    ] = "queued",
     archive: Annotated[
         Path | None, typer.Option("--archive", help="File that gets every audit record as well.")
     ] = None,
@@ -29,7 +37,9 @@ def stack_up(
     """Start Elasticsearch and the collector; fetches and builds them on the first run."""
     from mlaudit.stack import commands
 
-    commands.up(directory, detach=detach, fresh=fresh, tls=tls, archive=archive)
+    commands.up(
+        directory, detach=detach, fresh=fresh, tls=tls, archive=archive, otlp_tls=otlp_tls, topology=topology
+    )
 
 
 @stack_app.command("down")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import urllib3
 
+from mlaudit.errors import StackError
 from mlaudit.stack import process
+from mlaudit.stack.certificates import make_certificates
 from mlaudit.stack.collector_build import config_dir
 from mlaudit.stack.credentials import TELEMETRY, WRITER
 from mlaudit.stack.elasticsearch import request
+from mlaudit.stack.layout import write_private
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,10 +25,14 @@ if TYPE_CHECKING:
     from mlaudit.stack.process import ProcessId
 
 START_SECONDS: Final = 60
+ADMIT_SECONDS: Final = 10
 STOP_SECONDS: Final = 10
 
 # Request headers, tokens included, would otherwise be written into the queue's file (docs/collector.md).
 FEATURE_GATES: Final = "--feature-gates=-exporter.PersistRequestContext"
+
+
+Tls = Literal["off", "server", "mutual"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +41,8 @@ class Collector:
 
     Attributes:
         archive: OTLP-JSON-lines file that also gets every audit record; None for none.
+        tls: ``off``, ``server`` (it shows a certificate) or ``mutual`` (senders must show one too).
+        direct: an acknowledgement means stored in Elasticsearch, not on the collector's disk.
     """
 
     layout: Layout
@@ -42,11 +53,13 @@ class Collector:
     metrics_port: int
     namespace: str
     archive: Path | None
+    tls: Tls = "off"
+    direct: bool = False
 
     @property
     def otlp_endpoint(self) -> str:
         """Where services send, without the ``/v1/logs``."""
-        return f"http://127.0.0.1:{self.otlp_port}"
+        return f"http{'' if self.tls == 'off' else 's'}://127.0.0.1:{self.otlp_port}"
 
     @property
     def metrics_url(self) -> str:
@@ -67,14 +80,22 @@ class Collector:
         layout.hand_over(root / "queue", 0o700)
         for name in self._config_files():
             layout.write(root / name, (config_dir() / name).read_text())
-        layout.write(root / "tokens", f"{credentials.token} local\n", secret=True)
+        self.admit(credentials)
         layout.write(root / "writer.password", credentials.writer, secret=True)
         layout.write(root / "telemetry.password", credentials.telemetry, secret=True)
         if self.layout.ca_file.is_file():
             layout.write(root / "ca.pem", self.layout.ca_file.read_text())
+        if self.tls != "off":
+            self._certify()
         if self.archive is not None:
             self.archive.touch()
             layout.hand_over(self.archive, 0o600)
+
+    def admit(self, credentials: Credentials) -> None:
+        """Write the tokens that are accepted; a running collector takes them over by itself."""
+        named = [path.read_text() for path in sorted(self.layout.senders.glob("*.token"))]
+        tokens = "".join(f"{token.strip()}\n" for token in (credentials.token, *named))
+        self.layout.write(self.layout.collector / "tokens", tokens, secret=True)
 
     def start(self, *, tied: bool) -> ProcessId:
         """Start the process; it is not yet healthy."""
@@ -110,6 +131,11 @@ class Collector:
         }
         if not self.elasticsearch_url.startswith("https:"):
             del environment["MLAUDIT_ELASTICSEARCH_CA_FILE"]
+        if self.tls != "off":
+            environment["MLAUDIT_OTLP_CERT_FILE"] = str(root / "otlp.crt")
+            environment["MLAUDIT_OTLP_KEY_FILE"] = str(root / "otlp.key")
+        if self.tls == "mutual":
+            environment["MLAUDIT_OTLP_CLIENT_CA_FILE"] = str(root / "otlp-ca.pem")
         if self.archive is not None:
             environment["MLAUDIT_ARCHIVE_FILE"] = str(self.archive)
         return environment
@@ -129,8 +155,53 @@ class Collector:
 
         process.wait_until(healthy, started, "the collector", self.log, START_SECONDS)
 
+    def wait_admitted(self, token: str) -> None:
+        """Return when a running collector accepts the token.
+
+        Raises:
+            StackError: it does not, within ten seconds.
+        """
+        deadline = time.monotonic() + ADMIT_SECONDS
+        while self._status(token) == 401:
+            if time.monotonic() > deadline:
+                raise StackError(
+                    f"the collector does not take over {self.layout.collector / 'tokens'}; see {self.log}"
+                )
+            time.sleep(0.05)
+
+    def _status(self, token: str) -> int:
+        """How it answers an empty request with this token."""
+        certificate, key = self.layout.client_certificate
+        mutual = self.tls == "mutual"
+        with urllib3.PoolManager(
+            ca_certs=None if self.tls == "off" else str(self.layout.otlp_ca_file),
+            cert_file=str(certificate) if mutual else None,
+            key_file=str(key) if mutual else None,
+            retries=False,
+            timeout=10,
+        ) as pool:
+            headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+            return pool.request("POST", f"{self.otlp_endpoint}/v1/logs", body=b"{}", headers=headers).status
+
     def _config_files(self) -> tuple[str, ...]:
-        return ("collector.yaml",) if self.archive is None else ("collector.yaml", "archive.yaml")
+        overlays = {
+            "tls.yaml": self.tls != "off",
+            "direct.yaml": self.direct,
+            "archive.yaml": self.archive is not None,
+        }
+        return ("collector.yaml", *(name for name, wanted in overlays.items() if wanted))
+
+    def _certify(self) -> None:
+        layout, root = self.layout, self.layout.collector
+        if not (root / "otlp.key").exists():
+            made = make_certificates()
+            layout.write(root / "otlp-ca.pem", made.authority)
+            layout.write(root / "otlp.crt", made.certificate)
+            layout.write(root / "otlp.key", made.key, secret=True)
+            certificate, key = layout.client_certificate
+            write_private(certificate, made.client_certificate)
+            write_private(key, made.client_key)
+        shutil.copyfile(root / "otlp-ca.pem", layout.otlp_ca_file)
 
 
 def end_last_line(path: Path) -> None:

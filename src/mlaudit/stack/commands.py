@@ -9,7 +9,7 @@ import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import urllib3
 from rich.console import Console
@@ -25,10 +25,20 @@ from mlaudit.stack.state import State, read_state
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mlaudit.stack.collector import Tls
     from mlaudit.stack.process import ProcessId
 
 
-def up(directory: Path, *, detach: bool, fresh: bool, tls: bool, archive: Path | None) -> None:
+def up(
+    directory: Path,
+    *,
+    detach: bool,
+    fresh: bool,
+    tls: bool,
+    archive: Path | None,
+    otlp_tls: Tls = "off",
+    topology: Literal["queued", "direct"] = "queued",
+) -> None:
     """Start the stack, or say that it runs already; in the foreground, stay until interrupted.
 
     Raises:
@@ -44,7 +54,14 @@ def up(directory: Path, *, detach: bool, fresh: bool, tls: bool, archive: Path |
         # Half of it died: what is left holds ports and locks.
         stop_running(directory)
     stack = Stack(
-        directory, tls=tls, fresh=fresh, archive=archive, tied=not detach, report=_reporter(console)
+        directory,
+        tls=tls,
+        otlp_tls=otlp_tls,
+        topology=topology,
+        fresh=fresh,
+        archive=archive,
+        tied=not detach,
+        report=_reporter(console),
     )
     stack.start()
     started = read_state(stack.layout.state)
@@ -97,6 +114,9 @@ def env(directory: Path) -> None:
     variables = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": state.otlp_endpoint,
         "MLAUDIT_TOKEN_FILE": str(layout.directory / "token"),
+        "MLAUDIT_CA_FILE": state.otlp_ca_file or "",
+        "MLAUDIT_CLIENT_CERT_FILE": str(layout.client_certificate[0]) if state.client_certificate else "",
+        "MLAUDIT_CLIENT_KEY_FILE": str(layout.client_certificate[1]) if state.client_certificate else "",
         "MLAUDIT_COLLECTOR_METRICS_URL": state.metrics_url,
         "MLAUDIT_ES_URL": state.elasticsearch_url,
         "MLAUDIT_ES_CA_FILE": state.ca_file or "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import secrets
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,8 @@ WRITER: Final = "mlaudit-writer"
 TELEMETRY: Final = "mlaudit-telemetry"
 READER: Final = "mlaudit-reader"
 
+# What may stand in a bearer token (RFC 6750, section 2.1), without the slash: the name is a file's here.
+_SENDER: Final = re.compile(r"[A-Za-z0-9._~+-]{1,200}")
 _ITERATIONS: Final = 1000  # the passwords are random: nothing is gained by making a guess expensive
 
 
@@ -62,6 +65,20 @@ def load_or_make(path: Path) -> Credentials:
             f"{path} does not hold the credentials of a stack ({error}); "
             "delete the stack's folder to begin anew"
         ) from error
+
+
+def named_token(sender: str) -> str:
+    """A new token that names its sender; the collector stamps the name on every record that comes with it.
+
+    Raises:
+        StackError: the name has characters that a token cannot have.
+    """
+    if not _SENDER.fullmatch(sender):
+        raise StackError(
+            f"expected a sender's name of at most 200 letters, digits and any of . _ ~ + -, found {sender!r}; "
+            "call the service by such a name"
+        )
+    return f"mlaudit.{sender}.{secrets.token_hex(32)}"
 
 
 def password_hash(password: str) -> str:

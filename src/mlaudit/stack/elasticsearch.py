@@ -12,7 +12,7 @@ import urllib3
 
 from mlaudit.errors import StackError
 from mlaudit.stack import process
-from mlaudit.stack.certificates import make_certificate
+from mlaudit.stack.certificates import make_certificates
 from mlaudit.stack.credentials import ADMIN, READER, TELEMETRY, WRITER, password_hash
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Elasticsearch:
         shutil.copyfile(self.home / "config/log4j2.properties", config / "log4j2.properties")
         layout.hand_over(config / "log4j2.properties", 0o644)
         if self.tls and not (config / "http.key").exists():
-            made = make_certificate()
+            made = make_certificates()
             layout.write(config / "http.key", made.key, secret=True)
             layout.write(config / "http.crt", made.certificate)
             layout.write(config / "ca.pem", made.authority)

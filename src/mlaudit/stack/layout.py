@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from mlaudit.stack.cache import cache_dir
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from mlaudit.stack.cache import Report
@@ -48,6 +48,21 @@ class Layout:
         return self.directory / "ca.pem"
 
     @property
+    def otlp_ca_file(self) -> Path:
+        """The certificate authority that signed the collector's certificate and the senders'."""
+        return self.directory / "otlp-ca.pem"
+
+    @property
+    def client_certificate(self) -> tuple[Path, Path]:
+        """A sender's certificate and its key."""
+        return self.directory / "client.pem", self.directory / "client.key"
+
+    @property
+    def senders(self) -> Path:
+        """Tokens of named senders, a file each."""
+        return self.directory / "senders"
+
+    @property
     def logs(self) -> Path:
         """What both programs printed."""
         return self.directory / "logs"
@@ -71,6 +86,7 @@ class Layout:
         """Make the folders."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self.logs.mkdir(exist_ok=True)
+        self.senders.mkdir(mode=0o700, exist_ok=True)
         for folder in (self.run, self.elasticsearch, self.collector):
             folder.mkdir(parents=True, exist_ok=True)
             self.hand_over(folder, 0o700)
@@ -83,8 +99,8 @@ class Layout:
 
     def write(self, path: Path, text: str, *, secret: bool = False) -> Path:
         """Write a file for the programs; a ``secret`` is readable by their user alone."""
-        write_private(path, text)
-        self.hand_over(path, 0o600 if secret else 0o644)
+        # Handed over before it appears under its name: a program that watches it must be able to read it at once.
+        write_private(path, text, lambda written: self.hand_over(written, 0o600 if secret else 0o644))
         return path
 
     def remove_data(self) -> None:
@@ -128,12 +144,13 @@ def reachable(path: Path, uid: int) -> bool:
     return True
 
 
-def write_private(path: Path, text: str) -> None:
-    """Write ``path`` so that it is never readable by others and never half written."""
+def write_private(path: Path, text: str, prepare: Callable[[Path], object] = lambda _: None) -> None:
+    """Write ``path`` so that it is never half written, and readable by others only after ``prepare``."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as handle:
         handle.write(text)
+    prepare(temporary)
     temporary.replace(path)
 
 

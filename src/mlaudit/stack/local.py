@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 from mlaudit.errors import StackError
 from mlaudit.stack import collector as collector_module
 from mlaudit.stack import elasticsearch as elasticsearch_module
 from mlaudit.stack import process
 from mlaudit.stack.collector import Collector
-from mlaudit.stack.credentials import ADMIN, READER, Credentials, load_or_make
+from mlaudit.stack.credentials import ADMIN, READER, Credentials, load_or_make, named_token
 from mlaudit.stack.elasticsearch import Elasticsearch
 from mlaudit.stack.layout import exclusive, layout_of, write_private
 from mlaudit.stack.ports import claimed_ports
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from mlaudit.stack.cache import Report
+    from mlaudit.stack.collector import Tls
     from mlaudit.stack.process import ProcessId
 
 DEFAULT_DIRECTORY: Final = Path(".mlaudit-stack")
@@ -44,6 +45,8 @@ class Stack:
         directory: where state, credentials, logs and data are kept.
         tls: Elasticsearch speaks HTTPS with a certificate of the stack's own authority.
         fresh: forget what an earlier run stored.
+        otlp_tls: the collector speaks HTTPS (``server``), and asks senders for a certificate too (``mutual``).
+        topology: ``queued``: acknowledged when on the collector's disk; ``direct``: when stored in Elasticsearch.
         archive: OTLP-JSON-lines file that gets every audit record as well.
         namespace: last part of the data streams' names.
         install: install mlaudit's assets before the collector may write.
@@ -57,6 +60,8 @@ class Stack:
         directory: Path | str = DEFAULT_DIRECTORY,
         *,
         tls: bool = True,
+        otlp_tls: Tls = "off",
+        topology: Literal["queued", "direct"] = "queued",
         fresh: bool = False,
         archive: Path | str | None = None,
         namespace: str = "default",
@@ -68,6 +73,8 @@ class Stack:
         self.layout = layout_of(Path(directory))
         self.namespace = namespace
         self._tls = tls
+        self._otlp_tls: Tls = otlp_tls
+        self._topology = topology
         self._fresh = fresh
         self._archive = Path(archive).absolute() if archive else None
         self._install = install
@@ -188,6 +195,30 @@ class Stack:
         """Bearer token for ``otlp_endpoint``."""
         return self.credentials.token
 
+    def named_token_file(self, sender: str) -> Path:
+        """File with a token that the collector knows as ``sender``'s; made, and accepted on return, if it is new.
+
+        Raises:
+            StackError: the name cannot be part of a token, or the collector does not take it over.
+        """
+        path = self.layout.senders / f"{sender}.token"
+        if not path.exists():
+            write_private(path, named_token(sender))
+            collector, _ = self._running_collector
+            collector.admit(self.credentials)
+            collector.wait_admitted(path.read_text())
+        return path
+
+    @property
+    def otlp_ca_file(self) -> Path | None:
+        """The authority to trust for ``otlp_endpoint``; None without TLS."""
+        return None if self._otlp_tls == "off" else self.layout.otlp_ca_file
+
+    @property
+    def client_certificate(self) -> tuple[Path, Path] | None:
+        """Certificate and key that a sender shows with ``otlp_tls="mutual"``."""
+        return self.layout.client_certificate if self._otlp_tls == "mutual" else None
+
     @property
     def token_file(self) -> Path:
         """File with only the token in it, 0600, for ``MLAUDIT_TOKEN_FILE``."""
@@ -246,7 +277,16 @@ class Stack:
             self._report("installing mlaudit's assets")
             install(node.url, self.elasticsearch_auth, self.ca_file, dry_run=False)
         collector = Collector(
-            self.layout, binary, node.url, otlp, health, metrics, self.namespace, self._archive
+            self.layout,
+            binary,
+            node.url,
+            otlp,
+            health,
+            metrics,
+            self.namespace,
+            self._archive,
+            self._otlp_tls,
+            self._topology == "direct",
         )
         collector.configure(self._credentials)
         self._report(f"starting the collector on {collector.otlp_endpoint}")
@@ -268,6 +308,8 @@ class Stack:
             logs=str(self.layout.logs),
             namespace=self.namespace,
             archive=str(self._archive) if self._archive else None,
+            otlp_ca_file=str(self.otlp_ca_file) if self.otlp_ca_file else None,
+            client_certificate=self._otlp_tls == "mutual",
             elasticsearch=node_process,
             collector=collector_process,
         ).write(self.layout.state)

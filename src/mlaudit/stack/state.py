@@ -29,6 +29,8 @@ class State:
     archive: str | None
     elasticsearch: ProcessId
     collector: ProcessId
+    otlp_ca_file: str | None = None
+    client_certificate: bool = False
 
     def write(self, path: Path) -> None:
         """Write it, readable by the owner only."""
