@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 from mlaudit.deliver import files, layout, quarantine
 from mlaudit.deliver.files import Ack
 from mlaudit.deliver.frames import Frame, read_pieces
+from mlaudit.deliver.quarantine import Damage
 from mlaudit.errors import UnreadableSegmentError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from mlaudit.deliver.quarantine import Damage
 
 
 @dataclass(slots=True)
@@ -25,7 +24,8 @@ class Recovered:
         sizes: bytes of each segment, by first sequence.
         last_sequence, last_digest, last_payload: of the last frame that can be read; 0 when none can.
         torn_bytes: bytes of writes that a crash cut short.
-        damage: what was not acknowledged and cannot be read.
+        damage: what was not acknowledged and cannot be read, or is not there.
+        counted: how many records of it come after the last frame.
     """
 
     acknowledged: Ack
@@ -35,6 +35,7 @@ class Recovered:
     last_payload: bytes = b""
     torn_bytes: int = 0
     damage: list[Damage] = field(default_factory=list)
+    counted: int = 0
 
 
 def recover(folder: Path) -> Recovered:
@@ -55,7 +56,9 @@ def recover(folder: Path) -> Recovered:
         try:
             data = files.read_range(path, 0, -1)
         except UnreadableSegmentError as error:
-            found.damage.append(quarantine.keep_segment(path, follower - previous - 1, error))
+            damage = quarantine.keep_segment(path, follower - previous - 1, error)
+            found.damage.append(damage)
+            found.counted += damage.records
             continue
         files.sync_file(path)
         found.sizes[layout.first_sequence(path)] = len(data)
@@ -69,11 +72,24 @@ def _read(found: Recovered, path: Path, data: bytes, previous: int, follower: in
     for piece in read_pieces(data, previous):
         if isinstance(piece, Frame):
             if piece.sequence > found.last_sequence:
+                _count_hole(found, path, piece.sequence)
                 found.last_sequence, found.last_digest = piece.sequence, piece.digest
                 found.last_payload = piece.payload
         elif (segment, piece.start) >= found.acknowledged[1:]:
             damage = quarantine.keep_damage(path, piece, follower)
             if damage is not None:
                 found.damage.append(damage)
+                found.counted += damage.records
             elif not piece.following:
                 found.torn_bytes += len(piece.data)
+
+
+def _count_hole(found: Recovered, path: Path, sequence: int) -> None:
+    """Notes records before ``sequence`` that no damage accounts for: a power failure took the end of a segment."""
+    last = max(found.last_sequence, found.acknowledged.sequence)
+    missing = sequence - last - 1 - found.counted
+    if found.last_sequence and missing > 0:
+        found.damage.append(
+            Damage(missing, f"records {last + 1} to {sequence - 1} are missing before {path.name}")
+        )
+    found.counted = 0

@@ -288,13 +288,13 @@ class StreamSpool:
                 size = 0 if current is None else current.size
                 waiting, self._waiting = self._waiting, []
                 self._dirty = False
-            ok = True
+            # In the order of the chain: a power failure in between may cost its end, but leaves no hole.
+            ok = self._confirmation.finish_retired()
             if current is not None and not self._confirmation.sync(current, size):
                 with self._mutex:
                     if current is self._segment:
                         self._retire(self.last_sequence)
-                ok = self._confirmation.write_again(current)
-            ok = self._confirmation.finish_retired() and ok
+                ok = self._confirmation.write_again(current) and ok
             with self._mutex:
                 self._confirmation.advance(last)
                 self._news.notify_all()
