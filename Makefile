@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CHECKED := src tests examples benchmarks
 
-.PHONY: setup demo test check format generate bench-quick fault lock clean
+.PHONY: setup demo test check format generate bench-quick fault fuzz lock clean
 
 setup: $(READY)
 
@@ -33,6 +33,12 @@ check: $(READY)
 	$(BIN)/lint-imports
 	$(BIN)/mlaudit generate --check
 	$(BIN)/pytest -q -m "not stack" tests/unit
+
+# Guided by coverage where atheris is installed; FUZZ_SECONDS is for each of the targets.
+FUZZ_SECONDS ?= 60
+fuzz: $(READY)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group fuzz || echo "atheris cannot be installed: not guided"
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 format: $(READY)
 	$(BIN)/ruff format $(CHECKED)

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit import pipeline
 from mlaudit.capture import interface
-from mlaudit.capture.asgi_exchange import COMPONENT, Exchange, in_thread
+from mlaudit.capture.asgi_body import in_thread
+from mlaudit.capture.asgi_exchange import COMPONENT, Exchange
 from mlaudit.capture.asgi_record import PREDICTION, REQUEST
 from mlaudit.capture.asgi_refusal import answer_refusal
 from mlaudit.errors import AuditRefusedError

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 OFFLOAD_BYTES: Final = 1 << 20
 """A chunk longer than this is hashed in a thread: hashing 100 MB holds up an event loop for a tenth of a second."""
@@ -57,6 +61,15 @@ class Body:
     def raw(self) -> bytes | None:
         """Everything so far, or None when it was too long or not wanted."""
         return None if self._kept is None else b"".join(self._kept)
+
+
+async def in_thread(work: Callable[..., Any], *args: Any) -> Any:
+    """Runs ``work`` beside the event loop; in it, where that is not asyncio's."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return work(*args)
+    return await asyncio.to_thread(work, *args)
 
 
 def json_text(body: Body, encoding: bytes, content_type: bytes) -> tuple[str | None, str]:

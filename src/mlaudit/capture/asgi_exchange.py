@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import trace
 
 from mlaudit.capture.asgi_actor import ANONYMOUS, find_actor
-from mlaudit.capture.asgi_body import OFFLOAD_BYTES, Body
+from mlaudit.capture.asgi_body import OFFLOAD_BYTES, Body, in_thread
 from mlaudit.capture.asgi_record import (
     CONFIG_CHANGED,
     REQUEST,
@@ -76,9 +76,9 @@ class Exchange(Answer):
         self._root: str = scope.get("root_path", "")
         headers = scope["headers"]
         # The first of several wins, as frameworks read it: a second Authorization must not change who it was.
-        if type(headers) is not list:  # may be an iterator, which the application must not find used up
+        if isinstance(headers, Iterator):  # which the application must not find used up
             scope["headers"] = headers = list(headers)
-        self.headers = dict(reversed(headers))
+        self.headers = dict(reversed(headers if type(headers) is list else list(headers)))
         self.trail = RequestTrail()
 
     async def receive(self) -> Message:
@@ -111,16 +111,23 @@ class Exchange(Answer):
             if not self.refused:
                 await self._forward(message)
             return
-        kind = message["type"]
-        if kind == "http.response.body":
-            last = not message.get("more_body", False)
+        try:
+            kind = message["type"]
+            more = message.get("more_body", False)
             chunk = message.get("body")
+            long = type(chunk) is bytes and len(chunk) > OFFLOAD_BYTES
+        except Exception as error:  # noqa: BLE001 - contained: what is no message is the server's to refuse
+            self._p.fault(COMPONENT, error)
+            await self._forward(message)
+            return
+        if kind == "http.response.body":
+            last = not more
             if self._bodiless:
                 last = True
             elif chunk:
-                long = len(chunk) > OFFLOAD_BYTES
                 last = (await in_thread(self._add, chunk) if long else self._add(chunk)) or last
         elif kind == "http.response.start":
+            await self._release()  # a second beginning is the server's to refuse
             self._note_start(message)
             if not self._begun:
                 self._start = message  # 2
@@ -130,17 +137,22 @@ class Exchange(Answer):
         elif kind == "http.response.pathsend":
             last = True
         elif kind == "http.response.zerocopysend":
-            last = not message.get("more_body", False)
-        else:  # server push, early hints, trailers: nothing of the content
+            last = not more
+        else:  # server push, early hints, trailers: nothing of the content, but in their order
+            await self._release()
             await self._forward(message)
             return
         if last and not await self._record_answer():
             return
-        if not self._begun:
-            self._begun = True
-            if self._start is not None:
-                await self._forward(self._start)
+        self._begun = True
+        await self._release()
         await self._forward(message)  # 4
+
+    async def _release(self) -> None:
+        held, self._start = self._start, None
+        if held is not None:
+            self._begun = True
+            await self._forward(held)
 
     def break_off(self, error: BaseException | None) -> None:
         """Records an exchange whose application ended without a complete answer, by an exception or not."""
@@ -248,10 +260,11 @@ class Exchange(Answer):
 
     def _note_start(self, message: Message) -> None:
         try:
-            self.status = status = message["status"]
+            status = message["status"]
+            self.status = status if isinstance(status, int) else 0
             self._span = trace.get_current_span()
             headers = message.get("headers") or ()
-            if type(headers) is not list:
+            if isinstance(headers, Iterator):
                 message["headers"] = headers = list(headers)
             self.response_headers = headers
             self._bodiless = status in _NO_BODY or self.scope["method"] == "HEAD"
@@ -278,15 +291,6 @@ class Exchange(Answer):
             self.response = None
             self._p.fault(COMPONENT, error)
             return False
-
-
-async def in_thread(work: Callable[..., Any], *args: Any) -> Any:
-    """Runs ``work`` beside the event loop; in it, where that is not asyncio's."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return work(*args)
-    return await asyncio.to_thread(work, *args)
 
 
 def _handled_exception() -> str:

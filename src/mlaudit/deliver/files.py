@@ -24,6 +24,7 @@ from mlaudit.deliver.frames import (
     parse_frames,
 )
 from mlaudit.errors import DiskFullError, SpoolError, SpoolUnavailableError, UnreadableSegmentError
+from mlaudit.regular import open_regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +46,17 @@ _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 # The file itself is the trouble, now and later; the rest (too many open files, no memory) passes.
 _LASTING: Final = frozenset(
-    {errno.EIO, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.EUCLEAN, errno.EBADMSG}
+    {
+        errno.EIO,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EISDIR,
+        errno.EINVAL,
+        errno.ELOOP,
+        errno.ENXIO,
+        errno.EUCLEAN,
+        errno.EBADMSG,
+    }
 )
 
 
@@ -76,7 +87,7 @@ def read_range(segment: Path, start: int, size: int) -> bytes:
         SpoolError: it cannot be read now.
     """
     try:
-        with segment.open("rb") as file:
+        with open_regular(segment) as file:
             file.seek(start)
             return file.read(size)
     except OSError as error:
@@ -187,7 +198,8 @@ def write_ack(descriptor: int, ack: Ack) -> None:
 def read_ack(stream: Path) -> Ack | None:
     """How far a stream is acknowledged; None when nothing is, or the note is damaged."""
     try:
-        data = layout.ack_file(stream).read_bytes()
+        with open_regular(layout.ack_file(stream)) as file:
+            data = file.read(_ACK.size + 1)
     except OSError:
         return None
     if len(data) != _ACK.size or crc32(data[:-4]) != _ACK.unpack(data)[3]:

@@ -51,7 +51,7 @@ def frame(sequence: int, digest: bytes, payload: bytes) -> bytes:
     return _HEADER.pack(len(payload), check, sequence, digest) + payload
 
 
-def parse_frames(data: bytes, offset: int = 0) -> Iterator[Frame]:
+def parse_frames(data: bytes | memoryview, offset: int = 0) -> Iterator[Frame]:
     """The whole, undamaged frames of ``data``; stops before the first that is not.
 
     ``offset`` is where ``data`` begins in its segment; the frames' ``end`` counts from the segment's start.
@@ -66,16 +66,16 @@ def parse_frames(data: bytes, offset: int = 0) -> Iterator[Frame]:
         payload = data[begin:end]
         if crc32(payload, crc32(data[position + 8 : begin])) != check:
             return
-        yield Frame(sequence, digest, payload, offset + end)
+        yield Frame(sequence, digest, bytes(payload), offset + end)
         position = end
 
 
-def cut_short(data: bytes) -> bool:
+def cut_short(data: bytes | memoryview) -> bool:
     """Whether ``data`` is the beginning of a frame that a crash cut off, rather than a damaged frame."""
     return len(data) < HEADER_BYTES or HEADER_BYTES + _HEADER.unpack_from(data)[0] > len(data)
 
 
-def damaged_frame(data: bytes, offset: int = 0) -> Frame | None:
+def damaged_frame(data: bytes | memoryview, offset: int = 0) -> Frame | None:
     """The frame at the beginning of ``data`` whatever its CRC says, or None when it was cut short.
 
     For a reader that names what was damaged and goes on behind it; nothing in it is to be trusted.
@@ -84,10 +84,10 @@ def damaged_frame(data: bytes, offset: int = 0) -> Frame | None:
         return None
     length, _, sequence, digest = _HEADER.unpack_from(data)
     end = HEADER_BYTES + length
-    return Frame(sequence, digest, data[HEADER_BYTES:end], offset + end)
+    return Frame(sequence, digest, bytes(data[HEADER_BYTES:end]), offset + end)
 
 
-def find_frame(data: bytes, previous: int) -> int:
+def find_frame(data: bytes | memoryview, previous: int) -> int:
     """Where the first whole frame of ``data`` with a sequence behind ``previous`` begins, or -1.
 
     A header is looked at only where its sequence can be one: between ``previous`` and as many as have room in
@@ -108,21 +108,24 @@ def read_pieces(data: bytes, previous: int) -> Iterator[Frame | Unreadable]:
     ``previous`` is the sequence before the segment.
     """
     position = 0
+    view = memoryview(data)  # a segment with a thousand damages must not be copied a thousand times
     while position < len(data):
-        for found in parse_frames(data[position:] if position else data, position):
+        for found in parse_frames(view[position:] if position else data, position):
             yield found
             position, previous = found.end, max(previous, found.sequence)
-        rest = data[position:]
+        rest = view[position:]
         skipped = find_frame(rest, previous)
         if skipped < 0:
             skipped = len(rest)
         if skipped:
             following = next(parse_frames(rest[skipped:]), None)
-            yield Unreadable(position, rest[:skipped], previous, following.sequence if following else 0)
+            yield Unreadable(
+                position, bytes(rest[:skipped]), previous, following.sequence if following else 0
+            )
         position += skipped
 
 
-def _is_frame(data: bytes, start: int, previous: int) -> bool:
+def _is_frame(data: bytes | memoryview, start: int, previous: int) -> bool:
     begin = start + HEADER_BYTES
     if begin > len(data):
         return False

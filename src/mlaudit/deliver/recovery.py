@@ -51,7 +51,8 @@ def recover(folder: Path) -> Recovered:
     first = layout.first_sequence(paths[0]) if paths else 1
     found = Recovered(files.read_ack(folder) or Ack(0, first, 0))
     followers = [layout.first_sequence(path) for path in paths[1:]]
-    for path, follower in zip(paths, [*followers, 0], strict=True):
+    # Without a segment, as when the writer died before its first record, there is nothing to pair.
+    for path, follower in zip(paths, [*followers, 0], strict=False):
         previous = max(found.last_sequence, found.acknowledged.sequence, layout.first_sequence(path) - 1)
         try:
             data = files.read_range(path, 0, -1)

@@ -88,7 +88,8 @@ class VerifyingKey:
             raw = b64decode(encoded, validate=True)
         except ValueError:
             raw = b""
-        if not name or len(raw) != 33 or raw[:1] != _ED25519:
+        # A name is shown to people, and joined with spaces and plus signs by the format.
+        if not name.isprintable() or not name or " " in name or len(raw) != 33 or raw[:1] != _ED25519:
             raise KeyFileError(
                 "expected a verifier key 'name+id+base64' of an Ed25519 key; write one with 'mlaudit keys init'"
             )

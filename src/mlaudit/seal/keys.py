@@ -74,9 +74,10 @@ def load_signing_key(path: Path) -> FileSigner:
     Raises:
         KeyFileError: a file is missing, malformed, readable by others, or the two do not belong together.
     """
+    content = read_private(path)
     try:
-        key = serialization.load_pem_private_key(read_private(path), password=None)
-    except (ValueError, TypeError):
+        key = serialization.load_pem_private_key(content, password=None)
+    except Exception:  # noqa: BLE001 - of the library, and it has many for a damaged file
         key = None
     if not isinstance(key, Ed25519PrivateKey):
         raise KeyFileError(

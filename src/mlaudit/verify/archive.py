@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _KINDS: Final = "audit."
 _STREAM: Final = "audit.sequence.stream_id"
+# No exporter writes such an attribute: it is told as a difference.
+_MALFORMED: Final = "audit.(malformed attribute)"
 # A line holds one batch. Longer ones are not read into memory.
 _LINE_BYTES: Final = 256 << 20
 
@@ -93,21 +95,28 @@ def _log_records(request: Any) -> Iterator[tuple[dict[str, Any], str]]:
 
 def _claims_place(log_record: dict[str, Any]) -> bool:
     """Whether a record calls itself one, by its event name or its attributes."""
-    return log_record.get("eventName", "").startswith(_KINDS) or any(
-        pair.get("key") == _STREAM for pair in log_record.get("attributes") or ()
+    return _text(log_record.get("eventName")).startswith(_KINDS) or _STREAM in _attributes(
+        log_record.get("attributes")
     )
 
 
 def _has_place(log_record: dict[str, Any]) -> bool:
     """Whether a record is one by its original, whatever stands around it."""
-    body = (log_record.get("body") or {}).get("stringValue")
-    return type(body) is str and f'"{_STREAM}":' in body
+    return f'"{_STREAM}":' in _body(log_record)
+
+
+def _body(log_record: dict[str, Any]) -> str:
+    body = log_record.get("body")
+    return _text(body.get("stringValue")) if isinstance(body, dict) else ""
+
+
+def _text(value: Any) -> str:
+    return value if type(value) is str else ""
 
 
 def _record(log_record: dict[str, Any], scope: str, where: str) -> StoredRecord:
-    body = (log_record.get("body") or {}).get("stringValue")
-    original = body.encode("utf-8", "surrogatepass") if type(body) is str else b""
-    attributes = _attributes(log_record.get("attributes") or ())
+    original = _body(log_record).encode("utf-8", "surrogatepass")
+    attributes = _attributes(log_record.get("attributes"))
     record_id, stated_hash, stream_id, sequence = attribute_claims(attributes)
     claims = Claims(record_id, stated_hash or ABSENT, sequence or -1, ((stream_id, sequence),), where)
     fields = parse_original(original)
@@ -115,7 +124,7 @@ def _record(log_record: dict[str, Any], scope: str, where: str) -> StoredRecord:
         return observe(original, None, claims)
     outside = Outside(
         attributes,
-        log_record.get("eventName", ""),
+        _text(log_record.get("eventName")),
         _nanoseconds(log_record.get("timeUnixNano")),
         str(log_record.get("traceId") or ""),
         str(log_record.get("spanId") or ""),
@@ -131,14 +140,17 @@ def _nanoseconds(value: Any) -> int:
 
 def _attributes(pairs: Any) -> dict[str, str | int]:
     attributes: dict[str, str | int] = {}
-    for pair in pairs:
-        value = pair.get("value") or {}
-        if "stringValue" in value:
-            attributes[pair["key"]] = value["stringValue"]
+    for pair in pairs if isinstance(pairs, list) else [pairs] if pairs else ():
+        key = pair.get("key", "") if isinstance(pair, dict) else None
+        value = pair.get("value") or {} if isinstance(pair, dict) else None
+        if type(key) is not str or not isinstance(value, dict):
+            attributes[_MALFORMED] = orjson.dumps(pair).decode()
+        elif "stringValue" in value:
+            attributes[key] = value["stringValue"]
         elif "intValue" in value:
-            attributes[pair["key"]] = _integer(value["intValue"])
+            attributes[key] = _integer(value["intValue"])
         elif value:
-            attributes[pair.get("key", "")] = orjson.dumps(value).decode()
+            attributes[key] = orjson.dumps(value).decode()
     return attributes
 
 

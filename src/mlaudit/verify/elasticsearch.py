@@ -245,6 +245,6 @@ def _place(index: str, source: dict[str, Any]) -> Place:
 
 def _integer(value: Any) -> int:
     """A sequence as Elasticsearch gives it back, e.g. ``2.0``; 0 for anything else."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and value == int(value) and value > 0:
-        return int(value)
-    return 0
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and value > 0 else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

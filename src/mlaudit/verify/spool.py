@@ -9,7 +9,9 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from mlaudit.deliver import files, layout
+from mlaudit.deliver.frames import find_frame
 from mlaudit.errors import SourceError
+from mlaudit.regular import open_regular
 from mlaudit.seal import finding as codes
 from mlaudit.seal.finding import Finding
 from mlaudit.seal.stored import Claims, Difference, StoredRecord, observe, parse_original
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from mlaudit.deliver.files import Frame
 
 _QUARANTINED: Final = "*.otlp"
-_SEARCHED: Final = 1 << 18
 
 
 class SpoolSource:
@@ -68,26 +69,29 @@ class SpoolSource:
 
     def _frames(self, path: Path, stream_id: str, remarks: Remarks) -> Iterator[Frame]:
         try:
-            data = path.read_bytes()
+            with open_regular(path) as file:
+                data = file.read()
         except FileNotFoundError:
             remarks.unlooked.append(f"{path}: delivered and removed while it was being read")
             return
         except OSError as error:
             raise SourceError(f"{path}: expected a readable segment, found {error.strerror}") from None
         position = 0
+        previous = layout.first_sequence(path) - 1
+        view = memoryview(data)  # a segment with a thousand damages must not be copied a thousand times
         while position < len(data):
-            for frame in files.parse_frames(data[position:] if position else data, position):
+            for frame in files.parse_frames(view[position:] if position else data, position):
                 yield frame
-                position = frame.end
-            rest = data[position:]
+                position, previous = frame.end, max(previous, frame.sequence)
+            rest = view[position:]
             if not rest:
                 return
             damaged = files.damaged_frame(rest, position)
-            if damaged is not None and damaged.sequence and _begins_frame(data[damaged.end :]):
+            if damaged is not None and damaged.sequence and _begins_frame(view[damaged.end :]):
                 yield damaged  # its hash says what is wrong with it
                 position = damaged.end
                 continue
-            skipped = _find_frame(rest)
+            skipped = max(0, find_frame(rest, previous))
             if not skipped and (damaged is None or not any(rest)):
                 text = f"{len(rest)} bytes at the end were cut off by a crash, or are being written"
                 remarks.findings.append(Finding(codes.SOURCE_TORN, text, stream_id, where=str(path)))
@@ -107,22 +111,16 @@ class SpoolSource:
         for path in paths:
             if path.stem.isdigit() and not (first and int(path.stem) >= first):
                 try:
-                    yield _record(path.read_bytes(), "", int(path.stem), folder.name, path.name)
+                    with open_regular(path) as file:
+                        payload = file.read(files.MAX_PAYLOAD)
+                    yield _record(payload, "", int(path.stem), folder.name, path.name)
                 except OSError as error:
                     raise SourceError(f"{path}: expected a readable record, found {error.strerror}") from None
 
 
-def _begins_frame(data: bytes) -> bool:
+def _begins_frame(data: memoryview) -> bool:
     """Whether a good frame, or nothing, comes next."""
     return not data or next(files.parse_frames(data), None) is not None
-
-
-def _find_frame(data: bytes) -> int:
-    """The offset of the first good frame behind a damaged one, or 0."""
-    for offset in range(1, min(len(data), _SEARCHED)):
-        if next(files.parse_frames(data[offset : offset + _SEARCHED]), None) is not None:
-            return offset
-    return 0
 
 
 def read_log_record(payload: bytes) -> tuple[bytes, Outside] | None:

@@ -1,0 +1,1 @@
+"""Fuzz targets and what drives them: hypothesis in ``make test``, atheris in ``make fuzz``."""

@@ -1,0 +1,62 @@
+"""Every fuzz target on its corpus, and on bytes that hypothesis makes up, for a bounded time; see ``make fuzz``."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from tests.fuzz.targets import TARGETS
+
+CORPUS = Path(__file__).parent / "corpus"
+# How many inputs fit into about two seconds.
+EXAMPLES = {
+    "policy": 150, "frames": 1500, "spool": 150, "verify-spool": 100, "verify-archive": 150,
+    "verify-documents": 200, "notes": 2000,
+    "asgi": 800, "answer": 4000, "encode": 800, "redaction": 150,
+}  # fmt: skip
+
+
+def made_up(size: int) -> st.SearchStrategy[bytes]:
+    """Short bytes that hypothesis can shrink, and longer ones from a seed."""
+    seeded = st.builds(
+        lambda seed, length: random.Random(seed).randbytes(length),
+        st.integers(0, 2**32),
+        st.integers(1, size),
+    )
+    return st.one_of(st.binary(max_size=64), seeded)
+
+
+def test_every_target_has_a_number_of_examples_and_a_corpus() -> None:
+    """A target that nobody runs is a promise that nobody tests."""
+    assert set(EXAMPLES) == set(TARGETS)
+    assert {folder.name for folder in CORPUS.iterdir()} == set(TARGETS)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(CORPUS.rglob("*.bin")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_known_inputs_keep_every_promise(path: Path) -> None:
+    """Inputs that once broke something, and inputs that reach far, hold."""
+    TARGETS[path.parent.name](path.read_bytes())
+
+
+@pytest.mark.parametrize("name", sorted(TARGETS))
+def test_made_up_inputs_keep_every_promise(name: str) -> None:
+    """No input breaks what the target states; the same inputs in every run."""
+
+    @settings(
+        max_examples=EXAMPLES[name],
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(made_up(600))
+    def holds(data: bytes) -> None:
+        TARGETS[name](data)
+
+    holds()
