@@ -6,6 +6,7 @@ Nothing here may cost a record: a signer that fails or a folder that cannot be w
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 ROTATED: Final = "audit.key.rotated"
 _FIRST_PAUSE: Final = 0.5
 _LAST_PAUSE: Final = 30.0
+_END_SECONDS: Final = 2.0
 _MEMORY: Final = "signing_key"
 
 _logger = logging.getLogger("mlaudit")
@@ -49,7 +51,7 @@ class Keyring(Protocol):
 
 
 class Signing:
-    """Signs, notes rotations of the key, exports checkpoints, and contains what fails. For one thread at a time.
+    """Signs, notes rotations of the key, exports checkpoints, and contains what fails. Thread-safe.
 
     Args:
         settings: say how often to sign.
@@ -69,6 +71,7 @@ class Signing:
         self._keyring = keyring
         self._write = write
         self._fault = fault
+        self._turn = threading.Lock()  # the tender may be at it still when the process ends
         self._unpublished = ""
         self._pauses: dict[str, tuple[float, float]] = {}  # by component: until when, how long the next one
 
@@ -85,6 +88,10 @@ class Signing:
         Raises:
             SpoolError, StreamOverError: the record of it could not be stored.
         """
+        with self._turn:
+            return self._tend(stream)
+
+    def _tend(self, stream: Stream) -> bool:
         signed = False
         settings = self._settings
         due = stream.checkpoint_due(settings.checkpoint_records, settings.checkpoint_seconds)
@@ -104,12 +111,18 @@ class Signing:
 
         The stream must not be removed then.
         """
+        alone = self._turn.acquire(timeout=_END_SECONDS)
         try:
-            self._unpublished = stream.end(reason, self._renewed(stream))
+            note = stream.end(reason, self._renewed(stream))
+            if alone:  # else an export hangs, and another one would hang as well
+                self._unpublished = note
+                self._publish()
         except MlauditError as error:
             _logger.error("the audit stream could not be ended: %s", error)
             return not isinstance(error, SignerError)
-        self._publish()
+        finally:
+            if alone:
+                self._turn.release()
         return True
 
     def _renewed(self, stream: Stream) -> Signer | None:
