@@ -120,7 +120,7 @@ def judge(stream: StreamStatus, patience: float) -> None:
         say(f"{stream.quarantined} records are set aside in quarantine")
     if stream.state == ALIVE and stream.described and stream.written_age > _STILL_SECONDS:
         say(f"its process says nothing since {age(stream.written_age)}: stopped, hung, or its disk is full")
-    if stream.state == DEAD and (stream.waiting > 0 or not stream.quarantined):
+    if stream.state == DEAD:
         waited = max(stream.oldest_age, stream.written_age)
         if stream.waiting > 0 or waited > _ADOPTION_SECONDS:
             say(f"its process is gone and nobody has adopted the stream; {stream.waiting} records wait")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ALIVE: Final = "alive"
 DRAINING: Final = "draining"
 DEAD: Final = "dead"
+DELIVERED: Final = "delivered"
 _STATUS_BYTES: Final = 64 << 10
 _TEXT: Final = 300
 
@@ -30,8 +31,8 @@ class StreamStatus:
     """One stream of a spool. Ages are seconds; an absent time is "".
 
     Attributes:
-        state: ``alive`` (its process writes it), ``draining`` (another process sends what a dead one left) or
-            ``dead`` (nobody holds it).
+        state: ``alive`` (its process writes it), ``draining`` (another process sends what a dead one left),
+            ``dead`` (nobody holds it), or ``delivered`` (only what was set aside is left of it).
         described: whether there was a status file that could be read.
         sealed, sent: sequences: how many records the stream has, and up to which the receiver acknowledged.
         lost: records of that process that could not be stored, by reason.
@@ -83,12 +84,13 @@ def look(folder: Path, spool: Path, now: float | None = None) -> StreamStatus | 
     # Before the lock is tried: a process that ends meanwhile must not make the stream look left behind.
     sealed = backlog.last_sequence(folder)
     locked = _is_locked(folder)
-    if locked is None:
+    quarantined = _quarantined(folder)
+    if locked is None and not quarantined:
         return None
     adopted_by = _text(told, "adopted_by")
     status = StreamStatus(
         stream=folder.name,
-        state=(DRAINING if adopted_by else ALIVE) if locked else DEAD,
+        state=_state(locked, adopted_by),
         described=bool(told),
         service=_text(told, "service"),
         environment=_text(told, "environment"),
@@ -105,7 +107,7 @@ def look(folder: Path, spool: Path, now: float | None = None) -> StreamStatus | 
         lost=_counts(told.get("lost")),
         lost_total=_number(told, "lost_total"),
         refused=_number(told, "refused"),
-        quarantined=_quarantined(folder),
+        quarantined=quarantined,
         retained_bytes=backlog.folder_bytes(layout.retained_folder(spool) / folder.name),
     )
     signed = told.get("signed")
@@ -121,10 +123,17 @@ def look(folder: Path, spool: Path, now: float | None = None) -> StreamStatus | 
     return status
 
 
+def _state(locked: bool | None, adopted_by: str) -> str:
+    if locked is None:
+        return DELIVERED
+    if not locked:
+        return DEAD
+    return DRAINING if adopted_by else ALIVE
+
+
 def _is_locked(folder: Path) -> bool | None:
     if not layout.lock_file(folder).exists():
-        left = layout.segments(folder) or layout.quarantine_folder(folder).is_dir()
-        return False if left else None
+        return False if layout.segments(folder) else None
     try:
         return files.is_locked(folder)
     except SpoolError:

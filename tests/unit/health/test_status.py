@@ -152,6 +152,19 @@ def test_quarantined_records_need_attention(start: Start, receiver: Receiver, tm
     assert "1 records are set aside" in run(tmp_path).output
 
 
+def test_what_was_set_aside_outlives_its_stream(start: Start, receiver: Receiver, tmp_path: Path) -> None:
+    """A delivered stream of which only quarantine is left is shown as such until somebody has looked."""
+    running = start(receiver.endpoint)
+    folder = layout.stream_folder(tmp_path / "spool", running.stream_id)
+    aside = layout.quarantine_folder(folder)
+    aside.mkdir()
+    (aside / "00000000000000000003.otlp").write_bytes(b"x")
+    assert running.close("done", 20)
+    (stream,) = read_status(tmp_path / "spool", 60).streams
+    assert (stream.state, stream.quarantined, stream.waiting) == ("delivered", 1, 0)
+    assert run(tmp_path).exit_code == 1
+
+
 @pytest.mark.parametrize(
     "content",
     [
