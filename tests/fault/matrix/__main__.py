@@ -92,17 +92,20 @@ def main() -> None:
     parser.add_argument("--group", default="", help="the cells of one group")
     parser.add_argument("--scale", type=float, default=1.0, help="records of each cell, times this")
     parser.add_argument("--out", type=Path, default=results.OUT)
-    parser.add_argument("--list", action="store_true", help="name the cells and what they do")
-    parser.add_argument("--table", action="store_true", help="print the table of the results file")
+    parser.add_argument("--list", action="store_true", help="the cells and what they do, in Markdown")
+    parser.add_argument("--table", action="store_true", help="the table of the results file, in Markdown")
+    parser.add_argument("--document", action="store_true", help="write both tables into docs/faults.md")
     parser.add_argument("--keep", action="store_true", help="keep the folder of the run")
     arguments = parser.parse_args()
     if arguments.table:
         print(results.table(json.loads(arguments.out.read_text())), end="")
         return
+    if arguments.document:
+        results.write_document(results.DOCUMENT, all_cells(), json.loads(arguments.out.read_text()))
+        return
     cells = chosen_cells(arguments.only, arguments.group)
     if arguments.list:
-        for cell in cells:
-            print(f"{cell.group:14} {cell.name:34} {cell.what}")
+        print(results.sentences(cells), end="")
         return
     sys.exit(not run(cells, arguments.scale, arguments.out, arguments.keep))
 

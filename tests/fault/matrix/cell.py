@@ -82,4 +82,7 @@ class Cell:
 
 def codes_of(verify: str) -> set[str]:
     """The codes in ``N findings: code, code``; empty when it holds."""
-    return {code.strip() for code in verify.partition(":")[2].split(",") if code.strip()}
+    if verify == "holds":
+        return set()
+    _, found, codes = verify.partition(":")
+    return {code.strip() for code in codes.split(",")} if found else {verify}

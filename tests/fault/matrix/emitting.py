@@ -36,8 +36,10 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 60.0, pa
 class Notebook:
     """The file in which audited processes write down what their calls returned."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, check: Callable[[], object] = lambda: None) -> None:
+        """``check`` raises CellError when waiting has become pointless."""
         self.path = path
+        self._check = check
 
     def count(self) -> int:
         """Calls that have returned."""
@@ -64,9 +66,18 @@ class Notebook:
 
     def wait_for(self, count: int, seconds: float = 180.0) -> float:
         """Until so many calls have returned; seconds that it took."""
-        return wait_for(
-            lambda: self.count() >= count, f"{count} returned calls (found {self.count()})", seconds
-        )
+
+        def there() -> bool:
+            if self.count() >= count:
+                return True
+            try:
+                self._check()
+            except CellError:
+                if self.count() < count:  # otherwise it has done its work and ended in between
+                    raise
+            return self.count() >= count
+
+        return wait_for(there, f"{count} returned calls", seconds)
 
 
 class Audited:

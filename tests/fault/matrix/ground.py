@@ -44,7 +44,7 @@ class Ground:
         self.service = f"{name}-{uuid.uuid4().hex[:8]}"
         self.state = folder / "state"
         self.spool = self.state / "spool"
-        self.notebook = Notebook(folder / "acknowledged")
+        self.notebook = Notebook(folder / "acknowledged", self._check)
         self._processes: list[Audited] = []
         self._pool = urllib3.PoolManager(retries=False, timeout=5)
         self.elasticsearch = Elasticsearch(
@@ -98,6 +98,15 @@ class Ground:
         command = [sys.executable, "-m", "tests.fault.matrix.workload"]
         return self.start([*command, "--acknowledge", str(self.notebook.path), *map(str, arguments)], env)
 
+    @property
+    def last(self) -> Audited:
+        """The process that was started last."""
+        return self._processes[-1]
+
+    def _check(self) -> None:
+        if self._processes and self.last.process.poll() is not None:
+            raise CellError(f"the audited process ended; the end of its log:\n{self.last.tail()}")
+
     # -- healing --------------------------------------------------------------------------------------------
 
     def drain(self, seconds: float = 180.0, **more: str) -> float:
@@ -146,11 +155,17 @@ class Ground:
         return stored.count(self.elasticsearch, self.service)
 
     def look_up(
-        self, wanted: set[str], *, by: str = "records", seconds: float = _ARRIVE_SECONDS
+        self,
+        wanted: set[str],
+        *,
+        by: str = "records",
+        seconds: float = _ARRIVE_SECONDS,
+        patient: bool = True,
     ) -> stored.Stored:
         """Everything of the service, once the queue is empty, nothing more arrives, and ``wanted`` is there.
 
-        ``by`` is ``records`` or ``requests``: what the ids are. Returns what is there when time is over.
+        ``by`` is ``records`` or ``requests``: what the ids are. Returns what is there when time is over, or, when
+        not ``patient``, as soon as nothing more arrives.
         """
         deadline = time.monotonic() + seconds
         last, since = -1, time.monotonic()
@@ -160,7 +175,8 @@ class Ground:
                 last, since = now, time.monotonic()
             elif not self.queue_size() and time.monotonic() - since > _QUIET_SECONDS:
                 found = stored.look_up(self.elasticsearch, self.service)
-                if wanted <= getattr(found, by).keys() or time.monotonic() - since > 10 * _QUIET_SECONDS:
+                there = wanted <= getattr(found, by).keys()
+                if there or not patient or time.monotonic() - since > 10 * _QUIET_SECONDS:
                     return found
             time.sleep(0.2)
         return stored.look_up(self.elasticsearch, self.service)
@@ -187,6 +203,7 @@ class Ground:
         emitted: int | None = None,
         expected_findings: tuple[str, ...] = (),
         seconds: float = _ARRIVE_SECONDS,
+        patient: bool = True,
         **notes: Any,
     ) -> Outcome:
         """The outcome, once everything was healed and drained.
@@ -197,10 +214,11 @@ class Ground:
             emitted: calls that were made, where that is known; default: all of which there is a trace.
             expected_findings: what verify must name.
             seconds: how long to wait for documents.
+            patient: whether to wait for every acknowledged one; see ``look_up``.
             **notes: kept in the row.
         """
         wanted = self.notebook.acknowledged() if acknowledged is None else acknowledged
-        found = self.look_up(wanted, by=by, seconds=seconds)
+        found = self.look_up(wanted, by=by, seconds=seconds, patient=patient)
         there = getattr(found, by)
         work = found.work if by == "records" else set(found.requests)
         report = self.verify([stream for stream in found.streams if stream])

@@ -15,6 +15,9 @@ from tests.fault.matrix.cell import Cell, Outcome
 from tests.fault.matrix.emitting import ROOT
 
 OUT = ROOT / "build" / "fault" / "results.json"
+DOCUMENT = ROOT / "docs" / "faults.md"
+_CELLS = "## The cells\n\n"
+_MEASURED = "\n## Measured\n\n"
 Row = dict[str, Any]
 
 
@@ -104,6 +107,19 @@ def table(results: dict[str, Any]) -> str:
         shown = {**one, "ok": "yes" if one["ok"] else "**no**"}
         lines.append("| " + " | ".join(_shown(shown[name]) for name in COLUMNS) + " |")
     return "\n".join(lines) + "\n"
+
+
+def sentences(cells: Sequence[Cell]) -> str:
+    """What each cell does, as a Markdown table."""
+    lines = ["| cell | what happens |", "|---|---|", *(f"| {cell.name} | {cell.what} |" for cell in cells)]
+    return "\n".join(lines) + "\n"
+
+
+def write_document(path: Path, cells: Sequence[Cell], results: dict[str, Any]) -> None:
+    """Puts both tables into the document, each below its heading."""
+    before, _, rest = path.read_text().partition(_CELLS)
+    assert rest.partition(_MEASURED)[1], f"expected the headings {_CELLS!r} and {_MEASURED!r} in {path}"
+    path.write_text(f"{before}{_CELLS}{sentences(cells)}{_MEASURED}{table(results)}")
 
 
 def _shown(value: Any) -> str:

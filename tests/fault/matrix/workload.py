@@ -24,8 +24,9 @@ DURABLE = "audit.ml.model.saved"
 class Emitter:
     """Emits records, every so manieth durable, and notes what each call returned."""
 
-    def __init__(self, path: str, durable_every: int, pad: int, rate: float) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    def __init__(self, path: str, durable_every: int, pad: int, rate: float, times: str = "") -> None:
+        self._file = _appending(path)
+        self._times = _appending(times) if times else 0
         self._durable_every = durable_every
         self._pad = "x" * pad
         self._rate = rate
@@ -50,6 +51,8 @@ class Emitter:
             )
         except AuditRefusedError:
             record_id = REFUSED
+        if self._times:
+            os.write(self._times, b"%d\n" % time.monotonic_ns())
         os.write(self._file, f"{record_id or LOST}\n".encode())
         return number
 
@@ -75,6 +78,15 @@ class Emitter:
             await asyncio.sleep(self.early(number))
 
 
+def _appending(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+
+def _give_up(problem: threading.ExceptHookArgs) -> None:
+    threading.__excepthook__(problem)
+    os._exit(70)  # a call that raises is a fault of its own, and nobody is to wait for the rest
+
+
 async def _gather(emitter: Emitter, tasks: int, count: int) -> None:
     await asyncio.gather(*(emitter.emit_async(count) for _ in range(tasks)))
 
@@ -86,18 +98,26 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=0, help="0: until killed")
     parser.add_argument("--durable-every", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--tasks", type=int, default=0, help="asyncio tasks beside the threads")
+    parser.add_argument(
+        "--tasks", type=int, default=0, help="asyncio tasks in the main thread, beside the others"
+    )
     parser.add_argument("--rate", type=float, default=0.0, help="records a second over all threads")
     parser.add_argument("--pad", type=int, default=0, help="characters added to each record")
+    parser.add_argument("--times", default="", help="FILE for when each call returned; for one thread")
     arguments = parser.parse_args()
-    emitter = Emitter(arguments.acknowledge, arguments.durable_every, arguments.pad, arguments.rate)
-    threads = [
-        threading.Thread(target=emitter.emit_until, args=(arguments.count,)) for _ in range(arguments.threads)
-    ]
+    threading.excepthook = _give_up
+    emitter = Emitter(
+        arguments.acknowledge, arguments.durable_every, arguments.pad, arguments.rate, arguments.times
+    )
+    emitter.emit()  # in the main thread, where signal handlers can be set
+    others = arguments.threads - (0 if arguments.tasks else 1)
+    threads = [threading.Thread(target=emitter.emit_until, args=(arguments.count,)) for _ in range(others)]
     for thread in threads:
         thread.start()
     if arguments.tasks:
         asyncio.run(_gather(emitter, arguments.tasks, arguments.count))
+    else:
+        emitter.emit_until(arguments.count)
     for thread in threads:
         thread.join()
 
