@@ -11,7 +11,7 @@ from pathlib import Path
 import urllib3
 from tests.fault.matrix import service as services
 from tests.fault.matrix.cell import Cell, Outcome
-from tests.fault.matrix.emitting import ROOT, wait_for
+from tests.fault.matrix.emitting import ROOT, Audited, wait_for
 from tests.fault.matrix.ground import Ground
 from tests.fault.matrix.variation import small_disk, varied_collector
 
@@ -25,7 +25,7 @@ _GARBAGE = b"\xde\xad\xbe\xef" * 4096
 
 def killed_twice(ground: Ground) -> Outcome:
     """SIGKILL under load, twice, with two seconds without a collector each time."""
-    emitter = ground.workload("--durable-every", 20, "--rate", 2000)
+    emitter = _emitting(ground, 2000)
     for third in (1, 2):
         ground.notebook.wait_for(third * ground.scaled(RECORDS) // 3)
         ground.stack.kill_collector()
@@ -101,7 +101,7 @@ def service_stopped(ground: Ground) -> Outcome:
 def collector_stopped(ground: Ground) -> Outcome:
     """The collector gets SIGTERM while Elasticsearch is down, and SIGKILL after a grace period."""
     stack = ground.stack
-    emitter = ground.workload("--durable-every", 20, "--rate", 1500)
+    emitter = _emitting(ground, 1500)
     ground.notebook.wait_for(ground.scaled(5_000))
     stack.kill_elasticsearch()
     ground.notebook.wait_for(ground.scaled(12_000))
@@ -116,15 +116,50 @@ def collector_stopped(ground: Ground) -> Outcome:
     return ground.judge(sigterm_was_enough=willing, stop_seconds=round(took, 1), exit_code=code)
 
 
+def queue_bounded(ground: Ground) -> Outcome:
+    """Elasticsearch is down until the queue has reached its bound, a third of its disk; two kills meanwhile."""
+    stack = ground.stack
+    size = max(32 << 20, round(_QUEUE_DISK * min(1.0, ground.scale)))
+    variables = {"MLAUDIT_QUEUE_DIR": str(ground.folder / "queue"), "MLAUDIT_QUEUE_BYTES": str(size // 3)}
+    with small_disk(stack, ground.folder / "queue", size) as disk, varied_collector(stack, variables):
+        emitter = _padded(ground)
+        ground.notebook.wait_for(ground.scaled(4_000))
+        stack.kill_elasticsearch()
+        full = wait_for(lambda: _refused(ground) > 0, "the collector to refuse", 180)
+        at = ground.notebook.count()
+        for part in (1, 2):
+            stack.kill_collector()
+            stack.restart_collector()
+            ground.notebook.wait_for(at + part * ground.scaled(3_000))
+        waiting = _size(ground.spool)
+        used = sum(path.stat().st_blocks * 512 for path in disk.iterdir())
+        stack.restart_elasticsearch()
+        ground.notebook.wait_for(ground.scaled(RECORDS))
+        emitter.terminate()
+        drained = ground.drain(300)
+        outcome = ground.judge(
+            disk_bytes=size,
+            queue_bound=size // 3,
+            disk_used=used,
+            seconds_until_full=round(full, 1),
+            spool_bytes_waiting=waiting,
+            drain_seconds=round(drained, 1),
+        )
+        wait_for(lambda: not ground.queue_size(), "an empty queue")
+    outcome.require(waiting > 0, "expected records to wait in the spool, found none")
+    outcome.require(used < size, f"expected the disk not to fill, found {used} of {size} bytes used")
+    return outcome
+
+
 def queue_disk_full(ground: Ground) -> Outcome:
-    """The disk of the collector's queue fills while Elasticsearch is down; the collector is killed on the full disk."""
+    """Nothing bounds the queue but its disk: the collector refuses, is killed on the full disk and starts on it."""
     stack = ground.stack
     size = max(20 << 20, round(_QUEUE_DISK * min(1.0, ground.scale)))
     with (
         small_disk(stack, ground.folder / "queue", size) as disk,
         varied_collector(stack, {"MLAUDIT_QUEUE_DIR": str(disk)}),
     ):
-        emitter = ground.workload("--durable-every", 20, "--rate", 2500, "--pad", 1000)
+        emitter = _padded(ground)
         ground.notebook.wait_for(ground.scaled(4_000))
         stack.kill_elasticsearch()
         full = wait_for(lambda: _refused(ground) > 0, "the collector to refuse", 180)
@@ -133,29 +168,37 @@ def queue_disk_full(ground: Ground) -> Outcome:
         ground.notebook.wait_for(at + ground.scaled(6_000))
         waiting = _size(ground.spool)
         stack.kill_collector()
-        queued = sum(path.stat().st_size for path in disk.iterdir())
         stack.restart_collector()
         stack.restart_elasticsearch()
         ground.notebook.wait_for(ground.scaled(RECORDS))
         emitter.terminate()
-        drained = ground.drain(300)
+        ground.drain(300)
+        missing, named = _look(ground)
+        notes = {} if not missing else {"resend": _resend(ground)}
         outcome = ground.judge(
             disk_bytes=size,
-            queue_file_bytes=queued,
             seconds_until_full=round(full, 1),
             records_refused_by_then=refused,
             spool_bytes_waiting=waiting,
-            drain_seconds=round(drained, 1),
+            missing_before_resend=missing,
+            verify_before_resend=named,
+            **notes,
         )
-        wait_for(lambda: not ground.queue_size(), "an empty queue")
     outcome.require(waiting > 0, "expected records to wait in the spool, found none")
+    outcome.require(
+        bool(missing) == bool(named), f"expected verify to name {missing} missing records, found {named}"
+    )
+    outcome.expectation = (
+        "the collector refuses; what its queue drops on a full disk verify names, and after mlaudit resend lost 0, "
+        "duplicates 0, verify holds"
+    )
     return outcome
 
 
 def queue_destroyed(ground: Ground) -> Outcome:
     """What only the collector's queue held is destroyed; ``mlaudit resend`` sends it again from the spool."""
     stack = ground.stack
-    emitter = ground.workload("--durable-every", 20, "--rate", 2500)
+    emitter = _emitting(ground, 2500)
     ground.notebook.wait_for(ground.scaled(6_000))
     stack.kill_elasticsearch()
     ground.notebook.wait_for(ground.scaled(14_000))
@@ -167,19 +210,17 @@ def queue_destroyed(ground: Ground) -> Outcome:
     ground.notebook.wait_for(ground.scaled(RECORDS))
     emitter.terminate()
     ground.drain()
-    wanted = ground.notebook.acknowledged()
-    missing = len(wanted - ground.look_up(set()).records.keys())
-    named = ground.verify()
+    missing, named = _look(ground)
     resent = _resend(ground)
     outcome = ground.judge(
         destroyed_bytes=destroyed,
         collector_starts_by_itself=begins,
         missing_before_resend=missing,
-        verify_before_resend=sorted({one.code for one in named.findings}),
+        verify_before_resend=named,
         resend=resent,
     )
     outcome.require(missing > 0, "expected the destroyed queue to cost records, found none missing")
-    outcome.require(not named.ok, "expected verify to name what is missing, found that it holds")
+    outcome.require(bool(named), "expected verify to name what is missing, found that it holds")
     outcome.expectation = (
         "verify names what is missing; after mlaudit resend lost 0, duplicates 0, verify holds"
     )
@@ -190,7 +231,7 @@ def direct(ground: Ground) -> Outcome:
     """Acknowledged means stored: the collector is killed twice, Elasticsearch once, both at the same time once."""
     stack = ground.stack
     with varied_collector(stack, direct=True):
-        emitter = ground.workload("--durable-every", 20, "--rate", 1500)
+        emitter = _emitting(ground, 1500)
         ground.notebook.wait_for(ground.scaled(5_000))
         stack.kill_collector()
         time.sleep(2)
@@ -206,6 +247,25 @@ def direct(ground: Ground) -> Outcome:
         emitter.terminate()
         drained = ground.drain()
         return ground.judge(drain_seconds=round(drained, 1))
+
+
+def _emitting(ground: Ground, rate: int) -> Audited:
+    """Emits under every fault, but no more than a slow machine can store again in time."""
+    most = ground.scaled(3 * RECORDS)
+    return ground.workload("--durable-every", 20, "--rate", rate, "--count", most)
+
+
+def _padded(ground: Ground) -> Audited:
+    """Larger records, so that a small disk is soon full."""
+    most = ground.scaled(2 * RECORDS)
+    return ground.workload("--durable-every", 20, "--rate", 2000, "--count", most, "--pad", 1000)
+
+
+def _look(ground: Ground) -> tuple[int, list[str]]:
+    """How many acknowledged records are missing once nothing moves any more, and what verify finds."""
+    wanted = ground.notebook.acknowledged()
+    missing = len(wanted - ground.look_up(wanted, seconds=60).records.keys())
+    return missing, sorted({one.code for one in ground.verify().findings if one.severity == "finding"})
 
 
 def _size(spool: Path) -> int:
@@ -254,7 +314,9 @@ def _starts(stack: Stack) -> bool:
 def _resend(ground: Ground) -> str:
     user, password = ground.stack.reader_auth
     env = ground.environment(
-        MLAUDIT_ES_USERNAME=user, MLAUDIT_ES_PASSWORD=password, MLAUDIT_ES_CA_FILE=str(ground.stack.ca_file or "")
+        MLAUDIT_ES_USERNAME=user,
+        MLAUDIT_ES_PASSWORD=password,
+        MLAUDIT_ES_CA_FILE=str(ground.stack.ca_file or ""),
     )
     command = [
         sys.executable,
@@ -299,8 +361,16 @@ CELLS = [
         group="collector",
     ),
     Cell(
+        "collector-queue-full",
+        "Elasticsearch is down until the collector's queue reaches its bound; it refuses, and is killed twice.",
+        queue_bounded,
+        minutes=2,
+        group="collector",
+    ),
+    Cell(
         "collector-disk-full",
-        "The disk of the collector's queue fills while Elasticsearch is down, and the collector is killed on it.",
+        "The disk of the collector's queue fills before its bound; the collector is killed on the full disk. `mlaudit "
+        "verify` names what that costs and `mlaudit resend` sends it again.",
         queue_disk_full,
         minutes=2,
         group="collector",
