@@ -132,3 +132,48 @@ def test_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("a file, not a folder")
     with pytest.raises(KeyFileError, match="expected to write a key"):
         keys.create_signing_key(tmp_path / "keys" / "signing.key", "host-1")
+
+
+def test_link_is_judged_by_what_it_leads_to(tmp_path: Path) -> None:
+    """A link to a key that others may read is refused, and one to a good key is followed, for both kinds of key."""
+    path = tmp_path / "real" / "signing.key"
+    keys.create_signing_key(path, "host-1")
+    secret = tmp_path / "real" / "pseudonym.key"
+    keys.create_pseudonym_key(secret)
+    for name in ("signing.key", "signing.pub", "pseudonym.key"):
+        (tmp_path / name).symlink_to(tmp_path / "real" / name)
+
+    assert keys.load_signing_key(tmp_path / "signing.key").public_key.name == "host-1"
+    assert keys.load_pseudonym_key(tmp_path / "pseudonym.key") == secret.read_bytes()
+    path.chmod(0o644)
+    secret.chmod(0o640)
+    with pytest.raises(KeyFileError, match="0644"):
+        keys.load_signing_key(tmp_path / "signing.key")
+    with pytest.raises(KeyFileError, match="0640"):
+        keys.load_pseudonym_key(tmp_path / "pseudonym.key")
+
+
+def test_folder_in_which_anybody_may_rename_is_refused(tmp_path: Path) -> None:
+    """Where everybody may replace the key, it may be anybody's; with the sticky bit only the owner can."""
+    folder = tmp_path / "open"
+    path = folder / "signing.key"
+    keys.create_signing_key(path, "host-1")
+    folder.chmod(0o777)
+
+    with pytest.raises(KeyFileError, match="0777"):
+        keys.load_signing_key(path)
+    folder.chmod(0o1777)
+    assert keys.load_signing_key(path).public_key.name == "host-1"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_key_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that belongs to somebody else, who can read it, is refused, although its mode is right; root may use it."""
+    path = tmp_path / "signing.key"
+    keys.create_signing_key(path, "host-1")
+    os.chown(path, 1234, 1234)
+
+    assert keys.load_signing_key(path).public_key.name == "host-1"
+    monkeypatch.setattr(os, "geteuid", lambda: 4321)
+    with pytest.raises(KeyFileError, match="found one of user 1234"):
+        keys.load_signing_key(path)
