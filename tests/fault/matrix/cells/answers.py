@@ -21,6 +21,7 @@ from mlaudit.stack.certificates import make_certificates
 
 SEED = 20261125
 RATE = 2500
+_MIXED_SHARE = 0.4
 _SLOW = ("hang-before-request", "hang-after-request", "hang-in-answer", "drip")
 
 
@@ -36,6 +37,8 @@ class Mixed:
         self.given: Counter[str] = Counter()
         self.early = 0
         self._names = names
+        self._share = BAD[names[0]].share if len(names) == 1 else _MIXED_SHARE
+        self._deck: list[str] = []
         self._random = random.Random(seed)
         self._lock = threading.Lock()
         self._not_before = 0.0
@@ -44,17 +47,21 @@ class Mixed:
         with self._lock:
             self.early += time.monotonic() < self._not_before
             self._not_before = 0.0
-            name = self._random.choice(self._names)
-            bad = BAD[name]
-            share = bad.share if len(self._names) == 1 else min(1.0, 1.5 * bad.share)
-            chosen = self._random.random() < share and self.given[name] < bad.most
-            self.given[name] += chosen
-        if not chosen:
+            name = self._draw() if self._random.random() < self._share else ""
+            self.given[name] += bool(name)
+        if not name:
             forward(exchange)
             return
-        bad.act(exchange)
+        BAD[name].act(exchange)
         if name.startswith("429"):
             self._not_before = time.monotonic() + WAIT
+
+    def _draw(self) -> str:
+        """The next of a shuffled deck, so that each has its turn; empty when each was there often enough."""
+        if not self._deck:
+            self._deck = [name for name in self._names if self.given[name] < BAD[name].most]
+            self._random.shuffle(self._deck)
+        return self._deck.pop() if self._deck else ""
 
 
 def answered_badly(ground: Ground, names: Sequence[str], records: int, tls: bool = False) -> Outcome:
@@ -69,11 +76,11 @@ def answered_badly(ground: Ground, names: Sequence[str], records: int, tls: bool
         )
         code = process.finish()
         drained = ground.drain(300, **more)
-        given, requests = dict(script.given), proxy.requests
+        given, requests = +script.given, proxy.requests
     outcome = ground.judge(
         seed=SEED,
         requests=requests,
-        bad_answers=given,
+        bad_answers=dict(given),
         came_too_early=script.early,
         drain_seconds=round(drained, 1),
     )

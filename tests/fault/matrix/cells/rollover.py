@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 
 from tests.fault.matrix import stored
@@ -12,6 +13,8 @@ from tests.fault.matrix.proxy import Relay
 from tests.fault.matrix.variation import varied_collector
 
 from mlaudit.seal import finding as codes
+
+_BACKING = re.compile(r"[.]ds-(.+)-\d{4}[.]\d{2}[.]\d{2}-\d{6}$")
 
 
 def rolled_over(ground: Ground) -> Outcome:
@@ -41,9 +44,9 @@ def rolled_over(ground: Ground) -> Outcome:
 
 
 def _roll_over(ground: Ground) -> int:
-    names = [
-        one["name"] for one in ground.elasticsearch.indices.get_data_stream(name=stored.INDEX)["data_streams"]
-    ]
+    """Gives every data stream a new index; how many."""
+    indices = ground.elasticsearch.indices.get_settings(index=stored.INDEX)
+    names = {match[1] for name in indices if (match := _BACKING.match(name))}
     for name in names:
         ground.elasticsearch.indices.rollover(alias=name)
     return len(names)
