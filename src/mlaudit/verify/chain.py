@@ -70,7 +70,8 @@ def verify_source(
         )
     started = time.monotonic()
     moment = now or datetime.now(UTC)
-    run = _Run(source, keys, tuple(checkpoints), moment)
+    known = tuple(checkpoint for checkpoint in checkpoints if stream in ("", checkpoint.stream_id))
+    run = _Run(source, keys, known, moment)
     selection = Selection(since, until, frozenset({stream}) if stream else None)
     run.look(selection, progress)
     deadline = started + settle
@@ -172,8 +173,14 @@ class _Run:
                 self._prove(stream_id, inside, window=True)
 
     def fresh_gaps(self) -> frozenset[str]:
-        """The open streams that wrote just now and in which records seem to be missing."""
-        return frozenset(
+        """The streams that wrote or were signed just now and in which records seem to be missing."""
+        signed = {
+            checkpoint.stream_id
+            for checkpoint in self._known
+            if checkpoint.time >= self._fresh_after
+            and checkpoint.sequence > self._last_of(checkpoint.stream_id)
+        }
+        return frozenset(signed).union(
             stream_id
             for stream_id, summary in self.summaries.items()
             if summary.state == "open"
@@ -182,6 +189,10 @@ class _Run:
                 f.code in (codes.CHAIN_GAP, codes.STREAM_START_MISSING) for f in self._findings[stream_id]
             )
         )
+
+    def _last_of(self, stream_id: str) -> int:
+        summary = self.summaries.get(stream_id)
+        return summary.last if summary else 0
 
     def link(self, selection: Selection) -> None:
         """Compares the streams with each other."""
