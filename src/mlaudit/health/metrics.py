@@ -47,6 +47,7 @@ INSTRUMENTS: Final = (
     ("audit.capture.faults", "counter", "{fault}", "Contained faults of capture and record."),
     ("audit.queue.depth", "updowncounter", "{record}", "Records in the spool without acknowledgement."),
     ("audit.spool.size", "updowncounter", "By", "Bytes in the spool without acknowledgement."),
+    ("audit.spool.limit", "gauge", "By", "How many bytes a process may hold without acknowledgement."),
     ("audit.spool.retained.size", "gauge", "By", "Bytes of acknowledged segments kept for mlaudit resend."),
     ("audit.spool.oldest.age", "gauge", "s", "Age of the oldest record without acknowledgement."),
     (
@@ -170,6 +171,10 @@ def _retained(pipeline: Pipeline) -> Iterator[Measured]:
         yield folder_bytes(retained_folder(tally.spool_dir)), {}
 
 
+def _limit(pipeline: Pipeline) -> Iterator[Measured]:
+    yield pipeline.settings.spool_max_bytes, {}
+
+
 def _failing(pipeline: Pipeline) -> Iterator[Measured]:
     if (tally := pipeline.tally) is not None:
         since = tally.failing_since()
@@ -193,6 +198,7 @@ _MEASURES: Final[dict[str, Callable[[Pipeline], Iterator[Measured]]]] = {
     "audit.capture.faults": _count("faults"),
     "audit.queue.depth": _depth,
     "audit.spool.size": _size,
+    "audit.spool.limit": _limit,
     "audit.spool.retained.size": _retained,
     "audit.spool.oldest.age": _age,
     "audit.export.failing.duration": _failing,

@@ -16,7 +16,9 @@ QUEUE_CAPACITY: Final = "otelcol_exporter_queue_capacity"
 ENQUEUE_FAILED: Final = "otelcol_exporter_enqueue_failed_log_records"
 #: The exporter and writer of audit records in collector-config/collector.yaml.
 AUDIT_EXPORTER: Final = "elasticsearch/audit"
-_CONFLICT: Final = "409"  # a record that was sent twice: it is there
+#: Not lost: tried again (collector.yaml, retry_on_status); 409 is a record that was sent twice, and is there.
+_NOT_LOST: Final = frozenset({"401", "403", "408", "409", "429"})
+_FINAL: Final = frozenset({"failed_client", "failure_store"})  # after the others the exporter tries again
 _BYTES: Final = 8 << 20
 _LINE: Final = re.compile(r"([a-zA-Z_:][\w:]*)(?:\{(.*)\})?\s+(\S+)(?:\s+-?\d+)?")
 _LABEL: Final = re.compile(r'([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*)"')
@@ -37,17 +39,12 @@ class Scrape:
     samples: list[Sample]
 
     def rejections(self) -> dict[str, float]:
-        """Audit documents that were processed and not stored, by outcome and status; repeats (409) do not count."""
+        """Documents that Elasticsearch refused for good, by outcome and status. Ordinary telemetry is counted in."""
         found: dict[str, float] = {}
         for one in self._of(DOCUMENTS):
             outcome = one.labels.get("outcome", "")
             status = one.labels.get("http_response_status_code", "")
-            if (
-                one.value
-                and outcome not in ("success", "")
-                and status != _CONFLICT
-                and not _is_retry(outcome)
-            ):
+            if one.value and outcome in _FINAL and status not in _NOT_LOST:
                 what = f"{outcome} {status}".strip()
                 found[what] = found.get(what, 0.0) + one.value
         return found
@@ -116,8 +113,3 @@ def fetch(url: str) -> Scrape:
     if status != 200 or not scrape.samples:
         raise BrokenLinkError(expected, f"HTTP {status} with {len(scrape.samples)} metrics", remedy)
     return scrape
-
-
-def _is_retry(outcome: str) -> bool:
-    """Outcomes after which the exporter tries again."""
-    return outcome in ("timeout", "too_many", "failed_server", "internal_server_error")
