@@ -5,12 +5,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from tests.sealed import SIGNER, STRANGER
+from tests.unit.deliver.receiver import Receiver
 
 from mlaudit.backend import SpoolBackend
 from mlaudit.checkpoints import CheckpointFolder
@@ -340,3 +342,32 @@ def test_key_that_was_exchanged_without_a_statement_is_told(tmp_path: Path) -> N
     (rotated,) = [body for body in spooled(second) if body["audit.kind"] == "audit.key.rotated"]
     assert "audit.key.statement" not in rotated
     assert "without a statement" in rotated["event.reason"]
+
+
+def test_stream_waits_for_its_end_however_often_it_is_adopted(plugin: dict[str, Any], tmp_path: Path) -> None:
+    """While the signer is away a dead stream is delivered and not forgotten; when it is back, the stream is closed."""
+
+    def away(message: bytes) -> bytes:
+        raise SignerError("away")
+
+    def adopt(own: str = "") -> int:
+        backend = SpoolBackend(first.settings)
+        return backend.adopt(first._builder, own, seconds=10.0)
+
+    with closing(Receiver()) as receiver:
+        first = service(tmp_path, MLAUDIT_ENDPOINT=receiver.endpoint)
+        first.emit(AuditEvent("audit.ml.prediction"))
+        stream = first.stream
+        assert stream is not None
+        plugin["sign"] = away
+        first.close("test", 10.0)
+        assert [adopt(), adopt()] == [0, 0]
+        before = [record.event_name for record in receiver.taken]
+        plugin["sign"] = None
+        assert adopt() == 1
+
+        originals = {record.body.string_value: record.event_name for record in receiver.taken}
+    assert "audit.ml.prediction" in before
+    assert "audit.stream.abandoned" not in before
+    assert list(originals.values())[-1] == "audit.stream.abandoned"
+    assert layout.streams(first.settings.spool_dir) == []
