@@ -181,6 +181,17 @@ def test_crash_before_the_first_event_is_told(tmp_path: Path) -> None:
     assert kinds(records)[2:] == [STARTED, CRASHED, ENDED]
 
 
+@pytest.mark.parametrize("end", ["", "os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)"])
+def test_program_that_only_records_its_own_events(end: str, tmp_path: Path) -> None:
+    """A program without any hooked library has a start, a stop and a signed end, too, also on SIGTERM."""
+    script = tmp_path / "program.py"
+    script.write_text(f"import mlaudit, os, signal, time\nmlaudit.record('audit.app.report.exported')\n{end}")
+    done = subprocess.run([sys.executable, str(script)], env=environment(tmp_path), timeout=60, check=False)
+    assert done.returncode == (-signal.SIGTERM if end else 0)
+    (records,) = streams(tmp_path)
+    assert kinds(records)[2:] == [STARTED, "audit.app.report.exported", STOPPED, ENDED]
+
+
 def test_process_without_machine_learning_leaves_nothing(tmp_path: Path) -> None:
     """A program that imports scikit-learn and trains nothing has no spool at all."""
     script = tmp_path / "program.py"

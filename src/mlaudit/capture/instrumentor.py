@@ -34,6 +34,7 @@ RUNTIME: Final = "mlaudit.capture.runtime"
 
 _log = logging.getLogger("mlaudit")
 _lock = threading.RLock()
+_arming = threading.Lock()
 _active = False
 _registered = False
 _armed = False
@@ -65,6 +66,8 @@ def activate(*, watch_process: bool = True) -> None:
                 _contained(_set_hooks, registration, sys.modules[registration.module])
         if first:
             _contained(metrics.install)
+            # A program may record its own events alone, without any hooked library.
+            wrapt.register_post_import_hook(lambda _module: _arm(), "mlaudit.pipeline")
             for module, setter, attach in PROVIDERS:
                 hook = functools.partial(_contained, _watch_provider, setter, attach)
                 wrapt.register_post_import_hook(hook, module)
@@ -118,11 +121,13 @@ def _set_hooks(registration: Registration, _module: object) -> None:
 
 
 def _arm() -> None:
-    """Once, before the first hook: what watches the process itself (start, stop, crash, files, environment)."""
+    """Once, before the first hook or event: what watches the process itself (start, stop, crash, files, …)."""
     global _armed
-    if _watch_process and not _armed:
+    with _arming:  # let go before anything is imported: whoever imports may wait for ``_lock``
+        if _armed or not (_active and _watch_process):
+            return
         _armed = True
-        _contained(lambda: importlib.import_module(RUNTIME).install())
+    _contained(lambda: importlib.import_module(RUNTIME).install())
 
 
 def _watch_provider(setter: str, attach: str, module: Any) -> None:
