@@ -79,6 +79,11 @@ def verify_command(
     if coverage:
         from mlaudit.verify.coverage_commands import coverage as measure
 
+        if unsigned or until:
+            raise typer.BadParameter(
+                "expected no --unsigned and no --until: coverage is about what is signed"
+            )
+
         raise typer.Exit(
             measure(
                 elasticsearch,
