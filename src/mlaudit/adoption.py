@@ -10,7 +10,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from mlaudit.deliver import layout
 from mlaudit.deliver.spool import StreamSpool
-from mlaudit.errors import CheckpointError, MlauditError, SignerError
+from mlaudit.errors import CheckpointError, MlauditError, SignerError, SpoolError
 from mlaudit.heartbeat import note_adopter
 from mlaudit.seal.chain import Chain
 from mlaudit.stream import ABANDONED, ENDED, Stream
@@ -125,7 +125,7 @@ class Adopter:
         own_stream: str,
         report: Report,
     ) -> bool:
-        """Writes the end of a stream; False when there is no signature now and the next time has to do."""
+        """Writes the end of a stream; False when it cannot be signed, or written, now and the next time has to do."""
         name = spool.folder.name
         if spool.acknowledged.sequence > spool.last_sequence:
             # Its newest records are with the receiver, and a second one must not take the place of the next.
@@ -140,7 +140,7 @@ class Adopter:
         )
         try:
             note = stream.abandon(*_obituary(spool, own_stream))
-        except SignerError as error:
+        except (SignerError, SpoolError) as error:  # draining it is also what empties a full disk
             _logger.warning("stream %s is drained, and is still to be closed: %s", name, error)
             return False
         _logger.warning("stream %s was left behind and is now drained and closed", name)

@@ -13,6 +13,7 @@ from tests.unit.deliver.receiver import PROTOBUF, TAKEN, Receiver
 from mlaudit.backend import SpoolBackend
 from mlaudit.deliver import files, layout
 from mlaudit.deliver.spool import StreamSpool
+from mlaudit.errors import DiskFullError
 from mlaudit.event import AuditEvent
 from mlaudit.pipeline import Pipeline
 from mlaudit.record.build import RecordBuilder
@@ -203,4 +204,24 @@ def test_stream_is_free_again_after_an_answer_that_came_too_late(tmp_path: Path,
     deadline = time.monotonic() + 20
     while not adopt(tmp_path, receiver) and time.monotonic() < deadline:
         time.sleep(0.05)
+    assert layout.streams(tmp_path / "spool") == []
+
+
+def test_full_disk_does_not_stand_in_the_way_of_what_empties_it(
+    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream whose end cannot be written for want of space is sent all the same, and closed the next time."""
+
+    def full(segment: files.SegmentFile, data: bytes) -> None:
+        raise DiskFullError(f"{segment.path}: no space left")
+
+    folder = leave_behind(tmp_path)
+    with monkeypatch.context() as disk:
+        disk.setattr(files.SegmentFile, "append", full)
+        assert adopt(tmp_path, receiver) == 0
+    sent = len(receiver.taken)
+    assert sent > RECORDS
+    assert layout.streams(tmp_path / "spool") == [folder]
+    assert adopt(tmp_path, receiver) == 1
+    assert [record["audit.kind"] for record in bodies(receiver)[sent:]] == ["audit.stream.abandoned"]
     assert layout.streams(tmp_path / "spool") == []
