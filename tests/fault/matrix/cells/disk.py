@@ -110,21 +110,21 @@ def full(ground: Ground, refuse: bool) -> Outcome:
 def full_by_itself(ground: Ground) -> Outcome:
     """The collector is away until the spool has filled its small disk, and comes back."""
     count = ground.scaled(RECORDS)
-    with _small_disk(ground, max(4 << 20, int(_DISK * ground.scale // 4))):
-        process = ground.workload("--durable-every", 20, "--rate", 4000)
+    # Room for two segments, so that a delivered one can go; larger records on trial runs fill it all the same.
+    pad = min(30_000, round(2000 / ground.scale) - 2000)
+    with _small_disk(ground, _DISK // 4):
+        process = ground.workload("--durable-every", 20, "--rate", 4000, "--pad", pad)
         ground.notebook.wait_for(count // 10)
         ground.stack.kill_collector()
         try:
             _wait_until(lambda: ground.notebook.lost() >= max(20, count // 20))
         finally:
             ground.stack.restart_collector()
-        before = ground.notebook.count()
-        _wait_until(lambda: len(ground.notebook.acknowledged()) >= count, 120)
+        before = len(ground.notebook.acknowledged())
+        _wait_until(lambda: len(ground.notebook.acknowledged()) >= max(count, before + count // 10), 120)
         process.terminate()
         ground.drain()
-        outcome = _judge_full(ground)
-        outcome.require(ground.notebook.count() > before, "expected the process to go on")
-        return outcome
+        return _judge_full(ground)
 
 
 def _judge_full(ground: Ground) -> Outcome:

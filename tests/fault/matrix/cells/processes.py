@@ -54,11 +54,12 @@ def training(ground: Ground, end: Callable[[Audited], object]) -> Outcome:
 def child(ground: Ground, method: str, number: int) -> Outcome:
     """A multiprocessing child is ended; its parent goes on and adopts its stream."""
     parent = _program(ground, "parent", 0, method)
-    ground.notebook.wait_for(ground.scaled(RECORDS))
     wait_for(lambda: _beside(ground, "child").exists(), "the child to start")
     wait_for(lambda: _beside(ground, "child").read_text().endswith("\n"), "the child's id")
     pid = int(_beside(ground, "child").read_text())
+    wait_for(lambda: pid in map(holder, ground.streams()), "the child's stream")
     (stream,) = [one for one in ground.streams() if holder(one) == pid]
+    ground.notebook.wait_for(ground.scaled(RECORDS))
     os.kill(pid, number)
     adopted = ground.wait_for_adoption([stream])
     _beside(ground, "over").touch()
