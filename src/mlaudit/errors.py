@@ -84,6 +84,13 @@ class UnreadableSegmentError(SpoolError):
     """A segment of the spool cannot be read, and trying again will not help."""
 
 
+class UnconfirmedError(SpoolUnavailableError):
+    """The disk did not confirm a record; it was written, and may still be confirmed and delivered later."""
+
+    def __init__(self) -> None:
+        super().__init__("the disk did not confirm the record")
+
+
 class StreamOverError(MlauditError):
     """A stream takes no more records: it was ended, or an interrupted write left it in doubt."""
 

@@ -94,7 +94,7 @@ class Heartbeat:
             "host": settings.host_name,
             "pid": os.getpid(),
             "mlaudit": __version__,
-            "endpoint": settings.endpoint,
+            "endpoint": settings.endpoint.partition("?")[0],  # what follows may be a secret
             "started": self._started,
             "ended": self._stream.closed,
             "sealed": self._delivery.spool.last_sequence,

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from mlaudit._fields import kind_of
 from mlaudit.deliver.interface import LOST, SAFE, Ticket
-from mlaudit.errors import AuditRefusedError, MlauditError, SpoolError, SpoolUnavailableError, StreamOverError
+from mlaudit.errors import (
+    AuditRefusedError,
+    MlauditError,
+    SpoolError,
+    SpoolUnavailableError,
+    StreamOverError,
+    UnconfirmedError,
+)
 from mlaudit.event import FAILURE, SERVICE, UNKNOWN, Actor, AuditEvent
 from mlaudit.heartbeat import Heartbeat
 from mlaudit.losses import FAILURE_KIND, Hush, Losses
@@ -109,6 +116,7 @@ class Pipeline:
         self._parent = parent_stream
         self._builder = RecordBuilder(common_fields(settings, self.policy.digest))
         self._lock = threading.RLock()
+        self._counting = threading.Lock()
         self._stream: Stream | None = None
         self._opening = False
         self._retry_at = 0.0
@@ -126,7 +134,8 @@ class Pipeline:
         """Makes the record of an event, as the policy decides, and stores it.
 
         Returns after the operating system has the record, or, for a durable one, after fsync. With ``wait``
-        False a durable record's receipt is still to be waited for.
+        False a durable record's receipt is still to be waited for, and to be heeded where the policy says refuse;
+        it is counted either way.
 
         Raises:
             AuditRefusedError: the record could not be stored and the policy says ``on_failure: refuse``.
@@ -152,10 +161,10 @@ class Pipeline:
             ticket = self._lose(event, decision, error)
         else:
             self.counts.emitted += 1
-            if durable and wait and not ticket.wait():
-                ticket = self._lose(
-                    event, decision, SpoolUnavailableError("the disk did not confirm the record")
-                )
+            if durable and not wait:
+                self._count_unless_confirmed(ticket, event.kind, refuse=decision.on_failure == "refuse")
+            elif durable and not ticket.wait():
+                ticket = self._lose(event, decision, UnconfirmedError())
         return Receipt(event.record_id, ticket)
 
     def writable(self) -> bool:
@@ -302,19 +311,31 @@ class Pipeline:
         return stream.write(reduced, draft, durable=decision.guarantee == "durable")
 
     def _lose(self, event: AuditEvent, decision: Decision | None, error: Exception) -> Ticket:
-        reason = f"{event.kind}: {type(error).__name__}"
         refuse = decision is not None and decision.on_failure == "refuse"
-        if refuse:
-            self.counts.refused += 1
-        else:
-            self.counts.lost[reason] += 1
-        if self._losses.note(f"refused {reason}" if refuse else reason):
-            _logger.error("an audit record could not be stored: %s", error)
+        self._count(event.kind, error, refuse)
         if refuse:
             raise AuditRefusedError(
                 f"{event.kind}: the policy wants a record before this may happen, and none could be stored: {error}"
             ) from error
         return LOST
+
+    def _count_unless_confirmed(self, ticket: Ticket, kind: str, *, refuse: bool) -> None:
+        def count(confirmed: bool) -> None:
+            if not confirmed:
+                self._count(kind, UnconfirmedError(), refuse)
+
+        ticket.when_settled(count)
+
+    def _count(self, kind: str, error: Exception, refuse: bool) -> None:
+        """Counts a record that could not be stored, or what was refused instead."""
+        reason = f"{kind}: {type(error).__name__}"
+        with self._counting:
+            if refuse:
+                self.counts.refused += 1
+            else:
+                self.counts.lost[reason] += 1
+        if self._losses.note(f"refused {reason}" if refuse else reason):
+            _logger.error("an audit record could not be stored: %s", error)
 
     def _ready_stream(self) -> Stream:
         with self._lock:

@@ -26,7 +26,7 @@ from mlaudit.capture.asgi_record import (
 from mlaudit.capture.asgi_refusal import answer_refusal, discard
 from mlaudit.capture.asgi_trace import mark_span, trace_ids
 from mlaudit.capture.interface import RequestTrail
-from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
+from mlaudit.errors import AuditRefusedError, UnconfirmedError
 from mlaudit.event import FAILURE, UNKNOWN
 
 if TYPE_CHECKING:
@@ -184,15 +184,12 @@ class Exchange(Answer):
             emitted = self._emit(outcome_of(status), error, "")
             if emitted is None:
                 return True
-            receipt, event, decision = emitted
+            receipt, _, decision = emitted
             if decision.guarantee != "durable" or await receipt.wait_async():  # 3
                 return True
-            lost = SpoolUnavailableError("the disk did not confirm the record")
             if decision.on_failure != "refuse":
-                self._p.fault(COMPONENT, lost)
                 return True
-            self._p.refuse(event.kind, lost)
-            refused = str(lost)
+            refused = str(UnconfirmedError())
         except AuditRefusedError as reason:
             refused = str(reason)
         except Exception as fault:  # noqa: BLE001 - contained: an event loop other than asyncio's

@@ -23,7 +23,7 @@ class Ticket:
         self.ok = False
         self._event = threading.Event()
         self._lock = threading.Lock()
-        self._callbacks: list[Callable[[], None]] = []
+        self._callbacks: list[Callable[[], object]] = []
 
     @property
     def done(self) -> bool:
@@ -38,6 +38,14 @@ class Ticket:
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback()
+
+    def when_settled(self, callback: Callable[[bool], object]) -> None:
+        """Calls back with the outcome, in the thread that says it; at once when it is known."""
+        with self._lock:
+            if not self._event.is_set():
+                self._callbacks.append(lambda: callback(self.ok))
+                return
+        callback(self.ok)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Blocks until the outcome is known; returns whether the record is safe (False also on time-out)."""

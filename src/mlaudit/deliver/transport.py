@@ -57,6 +57,7 @@ class HttpTransport:
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
         self._headers: dict[str, str] = {}
+        self._where = receiver.endpoint.partition("?")[0]  # what follows may be a secret
         self._pool = urllib3.PoolManager(
             num_pools=1,
             maxsize=1,
@@ -89,11 +90,11 @@ class HttpTransport:
             return read_answer(response.status, _lowered(response.headers), _read_body(response))
         except DeliveryError as error:
             return Answer(
-                Verdict.RETRY, f"{self._receiver.endpoint}: {error}", error_type="unreadable_answer"
+                Verdict.RETRY, f"{self._where}: {error}", error_type="unreadable_answer"
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
             name = type(error).__name__
-            return Answer(Verdict.RETRY, f"{self._receiver.endpoint}: {name}", error_type=name)
+            return Answer(Verdict.RETRY, f"{self._where}: {name}", error_type=name)
 
     def renew(self) -> None:
         """Reads the token again before the next request."""

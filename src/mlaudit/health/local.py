@@ -39,7 +39,9 @@ def settings(ground: Ground) -> Outcome:
         ground.secrets |= _content(found.token_file)
     for name in ("MLAUDIT_ES_PASSWORD", "MLAUDIT_ES_API_KEY"):
         ground.secrets |= {value for value in (ground.env.get(name, ""),) if value}
-    outcome = Outcome(f"service {found.service_name}, to {found.endpoint}, spool {found.spool_dir}")
+    outcome = Outcome(
+        f"service {found.service_name}, to {found.endpoint.partition('?')[0]}, spool {found.spool_dir}"
+    )
     if not found.enabled:
         outcome.warn(
             "MLAUDIT_ENABLED is not set here: a service started from this environment is not audited",

@@ -65,6 +65,8 @@ DURATION: Final = (
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _REASONS: Final = {
     "SpoolFullError": "spool_full",
+    "DiskFullError": "disk_full",
+    "UnconfirmedError": "unconfirmed",
     "SpoolUnavailableError": "spool_unavailable",
     "SpoolError": "spool_unavailable",
     "KeyFileError": "key_unusable",

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from tests.unit.deliver.receiver import TAKEN, Receiver
 
 from mlaudit.deliver import tally
+from mlaudit.deliver.interface import Ticket
 from mlaudit.errors import SpoolFullError
 from mlaudit.event import AuditEvent
 from mlaudit.health import metrics
@@ -130,6 +132,42 @@ def test_dropped_records_are_counted_by_reason(
     assert meter.value("audit.records.dropped", audit__drop__reason="spool_full") == 7
     assert meter.value("audit.records.dropped", error__type="SpoolFullError") == 7
     assert meter.value("audit.records.dropped") == 7
+
+
+def test_no_drop_is_missed_by_many_threads(
+    meter: Meter, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sixteen threads that lose a thousand records each lose sixteen thousand."""
+    running = start()
+    assert running.stream is not None
+
+    def full(*_: object, **__: object) -> None:
+        raise SpoolFullError("full")
+
+    monkeypatch.setattr(running.stream.delivery, "append", full)
+    event = AuditEvent("audit.ml.prediction")
+    threads = [threading.Thread(target=lambda: [running.emit(event) for _ in range(1000)]) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert meter.value("audit.records.dropped", audit__drop__reason="spool_full") == 16_000
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_record_that_the_disk_does_not_confirm_has_a_reason_of_its_own(
+    meter: Meter, start: Start, monkeypatch: pytest.MonkeyPatch, wait: bool
+) -> None:
+    """It is counted once, whether somebody waits for it or not: it may still arrive, and may be missing."""
+    running = start()
+    assert running.stream is not None
+    ticket = Ticket()
+    monkeypatch.setattr(running.stream.delivery, "append", lambda *_, **__: ticket)
+    threading.Timer(0.05, ticket.settle, [False]).start()
+    receipt = running.emit(AuditEvent("audit.service.started"), wait=wait)
+    assert not receipt.wait(10)
+    until(lambda: meter.value("audit.records.dropped", audit__drop__reason="unconfirmed") == 1)
+    assert meter.value("audit.records.dropped") == 1
 
 
 def test_counts_go_on_when_the_stream_is_replaced(meter: Meter, start: Start, receiver: Receiver) -> None:
