@@ -73,6 +73,7 @@ AUDIT_RETENTION: Final = "audit.retention"
 AUDIT_FAILED: Final = "audit.failed"
 AUDIT_FAILURE_REASON: Final = "audit.failure.reason"
 AUDIT_REDACTION_FAILED: Final = "audit.redaction.failed"
+AUDIT_TRUNCATED: Final = "audit.truncated"
 AUDIT_COMPONENT: Final = "audit.component"
 AUDIT_LOST_COUNT: Final = "audit.lost.count"
 AUDIT_LOST_REASON: Final = "audit.lost.reason"
@@ -266,6 +267,7 @@ LIST_FIELDS: Final = frozenset(
         "audit.environment.changes",
         "audit.policy.changes",
         "audit.redaction.failed",
+        "audit.truncated",
         "event.category",
         "event.type",
         "gen_ai.response.finish_reasons",
@@ -352,6 +354,7 @@ FIELD_TYPES: Final[Mapping[str, str]] = {
     "audit.failed": "boolean",
     "audit.failure.reason": "keyword",
     "audit.redaction.failed": "keyword",
+    "audit.truncated": "keyword",
     "audit.component": "keyword",
     "audit.lost.count": "long",
     "audit.lost.reason": "keyword",

@@ -29,7 +29,9 @@ class Losses:
         """Counts; returns whether it is the first since the last report."""
         with self._lock:
             first = not self._untold
-            self._untold[reason] += count
+            # Reasons name kinds, and an application makes up its own: further ones are counted together.
+            known = reason in self._untold or len(self._untold) < _THINGS_KEPT
+            self._untold[reason if known else "for other reasons"] += count
         return first
 
     def report(self, actor: Actor, write: Callable[[AuditEvent], object]) -> None:

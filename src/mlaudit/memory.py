@@ -86,7 +86,7 @@ class Memory:
             content = json.loads(self._path.read_bytes())
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             _logger.warning("%s: expected the memory of the last start, found %s", self._path, error)
             return {}
         return content if isinstance(content, dict) else {}

@@ -15,6 +15,7 @@ from mlaudit._fields import kind_of
 from mlaudit.deliver.interface import LOST, SAFE, Ticket
 from mlaudit.errors import (
     AuditRefusedError,
+    EventError,
     MlauditError,
     SpoolError,
     SpoolUnavailableError,
@@ -25,7 +26,9 @@ from mlaudit.event import FAILURE, SERVICE, UNKNOWN, Actor, AuditEvent
 from mlaudit.heartbeat import Heartbeat
 from mlaudit.losses import FAILURE_KIND, Hush, Losses
 from mlaudit.policy.evaluate import CompiledPolicy, Decision, Facts
+from mlaudit.printable import guard_log, safe_lines
 from mlaudit.record.build import RecordBuilder
+from mlaudit.record.fit import escaped, fit
 from mlaudit.settings import TRUE, Settings
 from mlaudit.signing import Keyring, Signing
 from mlaudit.stream import INTEGRITY, Stream
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 _REOPEN_SECONDS: Final = 1.0
 
 _logger = logging.getLogger("mlaudit")
+guard_log()
 
 
 class Receipt(NamedTuple):
@@ -288,8 +292,18 @@ class Pipeline:
     def _store_failed(
         self, stream: Stream, event: AuditEvent, decision: Decision, error: Exception
     ) -> Ticket:
-        """The metadata-only record of an event that could not be recorded as it was."""
+        """The record of an event that could not be recorded as it was: cut, else of metadata only."""
         self.counts.faults += 1
+        durable = decision.guarantee == "durable"
+        if isinstance(error, EventError):
+            try:
+                draft = self._builder.build(event, decision)
+                if fit(draft.own):
+                    return stream.write(event, draft, durable=durable)
+            except SpoolError:
+                raise
+            except Exception as left:  # noqa: BLE001 - what is left can always be recorded
+                error = left
         _logger.warning("audit record of %s reduced: %s", event.kind, error)
         reason = str(error) if isinstance(error, MlauditError) else type(error).__name__
         known = event.kind if kind_of(event.kind) else FAILURE_KIND
@@ -299,7 +313,7 @@ class Pipeline:
             actor=self.actor,
             fields={
                 "audit.failed": True,
-                "audit.failure.reason": reason[:500],
+                "audit.failure.reason": escaped(reason[:500]),
                 "audit.component": "record",
             },
             timestamp=event.timestamp,
@@ -308,7 +322,7 @@ class Pipeline:
             span_id=event.span_id,
         )
         draft = self._builder.build(reduced, decision)
-        return stream.write(reduced, draft, durable=decision.guarantee == "durable")
+        return stream.write(reduced, draft, durable=durable)
 
     def _lose(self, event: AuditEvent, decision: Decision | None, error: Exception) -> Ticket:
         refuse = decision is not None and decision.on_failure == "refuse"
@@ -483,7 +497,7 @@ def _start() -> Pipeline | None:
             pipeline = Pipeline(settings, SpoolBackend(settings), _parent_stream)
         except (MlauditError, OSError) as error:
             _failed = True
-            print(f"mlaudit: AUDITING IS OFF: {error}", file=sys.stderr)  # noqa: T201 - logging may not be set up
+            print(f"mlaudit: AUDITING IS OFF: {safe_lines(str(error))}", file=sys.stderr)  # noqa: T201 - logging may not be set up
             _logger.critical("auditing is off: %s", error)
             return None
         finally:

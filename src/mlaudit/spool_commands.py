@@ -8,6 +8,7 @@ from mlaudit.backend import SpoolBackend
 from mlaudit.deliver import files
 from mlaudit.deliver.spool import read_spool
 from mlaudit.pipeline import common_fields
+from mlaudit.printable import safe
 from mlaudit.record.build import RecordBuilder
 from mlaudit.settings import Settings
 
@@ -24,7 +25,9 @@ def drain(seconds: float) -> int:
     builder = RecordBuilder(common_fields(settings, backend.policy().digest))
     console = Console(highlight=False)
     drained = backend.adopt(
-        builder, report=lambda count, reason: console.print(f"not sent: {reason}"), seconds=seconds
+        builder,
+        report=lambda count, reason: console.print(f"not sent: {safe(reason)}", markup=False),
+        seconds=seconds,
     )
     console.print(f"drained {drained} of {len(left)} streams whose processes are gone")
     return 0 if drained >= len(left) else 1

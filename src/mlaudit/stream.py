@@ -28,6 +28,7 @@ CHECKPOINT: Final = "audit.stream.checkpoint"
 ENDED: Final = "audit.stream.ended"
 ABANDONED: Final = "audit.stream.abandoned"
 AUDITOR: Final = Actor("mlaudit", SYSTEM, method="process")
+_LONGEST_KEPT: Final = 1024
 _PREVIOUS_HASH: Final = otlp.text_prefix("audit.sequence.previous_hash", len(GENESIS))
 _HASH: Final = otlp.text_prefix("audit.integrity.value", len(GENESIS))
 # A proof remembers twice as many records when it comes to the signature; see seal.witness.
@@ -111,13 +112,18 @@ class Stream:
         kind = kind_of(event.kind)
         severity = kind.severity if event.outcome == "success" else kind.severity_failure
         own = draft.own.get
-        attributes = otlp.attribute("audit.record.id", event.record_id) + _repeated_attributes(
+        actor, target = own("audit.actor.id", ""), own("audit.target.id")
+        # Whoever sends a request chooses these: long ones are not remembered.
+        long = _is_long(actor) or _is_long(target)
+        attributes = otlp.attribute("audit.record.id", event.record_id) + (
+            _repeated_attributes.__wrapped__ if long else _repeated_attributes
+        )(
             self._chain.stream_id,
-            own("audit.actor.id", ""),
+            actor,
             own("audit.actor.type", SYSTEM),
             own("audit.action", kind.action),
             event.outcome,
-            own("audit.target.id"),
+            target,
             own("audit.target.type", ""),
         )
         with self._lock:
@@ -249,6 +255,10 @@ class Stream:
     def _note(self, kind: str, fields: dict[str, Any]) -> None:
         event = AuditEvent(kind, actor=AUDITOR, target=Target("stream", self.id), fields=fields)
         self.write(event, self._builder.build(event, INTEGRITY), durable=True)
+
+
+def _is_long(value: Any) -> bool:
+    return isinstance(value, str) and len(value) > _LONGEST_KEPT
 
 
 @lru_cache(maxsize=4096)  # who does what to what repeats from record to record

@@ -25,6 +25,7 @@ AUTHENTICATED: Final = "audit.access.authentication.succeeded"
 DENIED: Final = "audit.access.denied"
 _MOST_KEYS: Final = 200
 _LONGEST: Final = 1024
+_LONGEST_HOST: Final = 256
 
 
 class Answer:
@@ -108,14 +109,16 @@ def event_of(kind: str, mapped: str | None, answer: Answer, trail: RequestTrail,
     if query := scope.get("query_string"):
         fields["url.query"] = query[:_LONGEST].decode("latin-1")
     if client := scope.get("client"):
-        host, port = client
-        fields["client.address"] = host
-        if _is_ip(host):
-            fields["source.ip"] = host
+        address, port = client
+        address = address[:_LONGEST_HOST]
+        fields["client.address"] = address
+        if _is_ip(address):
+            fields["source.ip"] = address
             if port:
                 fields["source.port"] = port
     header = answer.headers.get
-    fields.update(_caller(header(b"user-agent"), header(b"host")))
+    agent, host = header(b"user-agent"), header(b"host")
+    fields.update(_caller(agent and agent[:_LONGEST], host and host[:_LONGEST_HOST]))
     if (value := header(b"x-request-id")) is not None:
         fields["http.request.id"] = value[:_LONGEST].decode("latin-1")
     if (body := answer.request) is not None and answer.request_complete:
@@ -252,9 +255,9 @@ def _caller(user_agent: bytes | None, host: bytes | None) -> dict[str, str]:
     """What the client says of itself and of whom it asks; not to be changed."""
     fields: dict[str, str] = {}
     if user_agent is not None:
-        fields["user_agent.original"] = user_agent[:_LONGEST].decode("latin-1")
+        fields["user_agent.original"] = user_agent.decode("latin-1")
     if host is not None:
-        name = host[:256].decode("latin-1")
+        name = host.decode("latin-1")
         fields["url.domain"] = f"{name.rpartition(']')[0]}]" if name[:1] == "[" else name.partition(":")[0]
     return fields
 

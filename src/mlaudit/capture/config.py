@@ -17,9 +17,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from mlaudit.capture.config_keys import changed, flat_keys, value_text
+from mlaudit.capture.config_keys import MAX_BYTES, changed, flat_keys, value_text
 from mlaudit.capture.remembered import Remembered
 from mlaudit.event import FAILURE, SUCCESS, SYSTEM, Actor, AuditEvent, Target
+from mlaudit.regular import open_regular
 
 if TYPE_CHECKING:
     from mlaudit.pipeline import Pipeline
@@ -110,12 +111,11 @@ class ConfigWatcher:
             mark = _mark(path)
             if before is not None and mark == before.mark and not before.unreadable:
                 return
-            content = b""
+            digest, content = _GONE, b""
             if mark:
                 if not starting and self._is_unsettled(path, mark):
                     return
-                with open(path, "rb") as file:  # noqa: PTH123
-                    content = file.read()
+                digest, content = _read(path)
                 if _mark(path) != mark:
                     return  # somebody is writing it: the next look sees the whole of it
         except OSError as error:
@@ -123,7 +123,7 @@ class ConfigWatcher:
             return
         now = _Seen(mark)
         if mark:
-            now.digest = hashlib.sha256(content).hexdigest()
+            now.digest = digest
             now.keys = flat_keys(path, content)
         if before is None or before.digest != now.digest or before.unreadable:
             self._compare(path, before, now, starting)
@@ -222,6 +222,17 @@ class ConfigWatcher:
             return None
         pseudonym = self._pipeline.policy.pseudonyms.of
         return {key: pseudonym(json.dumps(value, default=str, sort_keys=True)) for key, value in keys.items()}
+
+
+def _read(path: str) -> tuple[str, bytes]:
+    """Digest of a whole file, however long, and as much of it as is looked at for keys, and one byte more."""
+    state = hashlib.sha256()
+    head = b""
+    with open_regular(path) as file:
+        while chunk := file.read(MAX_BYTES):
+            state.update(chunk)
+            head += chunk[: max(0, MAX_BYTES + 1 - len(head))]
+    return state.hexdigest(), head
 
 
 def _mark(path: str) -> tuple[int, ...]:

@@ -39,7 +39,7 @@ class Remembered:
             content = json.loads(self.path.read_bytes())
         except FileNotFoundError:
             return {}
-        except ValueError:
+        except (ValueError, RecursionError):
             content = None
         if not isinstance(content, dict):
             raise ValueError(

@@ -8,6 +8,7 @@ import typer
 
 from mlaudit.cli import assets, detect, health, policy, spool, stack, trail
 from mlaudit.errors import MlauditError
+from mlaudit.printable import guard_log, safe_lines
 
 app = typer.Typer(
     name="mlaudit",
@@ -40,8 +41,9 @@ app.command("doctor")(health.doctor_command)
 
 def main() -> None:
     """Run the command line; an error that mlaudit raises on purpose is a plain message and exit code 2."""
+    guard_log()
     try:
         app()
     except MlauditError as error:
-        print(f"mlaudit: {error}", file=sys.stderr)  # noqa: T201 - this is the command line
+        print(f"mlaudit: {safe_lines(str(error))}", file=sys.stderr)  # noqa: T201 - this is the command line
         sys.exit(2)

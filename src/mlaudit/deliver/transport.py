@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import urllib3
 
 from mlaudit.deliver.answer import PROTOBUF, Answer, Verdict, read_answer
+from mlaudit.deliver.deadline import Deadline
 from mlaudit.errors import DeliveryError
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class HttpTransport:
             ssl_minimum_version=ssl.TLSVersion.TLSv1_2,
             cert_reqs="CERT_REQUIRED",
         )
+        self._deadline = Deadline(self._pool)
 
     def post(self, request: bytes) -> Answer:
         """Sends one request; a receiver that is away or answers badly is an Answer too."""
@@ -79,15 +81,16 @@ class HttpTransport:
                 return Answer(Verdict.RETRY, str(error), error_type="no_token")
         body = gzip.compress(request, 1) if self._receiver.gzip else request
         try:
-            response = self._pool.request(
-                "POST",
-                self._receiver.endpoint,
-                body=body,
-                headers=self._headers,
-                redirect=False,
-                preload_content=False,
-            )
-            return read_answer(response.status, _lowered(response.headers), _read_body(response))
+            with self._deadline.within(_CONNECT_SECONDS + 2 * _ANSWER_SECONDS):
+                response = self._pool.request(
+                    "POST",
+                    self._receiver.endpoint,
+                    body=body,
+                    headers=self._headers,
+                    redirect=False,
+                    preload_content=False,
+                )
+                return read_answer(response.status, _lowered(response.headers), _read_body(response))
         except DeliveryError as error:
             return Answer(
                 Verdict.RETRY, f"{self._where}: {error}", error_type="unreadable_answer"

@@ -16,6 +16,7 @@ from rich.table import Table
 from mlaudit.detect.run import run_rules
 from mlaudit.errors import SourceError
 from mlaudit.install.client import connect, credentials
+from mlaudit.printable import safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -90,14 +91,14 @@ def show(alerts: list[Alert], since: datetime, until: datetime, console: Console
         return
     for alert in alerts:
         colour = _COLOURS.get(alert.level, "default")
-        console.print(f"[{colour}]{alert.level}[/]  [bold]{escape(alert.title)}[/]  {alert.rule}")
+        console.print(f"[{colour}]{alert.level}[/]  [bold]{escape(safe(alert.title))}[/]  {alert.rule}")
         table = Table.grid(padding=(0, 2), pad_edge=True)
         plural = "" if alert.count == 1 else "s"
         table.add_row(
             "", f"{alert.count} record{plural}", f"{_short(alert.first)} to {_short(alert.last)} UTC"
         )
         for name, values in named(alert).items():
-            table.add_row("", name, escape(printable(", ".join(values))))
+            table.add_row("", name, escape(safe(", ".join(values))))
         console.print(table)
     plural = "" if len(alerts) == 1 else "s"
     console.print(f"{len(alerts)} alert{plural} in what arrived {span}")
@@ -107,11 +108,6 @@ def named(alert: Alert) -> dict[str, list[str]]:
     """What the records of an alert share, then the other entities in them."""
     shared = {name: [value] for name, value in alert.group.items()}
     return shared | {name: values for name, values in alert.entities.items() if name not in shared}
-
-
-def printable(text: str) -> str:
-    """The text without characters that would command the terminal: names in records come from strangers."""
-    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
 
 
 def _short(timestamp: str) -> str:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from mlaudit.health import cluster, collector, local, probe
 from mlaudit.health.check import BROKEN, NOT_REACHED, OK, SKIPPED, WARNING, Check, Ground, Result, run_checks
-from mlaudit.verify.report import safe
+from mlaudit.printable import safe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,8 +16,9 @@ from rich.text import Text
 from mlaudit.deliver import backlog, layout
 from mlaudit.errors import SpoolError
 from mlaudit.health.streams import ALIVE, DEAD, StreamStatus, look
+from mlaudit.printable import safe
 from mlaudit.settings import Settings
-from mlaudit.verify.report import cut, safe
+from mlaudit.verify.report import cut
 
 if TYPE_CHECKING:
     from pathlib import Path

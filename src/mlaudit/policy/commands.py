@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mlaudit.policy.explain import explain
-from mlaudit.policy.load import BUILT_IN, inspect_policy, load_policy
+from mlaudit.policy.load import BUILT_IN, inspect_policy, load_policy, read_file
+from mlaudit.printable import safe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,10 +30,11 @@ def check(path: Path, *, as_json: bool, console: Console | None = None) -> int:
         0 when the policy can be used, 1 when it has faults, 2 when the file cannot be read.
     """
     console = console or Console(soft_wrap=True)
+    shown = safe(str(path))
     try:
-        content = path.read_bytes()
+        content = read_file(path)
     except OSError as error:
-        why = f"{path}: cannot be read ({error.strerror or error}); expected a readable file"
+        why = f"{shown}: cannot be read ({error.strerror or error}); expected a readable file"
         if as_json:
             _print_json(
                 console, {"file": str(path), "ok": False, "unreadable": why, "faults": [], "warnings": []}
@@ -54,16 +56,16 @@ def check(path: Path, *, as_json: bool, console: Console | None = None) -> int:
         )
         return OK if found.policy else WRONG
     for fault in found.faults:
-        console.print(Text.assemble(("fault    ", "bold red"), f"{path}: {fault}"))
+        console.print(Text.assemble(("fault    ", "bold red"), f"{shown}: {fault}"))
     for warning in found.warnings:
-        console.print(Text.assemble(("warning  ", "yellow"), f"{path}: {warning}"))
+        console.print(Text.assemble(("warning  ", "yellow"), f"{shown}: {warning}"))
     if found.policy is None:
         console.print(
-            Text(f"{path}: {len(found.faults)} fault(s); this policy would not be loaded", style="red")
+            Text(f"{shown}: {len(found.faults)} fault(s); this policy would not be loaded", style="red")
         )
         return WRONG
     told = f"revision {found.policy.revision}, {len(found.policy.rules)} rule(s), digest {found.policy.digest[:16]}"
-    console.print(Text(f"{path}: ok, {told}", style="green"))
+    console.print(Text(f"{shown}: ok, {told}", style="green"))
     return OK
 
 
@@ -80,27 +82,30 @@ def show_explanation(
     if as_json:
         _print_json(console, {"policy": str(path) if path else BUILT_IN, **found.as_dict()})
         return OK
-    table = Table(title=f"{facts.kind} under {path or f'the {BUILT_IN}'}", title_justify="left")
+    title = safe(f"{facts.kind} under {path or f'the {BUILT_IN}'}")
+    table = Table(title=Text(title), title_justify="left")
     table.add_column("Rule", style="bold", no_wrap=True)
     table.add_column("Decides")
     table.add_column("Why")
     for step in found.steps:
         style = "green" if step.matched else "dim"
-        table.add_row(Text(step.rule), Text("yes" if step.matched else "no", style=style), Text(str(step)))
+        table.add_row(
+            Text(safe(step.rule)), Text("yes" if step.matched else "no", style=style), Text(safe(str(step)))
+        )
     console.print(table)
     result = Table(show_header=False, box=None)
     result.add_column(style="bold", no_wrap=True)
     result.add_column()
     for name in ("rule", "level", "guarantee", "on_failure", "retention"):
         value = getattr(found, name)
-        result.add_row(name, Text(value.name.lower() if name == "level" else str(value)))
+        result.add_row(name, Text(value.name.lower() if name == "level" else safe(str(value))))
     for method, fields in found.redactions:
-        result.add_row("redact", Text(f"{method}: {fields}"))
+        result.add_row("redact", Text(safe(f"{method}: {fields}")))
     if found.note:
-        result.add_row("note", Text(found.note))
+        result.add_row("note", Text(safe(found.note)))
     console.print(result)
     return OK
 
 
 def _print_json(console: Console, value: dict[str, object]) -> None:
-    console.print(json.dumps(value, indent=2, ensure_ascii=False), markup=False, highlight=False)
+    console.print(json.dumps(value, indent=2, ensure_ascii=True), markup=False, highlight=False)

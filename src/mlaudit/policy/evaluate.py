@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 CRITERIA: Final = ("kind", "service", "route", "model", "actor")
 _DECISIONS_KEPT: Final = 4096
 _PATHS_KEPT: Final = 2048
+_LONGEST_KEPT: Final = 1024
 
 
 class Level(IntEnum):
@@ -152,7 +153,7 @@ class CompiledPolicy:
         self._used = ("kind", *used)
         self._decided = lru_cache(maxsize=_DECISIONS_KEPT)(self._decide)
         self._routes, self._any_method = _route_tables(policy)
-        self.route_kind = lru_cache(maxsize=_PATHS_KEPT)(self._route_kind)
+        self._kinds = lru_cache(maxsize=_PATHS_KEPT)(self._route_kind)
         self._spans = _span_selectors(policy)
         self._logs = _log_selectors(policy)
         self.has_span_selectors = bool(self._spans)
@@ -160,7 +161,14 @@ class CompiledPolicy:
 
     def decide(self, facts: Facts) -> Decision:
         """The decision of the first rule that matches, or of the built-in final rule: metadata, fail-safe."""
-        return self._decided(self._key_of(facts))
+        key = self._key_of(facts)
+        # Whoever sends a request chooses its path, and may choose a very long one: that is not remembered.
+        long = len(facts.route) + len(facts.actor) + len(facts.model) > _LONGEST_KEPT
+        return self._decide(key) if long else self._decided(key)
+
+    def route_kind(self, method: str, path: str) -> str | None:
+        """The event kind of a request; "" when it is deliberately not audited, None when no route matches."""
+        return (self._route_kind if len(path) > _LONGEST_KEPT else self._kinds)(method, path)
 
     def span_kind(self, scope: str, name: str, attributes: Mapping[str, Any]) -> Selection | None:
         """What the first matching entry of ``spans`` makes of a finished span, or None."""
@@ -201,7 +209,6 @@ class CompiledPolicy:
         )
 
     def _route_kind(self, method: str, path: str) -> str | None:
-        """The event kind of a request; "" when it is deliberately not audited, None when no route matches."""
         table = self._routes.get(method, self._any_method)
         if table is None:
             return None

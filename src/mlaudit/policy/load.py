@@ -20,12 +20,14 @@ from mlaudit.errors import PolicyError
 from mlaudit.policy import document
 from mlaudit.policy.model import Policy
 from mlaudit.policy.validate import check
+from mlaudit.printable import safe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
 BUILT_IN: Final = "built-in policy"
+_FAULTS_SHOWN: Final = 200
 _INHERITED: Final = ("scrub", "redact", "routes", "spans", "logs")
 
 
@@ -49,11 +51,21 @@ def load_policy(path: Path | None, *, now: datetime | None = None) -> Policy:
     if path is None:
         return _built_in()
     try:
-        content = path.read_bytes()
+        content = read_file(path)
     except OSError as error:
         why = error.strerror or str(error)
         raise PolicyError(str(path), [f"cannot be read ({why}); expected a readable file"]) from error
     return parse_policy(content, str(path), now=now)
+
+
+def read_file(path: Path) -> bytes:
+    """A policy file's bytes, no more of them than a policy may have: it may be a pipe, as in <(…), or have no end.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return file.read(4 * document.MAX_CHARACTERS + 1)
 
 
 def parse_policy(content: str | bytes, source: str, *, now: datetime | None = None) -> Policy:
@@ -123,7 +135,8 @@ def _inspect(content: str | bytes, now: datetime, *, inherited: Mapping[str, Any
 
 
 def _sorted(found: list[tuple[int, str]]) -> tuple[str, ...]:
-    return tuple(f"line {line}: {text}" for line, text in sorted(dict.fromkeys(found)))
+    # Keys and names of the file stand in the texts, and these reach terminals.
+    return tuple(f"line {line}: {safe(text)}" for line, text in sorted(dict.fromkeys(found))[:_FAULTS_SHOWN])
 
 
 def _fault(parsed: document.Document, loc: tuple[int | str, ...], error: Any) -> tuple[int, str]:

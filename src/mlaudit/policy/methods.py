@@ -10,6 +10,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, Final
 
 DEFAULT_TRUNCATE: Final = 32
+LONGEST_REMEMBERED: Final = 512
+_LONGEST_ADDRESS: Final = 128
 _MAX_DEPTH: Final = 8
 _CONTAINERS: Final = frozenset({list, tuple, set, frozenset})
 
@@ -33,7 +35,7 @@ class Pseudonyms:
     would otherwise pass as somebody else.
     """
 
-    __slots__ = ("_keyed", "_prefix", "of")
+    __slots__ = ("_keyed", "_prefix", "_remembered")
 
     def __init__(self, key: bytes) -> None:
         """Take the pseudonym key; raises ValueError when it is empty."""
@@ -41,7 +43,12 @@ class Pseudonyms:
             raise ValueError("expected a pseudonym key, found an empty one")
         self._prefix = f"hmac:{hashlib.sha256(key).hexdigest()[:8]}:"
         self._keyed = hmac.new(key, digestmod=hashlib.sha256)
-        self.of: Callable[[str], str] = lru_cache(maxsize=4096)(self._hash)
+        self._remembered = lru_cache(maxsize=4096)(self._hash)
+
+    def of(self, text: str) -> str:
+        """The pseudonym of a text."""
+        # A long text is not remembered: whoever sends a request may choose it.
+        return self._remembered(text) if len(text) <= LONGEST_REMEMBERED else self._hash(text)
 
     def _hash(self, text: str) -> str:
         keyed = self._keyed.copy()
@@ -56,7 +63,8 @@ def mask(text: str, keep: int) -> str:
 
 def truncate(text: str, keep: int) -> str:
     """An IP address as the address of its /24 or /48 network; any other text cut to ``keep`` with a mark."""
-    return truncate_ip(text) or (text if len(text) <= keep else f"{text[:keep]}…")
+    address = truncate_ip(text) if len(text) <= _LONGEST_ADDRESS else None
+    return address or (text if len(text) <= keep else f"{text[:keep]}…")
 
 
 @lru_cache(maxsize=4096)  # parsing an address costs as much as all else; clients come back

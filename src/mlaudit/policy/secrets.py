@@ -40,11 +40,13 @@ _LAST_WORDS: Final = frozenset({"pin", "pass", "pw", "otp", "sas"})
 _KEY_ASPECTS: Final = frozenset({"id", "name", "type", "size", "length", "alias"})
 
 
-@lru_cache(maxsize=4096)  # keys can be chosen by whoever sends a request: bounded
 def is_secret_key(key: str) -> bool:
     """Whether a key of a mapping, a header, a parameter or an option names a secret."""
-    if len(key) > 256:
-        key = f"{key[:128]}.{key[-128:]}"
+    return _is_secret(key if len(key) <= 256 else f"{key[:128]}.{key[-128:]}")
+
+
+@lru_cache(maxsize=4096)  # keys can be chosen by whoever sends a request: bounded in number and length
+def _is_secret(key: str) -> bool:
     flat = re.sub(r"[^a-z0-9]", "", key.lower())
     if any(stem in flat for stem in _STEMS):
         return True

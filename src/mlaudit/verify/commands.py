@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from mlaudit.errors import MlauditError
+from mlaudit.printable import safe_lines
 from mlaudit.verify.chain import verify_source
-from mlaudit.verify.report import safe
 from mlaudit.verify.source import parse_moment
 from mlaudit.verify.sources import one_source
 from mlaudit.verify.trust import known_checkpoints, trusted_keys
@@ -80,11 +80,6 @@ def verify(
     else:
         report.print(Console(highlight=False))
     return HOLDS if report.ok else FINDINGS
-
-
-def safe_lines(text: str) -> str:
-    """The text made safe for a terminal, line ends kept."""
-    return "\n".join(safe(line) for line in text.split("\n"))
 
 
 def _write_json(value: dict[str, Any]) -> None:

@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from mlaudit.errors import MlauditError, SourceError
+from mlaudit.printable import safe
 from mlaudit.settings import Settings
 from mlaudit.verify.coverage import REASONS, Local, StreamCoverage, check_promises, cover, promised
 from mlaudit.verify.export import newest_checkpoints
-from mlaudit.verify.report import safe
 from mlaudit.verify.source import archive_files, parse_moment
 from mlaudit.verify.sources import cluster, local_sources
 from mlaudit.verify.trust import known_checkpoints, trusted_keys

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 
 from mlaudit.checkpoints import TIMESTAMP_SUFFIX, CheckpointFolder, Exported, append_note
 from mlaudit.errors import ChainError, CheckpointError, SourceError
+from mlaudit.printable import safe
 from mlaudit.seal.checkpoint import SignedNote, VerifyingKey
 from mlaudit.seal.stored import NOTE
-from mlaudit.verify.report import safe
 from mlaudit.verify.source import Remarks, Selection
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def export(
     if newest.strangers:
         told["not trusted, left out"] += newest.strangers
     for text in problems:
-        console.print(f"[bold red]NOT EXPORTED[/] {safe(text)}", soft_wrap=True)
+        console.print(f"[bold red]NOT EXPORTED[/] {escape(safe(text))}", soft_wrap=True)
     console.print(
         ", ".join(f"{count:,} {what}" for what, count in sorted(told.items())) or "nothing exported"
     )

@@ -10,6 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from mlaudit.printable import safe
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -155,14 +157,6 @@ class Report:
         if waiting and self.signatures:
             count = sum(stream.unsigned for stream in waiting)
             console.print(f"{count:,} records of {len(waiting):,} open streams wait for their next signature")
-
-
-def safe(text: str) -> str:
-    """The text with everything made visible that a terminal would obey: control, escape and direction characters."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode()
-        for character in text
-    )
 
 
 def cut(text: str) -> str:

@@ -12,10 +12,10 @@ from rich.text import Text
 from mlaudit.backend import receiver
 from mlaudit.deliver.transport import HttpTransport
 from mlaudit.errors import MlauditError, SourceError
+from mlaudit.printable import safe
 from mlaudit.settings import Settings
 from mlaudit.verify.coverage import REASONS, REFUSED, UNKNOWN, Local
 from mlaudit.verify.coverage_commands import measure
-from mlaudit.verify.report import safe
 from mlaudit.verify.resend import Resend, find_anchors, wait_until_stored
 from mlaudit.verify.source import archive_files
 from mlaudit.verify.sources import cluster

@@ -36,6 +36,10 @@ class RawReceiver:
                 try:
                     for part in self.answer:
                         client.sendall(part)
+                    # Bytes of the request that nobody read would make the end a reset, and lose the answer.
+                    client.shutdown(socket.SHUT_WR)
+                    while client.recv(1 << 16):
+                        pass
                 except OSError:
                     continue
 

@@ -88,7 +88,7 @@ def test_names_from_records_cannot_command_the_terminal() -> None:
     )
     text = shown([alert])
     assert "\x1b" not in text
-    assert "\\u001b[2Jeve[bold]" in text
+    assert "\\x1b[2Jeve[bold]" in text
 
 
 def main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

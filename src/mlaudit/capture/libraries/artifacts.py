@@ -6,11 +6,14 @@ import bz2
 import hashlib
 import io
 import lzma
+import math
 import os
 import pickletools
 import zlib
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+
+from mlaudit.regular import open_regular
 
 _HEAD: Final = 64 << 10
 _CHUNK: Final = 1 << 20
@@ -52,7 +55,7 @@ def read(source: Any) -> Artifact:
         path = os.path.abspath(os.fsdecode(source))  # noqa: PTH100 - as written: a link's name is its name
         if os.path.isdir(path):  # noqa: PTH112
             return _folder(path)
-        with open(path, "rb") as file:  # noqa: PTH123
+        with open_regular(path) as file:
             digest, size, head = _consume(file)
             return Artifact(path, name_of(path), digest, size, first_class(head), _mark(file.fileno()))
     path = where(source)
@@ -80,10 +83,10 @@ def read_back(target: Any, begin: int) -> Artifact:
     end = target.tell()
     target.seek(begin)
     try:
-        content = target.read(end - begin)
+        digest, size, _ = _consume(target, end - begin)
     finally:
         target.seek(end)
-    return Artifact(path, name_of(path), hashlib.sha256(content).hexdigest(), len(content))
+    return Artifact(path, name_of(path), digest, size)
 
 
 def where(file: Any) -> str:
@@ -139,7 +142,7 @@ def _folder(path: str) -> Artifact:
     size = 0
     for file in sorted(Path(path).rglob("*")):
         if file.is_file():
-            with file.open("rb") as content:
+            with open_regular(file) as content:
                 digest, length, _ = _consume(content)
             size += length
             lines.append(f"{digest}  {file.relative_to(path).as_posix()}\n")
@@ -158,11 +161,11 @@ def _decompressed(head: bytes) -> bytes:
     return head
 
 
-def _consume(file: Any) -> tuple[str, int, bytes]:
+def _consume(file: Any, most: float = math.inf) -> tuple[str, int, bytes]:
     state = hashlib.sha256()
     size = 0
     head = b""
-    while chunk := file.read(_CHUNK):
+    while size < most and (chunk := file.read(int(min(_CHUNK, most - size)))):
         if not isinstance(chunk, bytes | bytearray | memoryview):
             raise OSError("expected a binary file, found a text file")
         if len(head) < _HEAD:
