@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
 CONFIG = """
 [tsa]
 default_tsa = own
@@ -57,9 +58,9 @@ def authority(folder: Path) -> Iterator[Authority]:
     folder.mkdir(parents=True, exist_ok=True)
     own = Authority(folder)
     subject = f"/CN=Test CA of {folder.name}"
-    _openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", subject,
+    _openssl("req", "-x509", *NEW_KEY, "-days", "2", "-subj", subject,
              "-keyout", folder / "ca.key", "-out", folder / "ca.pem")  # fmt: skip
-    _openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=Test TSA",
+    _openssl("req", *NEW_KEY, "-subj", "/CN=Test TSA",
              "-keyout", folder / "tsa.key", "-out", folder / "tsa.csr")  # fmt: skip
     (folder / "ext.cnf").write_text("extendedKeyUsage = critical,timeStamping\n")
     _openssl("x509", "-req", "-in", folder / "tsa.csr", "-CA", folder / "ca.pem", "-CAkey", folder / "ca.key",

@@ -14,10 +14,10 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from tests.sealed import SIGNER, STRANGER
 from tests.unit.deliver.receiver import Receiver
 
-from mlaudit.backend import SpoolBackend
+from mlaudit.backend import SpoolBackend, pseudonym_key, signing_key
 from mlaudit.checkpoints import CheckpointFolder
 from mlaudit.deliver import files, layout
-from mlaudit.errors import SignerError
+from mlaudit.errors import KeyFileError, SignerError
 from mlaudit.event import AuditEvent
 from mlaudit.pipeline import Pipeline
 from mlaudit.seal import keys
@@ -371,3 +371,22 @@ def test_stream_waits_for_its_end_however_often_it_is_adopted(plugin: dict[str, 
     assert "audit.stream.abandoned" not in before
     assert list(originals.values())[-1] == "audit.stream.abandoned"
     assert layout.streams(first.settings.spool_dir) == []
+
+
+@pytest.mark.parametrize("name", ["SIGNING", "PSEUDONYM"])
+def test_configured_key_that_others_may_read_is_refused(tmp_path: Path, name: str) -> None:
+    """A path in the settings makes no exception, whatever it leads through."""
+    keys.create_signing_key(tmp_path / "elsewhere" / "signing.key", "host-1")
+    keys.create_pseudonym_key(tmp_path / "elsewhere" / "pseudonym.key")
+    path = tmp_path / "link.key"
+    path.symlink_to(tmp_path / "elsewhere" / f"{name.lower()}.key")
+    (tmp_path / "link.pub").symlink_to(tmp_path / "elsewhere" / "signing.pub")
+    settings = Settings.from_env(
+        {"MLAUDIT_STATE_DIR": str(tmp_path / "state"), f"MLAUDIT_{name}_KEY_FILE": str(path)}
+    )
+    load = signing_key if name == "SIGNING" else pseudonym_key
+
+    assert load(settings)
+    path.chmod(0o640)
+    with pytest.raises(KeyFileError, match="0640"):
+        load(settings)
