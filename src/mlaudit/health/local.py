@@ -39,6 +39,7 @@ def settings(ground: Ground) -> Outcome:
         ground.secrets |= _content(found.token_file)
     for name in ("MLAUDIT_ES_PASSWORD", "MLAUDIT_ES_API_KEY"):
         ground.secrets |= {value for value in (ground.env.get(name, ""),) if value}
+    _refuse_foreign_folders(found)
     outcome = Outcome(
         f"service {found.service_name}, to {found.endpoint.partition('?')[0]}, spool {found.spool_dir}"
     )
@@ -127,6 +128,18 @@ def spool(ground: Ground) -> Outcome:
     if folder.stat().st_mode & 0o077:
         outcome.warn(f"others may enter {folder}", f"chmod 700 {folder}")
     return outcome
+
+
+def _refuse_foreign_folders(found: Settings) -> None:
+    """As root one can write anywhere, and would leave files behind that the service cannot read."""
+    for folder in (found.state_dir, found.spool_dir):
+        owner = folder.stat().st_uid if folder.is_dir() else 0
+        if os.geteuid() == 0 and owner != 0:
+            raise BrokenLinkError(
+                f"to run as the user whose folder {folder} is",
+                f"root, while it belongs to user {owner}",
+                f"run it as the service runs: sudo -u '#{owner}' --preserve-env mlaudit doctor",
+            )
 
 
 def filesystem(folder: Path) -> str:

@@ -30,29 +30,45 @@ class Authority:
         self.file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
 
     def serve(
-        self, receiver: Receiver, *, address: str = "127.0.0.1", since: int = -5, days: int = 100
+        self,
+        receiver: Receiver,
+        *,
+        address: str = "127.0.0.1",
+        since: int = -5,
+        days: int = 100,
+        mutual: bool = False,
     ) -> str:
-        """Lets a receiver speak TLS with a certificate for ``address``; returns its endpoint."""
+        """Lets a receiver speak TLS with a certificate for ``address``; returns its endpoint.
+
+        With ``mutual`` it asks for a certificate of this authority.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.issue("server.pem", address, since, days))
+        if mutual:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(self.file)
+        server = receiver._server
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        return receiver.endpoint.replace("http:", "https:")
+
+    def issue(self, name: str, address: str = "127.0.0.1", since: int = -5, days: int = 100) -> Path:
+        """A file with a new key and a certificate for it."""
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "receiver")])
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
         made = (
             _builder(subject, self._name, key, since, days)
             .add_extension(names, critical=False)
             .sign(self._key, hashes.SHA256())
         )
-        path = self._folder / "server.pem"
+        path = self._folder / name
         path.write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
             + made.public_bytes(serialization.Encoding.PEM)
         )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(path)
-        server = receiver._server
-        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-        return receiver.endpoint.replace("http:", "https:")
+        return path
 
 
 def _builder(

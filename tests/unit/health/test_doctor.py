@@ -138,6 +138,15 @@ def test_auditing_that_is_off_is_a_warning(examine: Examine) -> None:
     assert "MLAUDIT_ENABLED" in step(answer, "settings")["warnings"][0]["found"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be in another user's folder")
+def test_root_in_a_services_folder_is_refused(examine: Examine, tmp_path: Path) -> None:
+    """Root would leave files that the service cannot read; nothing is made before that is said."""
+    (tmp_path / "state").mkdir()
+    os.chown(tmp_path / "state", 65534, 65534)
+    assert_broken(examine(), "settings", "belongs to user 65534")
+    assert not list((tmp_path / "state").iterdir())
+
+
 def test_policy_with_a_fault(examine: Examine, tmp_path: Path) -> None:
     """The fault of the policy file is shown."""
     policy = tmp_path / "policy.yaml"
@@ -286,6 +295,20 @@ def test_certificate_that_expires_soon(examine: Examine, receiver: Receiver, tmp
     answer = examine(MLAUDIT_ENDPOINT=authority.serve(receiver, days=5), MLAUDIT_CA_FILE=str(authority.file))
     assert answer["ok"]
     assert "expires in" in step(answer, "collector: certificate")["warnings"][0]["found"]
+
+
+def test_collector_that_wants_a_client_certificate(
+    examine: Examine, receiver: Receiver, tmp_path: Path
+) -> None:
+    """Without one the doctor says which settings are missing; with one the path is whole."""
+    authority = Authority(tmp_path)
+    endpoint = authority.serve(receiver, mutual=True)
+    known = {"MLAUDIT_ENDPOINT": endpoint, "MLAUDIT_CA_FILE": str(authority.file)}
+    broken = assert_broken(examine(**known), "collector: authentication", "asks for a client certificate")
+    assert "MLAUDIT_CLIENT_CERT_FILE" in broken["remedy"]
+    own = str(authority.issue("client.pem"))
+    answer = examine(**known, MLAUDIT_CLIENT_CERT_FILE=own, MLAUDIT_CLIENT_KEY_FILE=own)
+    assert answer["ok"], answer
 
 
 def test_ca_file_that_is_none(examine: Examine, receiver: Receiver, tmp_path: Path) -> None:
