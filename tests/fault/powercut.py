@@ -104,8 +104,26 @@ class Disk:
             "replace",
         ):
             self._real[name] = getattr(os, name)
+        self._take_in()
+        for name in self._real:
             setattr(os, name, getattr(self, f"_{name}"))
         return self
+
+    def _take_in(self) -> None:
+        """Logs what stands there already, as synced."""
+        now = time.monotonic()
+        folders = [self.root]
+        for place in sorted(Path(self.root).rglob("*")):
+            if place.is_dir():
+                folders.append(str(place))
+                self.log.append(Change("mkdir", now, path=str(place)))
+            else:
+                number = self._number(place.stat(), new=True)
+                self.log.append(Change("create", now, number, str(place)))
+                self.log.append(Change("write", now, number, data=place.read_bytes()))
+                self.log.append(Change("sync", now, number, covers=len(self.log)))
+        covers = len(self.log)
+        self.log += [Change("sync folder", now, path=folder, covers=covers) for folder in folders]
 
     def __exit__(self, *_: object) -> None:
         for name, real in self._real.items():
@@ -166,12 +184,15 @@ class Disk:
         return self._files[key]
 
     def _open(self, path: Any, flags: int, *args: Any, **kwargs: Any) -> int:
+        descriptor: int
         name = self._inside(path)
         if not name:
-            return self._real["open"](path, flags, *args, **kwargs)
+            descriptor = self._real["open"](path, flags, *args, **kwargs)
+            self._descriptors.pop(descriptor, None)  # one that was closed by another way than ``os.close``
+            return descriptor
         with self._lock:
             existed = os.path.exists(name)
-            descriptor: int = self._real["open"](path, flags, *args, **kwargs)
+            descriptor = self._real["open"](path, flags, *args, **kwargs)
             status = os.fstat(descriptor)
             if stat.S_ISDIR(status.st_mode):
                 self._descriptors[descriptor] = 0, name

@@ -148,8 +148,8 @@ def failures(receiver: Receiver) -> dict[str, int]:
     """What the trail says was not recorded: counts by reason."""
     counts: dict[str, int] = {}
     for record in arrived(receiver, "audit.pipeline.failure"):
-        reason = record["audit.lost.reason"]
-        counts[reason] = counts.get(reason, 0) + record["audit.lost.count"]
+        reason = record.get("audit.lost.reason", record["audit.failure.reason"])
+        counts[reason] = counts.get(reason, 0) + record.get("audit.lost.count", 0)
     return counts
 
 

@@ -52,6 +52,21 @@ def keep_damage(segment: Path, piece: Unreadable, following: int) -> Damage | No
     return _told(Damage(max(1, count), f"{what} and are kept in {path}"))
 
 
+def note_missing(stream: Path, first: int, last: int) -> Damage | None:
+    """Notes records that are not there at all; None when that was noted before."""
+    path = layout.quarantine_folder(stream) / f"{first:020d}-{last:020d}.missing"
+    if path.exists():
+        return None
+    try:
+        _folder(stream)
+        files.replace_file(path, b"")
+    except (OSError, SpoolUnavailableError) as error:
+        _logger.warning("%s: expected to note what is missing, found %s", path, error)
+    return _told(
+        Damage(last - first + 1, f"records {first} to {last} of {stream.name} are missing in the spool")
+    )
+
+
 def keep_segment(segment: Path, count: int, error: Exception) -> Damage:
     """Moves a segment that cannot be read at all out of the way.
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from mlaudit.deliver import files, layout, quarantine
 from mlaudit.deliver.files import Ack
 from mlaudit.deliver.frames import Frame, read_pieces
-from mlaudit.deliver.quarantine import Damage
 from mlaudit.errors import UnreadableSegmentError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from mlaudit.deliver.quarantine import Damage
 
 
 @dataclass(slots=True)
@@ -78,9 +79,9 @@ def _read(found: Recovered, path: Path, data: bytes, previous: int, follower: in
                 found.last_payload = piece.payload
         elif (segment, piece.start) >= found.acknowledged[1:]:
             damage = quarantine.keep_damage(path, piece, follower)
+            found.counted += max(0, (piece.following or follower) - piece.previous - 1)
             if damage is not None:
                 found.damage.append(damage)
-                found.counted += damage.records
             elif not piece.following:
                 found.torn_bytes += len(piece.data)
 
@@ -90,7 +91,7 @@ def _count_hole(found: Recovered, path: Path, sequence: int) -> None:
     last = max(found.last_sequence, found.acknowledged.sequence)
     missing = sequence - last - 1 - found.counted
     if found.last_sequence and missing > 0:
-        found.damage.append(
-            Damage(missing, f"records {last + 1} to {sequence - 1} are missing before {path.name}")
-        )
+        damage = quarantine.note_missing(path.parent, sequence - missing, sequence - 1)
+        if damage is not None:
+            found.damage.append(damage)
     found.counted = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 from pathlib import Path
 from typing import Any
 
@@ -132,14 +131,14 @@ def test_living_stream_goes_on_past_damage(tmp_path: Path, monkeypatch: pytest.M
 
 def unreadable(monkeypatch: pytest.MonkeyPatch, path: Path, number: int) -> None:
     """Reading ``path`` fails with ``number`` from now on."""
-    real = Path.open
+    real = files.open_regular
 
-    def fail(self: Path, *args: Any, **kwargs: Any) -> io.IOBase:
-        if self == path:
+    def fail(opened: Path) -> Any:
+        if opened == path:
             raise OSError(number, "refused")
-        return real(self, *args, **kwargs)
+        return real(opened)
 
-    monkeypatch.setattr(Path, "open", fail)
+    monkeypatch.setattr(files, "open_regular", fail)
 
 
 @pytest.mark.parametrize("living", [True, False])
