@@ -109,8 +109,9 @@ class Signing:
     def end(self, stream: Stream, reason: str) -> bool:
         """Ends a stream; False when that failed and whoever adopts the stream has to do it.
 
-        The stream must not be removed then.
+        The stream must not be removed then. What fails is logged, not recorded: a record would begin a new stream.
         """
+        told, self._fault = self._fault, _logged
         alone = self._turn.acquire(timeout=_END_SECONDS)
         try:
             note = stream.end(reason, self._renewed(stream))
@@ -119,11 +120,11 @@ class Signing:
                 self._publish()
         except MlauditError as error:
             _logger.error("the audit stream could not be ended: %s", error)
-            return not isinstance(error, SignerError)
         finally:
+            self._fault = told
             if alone:
                 self._turn.release()
-        return True
+        return stream.closed
 
     def _renewed(self, stream: Stream) -> Signer | None:
         """The signer in force; None for the one that the stream has, when the new key cannot be read."""
@@ -178,6 +179,10 @@ class Signing:
         self._pauses[component] = (time.monotonic() + pause, min(pause * 2, _LAST_PAUSE))
         _logger.warning("%s: %s", component, error)
         self._fault(component, error)
+
+
+def _logged(component: str, error: BaseException) -> None:
+    _logger.error("%s at the end of the stream: %s", component, error)
 
 
 def _id_of(encoded: str) -> str:

@@ -390,3 +390,23 @@ def test_configured_key_that_others_may_read_is_refused(tmp_path: Path, name: st
     path.chmod(0o640)
     with pytest.raises(KeyFileError, match="0640"):
         load(settings)
+
+
+def test_export_that_fails_at_the_end_begins_no_stream(tmp_path: Path) -> None:
+    """What fails after the last record is logged: a record about it would begin a stream that nobody ends."""
+    blocked = tmp_path / "mount"
+    blocked.write_text("a file where the folder should be")
+    pipeline = service(
+        tmp_path,
+        MLAUDIT_SIGNER="file",
+        MLAUDIT_CHECKPOINT_SECONDS="60",
+        MLAUDIT_CHECKPOINT_RECORDS="1000",
+        MLAUDIT_CHECKPOINT_EXPORT_DIR=str(blocked),
+    )
+    pipeline.emit(AuditEvent("audit.ml.prediction"))
+
+    pipeline.close("test", 0.0)
+
+    assert [body["audit.kind"] for body in spooled(pipeline)][-1] == "audit.stream.ended"
+    assert len(layout.streams(pipeline.settings.spool_dir)) == 1
+    assert pipeline.stream is None
