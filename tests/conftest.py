@@ -152,8 +152,10 @@ class Sender:
         def there() -> bool:
             self.client.indices.refresh(index="logs-mlaudit.*", ignore_unavailable=True)
             query = {"term": {"event.hash": hashlib.sha256(original.encode()).hexdigest()}}
-            answer = self.client.search(index="logs-mlaudit.*", query=query)
-            found[:] = [hit for hit in answer["hits"]["hits"] if hit["_source"]["event.original"] == original]
+            # 503: the index is being made this moment.
+            answer = self.client.options(ignore_status=503).search(index="logs-mlaudit.*", query=query)
+            hits = answer["hits"]["hits"] if "hits" in answer else []
+            found[:] = [hit for hit in hits if hit["_source"]["event.original"] == original]
             return bool(found)
 
         wait_for(there, "the document with the original")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 #: Accepts an unprotected connection beyond loopback, for a test network. Said aloud at every start.
 INSECURE: Final = "MLAUDIT_INSECURE"
 _CREDENTIAL_HEADER: Final = re.compile(r"authorization|(.*[-_])?(key|token)|apikey")
-TRUE: Final = frozenset({"1", "true", "yes", "on"})
+YES: Final = frozenset({"1", "true", "yes", "on"})
 
 
 def is_loopback(host: str) -> bool:
@@ -39,7 +39,7 @@ def in_the_clear(url: str) -> bool:
 def insecure(environment: Mapping[str, str] | None = None) -> bool:
     """Whether ``MLAUDIT_INSECURE`` accepts unprotected connections."""
     environment = os.environ if environment is None else environment
-    return environment.get(INSECURE, "").strip().lower() in TRUE
+    return environment.get(INSECURE, "").strip().lower() in YES
 
 
 def names_credential(header: str) -> bool:

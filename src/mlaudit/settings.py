@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from mlaudit.errors import SettingsError
-from mlaudit.network import TRUE, exposure, names_credential
+from mlaudit.network import YES, exposure, names_credential
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+TRUE: Final = YES
 FALSE: Final = frozenset({"", "0", "false", "no", "off"})
 
 

@@ -8,6 +8,8 @@ import tomllib
 from pathlib import PurePath
 from typing import Any, Final
 
+from mlaudit.capture.shorten import shortened
+
 MAX_BYTES: Final = 1 << 20
 MAX_KEYS: Final = 10_000
 MAX_VALUE: Final = 200
@@ -61,7 +63,7 @@ def value_text(values: dict[str, Any] | None, key: str, unknown: str = "(absent)
         return unknown
     value = values[key]
     text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return text if len(text) <= MAX_VALUE else f"{text[: MAX_VALUE - 1]}…"
+    return shortened(text, MAX_VALUE)
 
 
 def _assignments(text: str) -> dict[str, str]:

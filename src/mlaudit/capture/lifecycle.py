@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mlaudit import __version__, pipeline
 from mlaudit.capture import interface
 from mlaudit.capture.origin import originate
+from mlaudit.capture.shorten import shortened, without_middle
 from mlaudit.errors import AuditRefusedError
 from mlaudit.event import FAILURE, SUCCESS, AuditEvent, Target
 
@@ -95,7 +96,7 @@ class Lifecycle:
         self._watch_child()
         fields = {
             **_process_fields(),
-            "process.command_line": " ".join(sys.orig_argv or sys.argv)[:4096],
+            "process.command_line": shortened(" ".join(sys.orig_argv or sys.argv), 4096),
             "process.working_directory": _working_directory(),
             "audit.environment.digest": environment_digest,
             "labels": {
@@ -259,7 +260,7 @@ def _working_directory() -> str:
 
 def _text(error: BaseException | None) -> str:
     try:
-        return str(error)[:2000]
+        return shortened(str(error), 2000)
     except Exception:  # noqa: BLE001 - a foreign __str__
         return "its message cannot be shown"
 
@@ -270,8 +271,7 @@ def _stack(kind: type[BaseException], error: BaseException | None, trace: Traceb
     except Exception:  # noqa: BLE001 - a foreign __str__ again
         text = "".join(traceback.format_tb(trace))
     # The end says where it was raised, the beginning how it got there.
-    half = MAX_STACK // 2
-    return text if len(text) <= MAX_STACK else f"{text[:half]}\n…\n{text[-half:]}"
+    return without_middle(text, MAX_STACK)
 
 
 def _contained(current: Pipeline, work: Callable[[], Any]) -> None:

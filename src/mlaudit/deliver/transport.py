@@ -92,9 +92,7 @@ class HttpTransport:
                 )
                 return read_answer(response.status, _lowered(response.headers), _read_body(response))
         except DeliveryError as error:
-            return Answer(
-                Verdict.RETRY, f"{self._where}: {error}", error_type="unreadable_answer"
-            )
+            return Answer(Verdict.RETRY, f"{self._where}: {error}", error_type="unreadable_answer")
         except (urllib3.exceptions.HTTPError, OSError) as error:
             name = type(error).__name__
             return Answer(Verdict.RETRY, f"{self._where}: {name}", error_type=name)
@@ -112,7 +110,7 @@ def request_headers(receiver: Receiver) -> dict[str, str]:
     """The headers of a request, with the token as it is in its file now.
 
     Raises:
-        DeliveryError: there is no token in the file that is to hold one.
+        DeliveryError: the file that is to hold a token holds none, or something that no header can carry.
     """
     headers = {"content-type": PROTOBUF, "user-agent": "mlaudit", **dict(receiver.headers)}
     if receiver.gzip:
@@ -125,6 +123,12 @@ def request_headers(receiver: Receiver) -> dict[str, str]:
         if not token:
             raise DeliveryError(
                 f"{receiver.token_file}: expected a bearer token, found none; see MLAUDIT_TOKEN_FILE"
+            )
+        if not all("!" <= character <= "~" for character in token):
+            # The HTTP library would refuse it, and quote it.
+            raise DeliveryError(
+                f"{receiver.token_file}: expected one bearer token, found blanks or line ends in it; "
+                "see MLAUDIT_TOKEN_FILE"
             )
         headers["authorization"] = f"Bearer {token}"
     return headers

@@ -71,6 +71,9 @@ def scrub_text(text: str, *, emails: bool, secret_key: Callable[[str], bool] = i
     for hints, scrub in _SCRUBS:
         if any(hint in lowered for hint in hints):
             text = scrub(text, secret_key)
+    # Account numbers first: a part of one may look like a card.
+    if _IBAN.search(text):
+        text = _IBAN.sub(_account, text)
     if _DIGITS.search(text):
         text = _DIGITS.sub(_cards, text)
     if emails and "@" in text:
@@ -85,9 +88,11 @@ def _shape(pattern: str, mark: str, flags: int = 0) -> Callable[[str, Callable[[
 
 _VENDOR: Final = (
     r"\b(?:gh[pousr]_[A-Za-z0-9]{20,255}|github_pat_\w{20,255}|glpat-[\w-]{16,255}|xox[abeprs]-[\w-]{10,255}"
-    r"|AIza[\w-]{30,64}|sk-[\w-]{16,255}|[rs]k_(?:live|test)_\w{10,255}|hf_[A-Za-z0-9]{20,255}"
+    r"|AIza[\w-]{30,64}|sk-(?=[\w-]{0,255}\d)(?=[\w-]{0,255}[A-Z])[\w-]{16,255}|[rs]k_(?:live|test)_\w{10,255}|hf_[A-Za-z0-9]{20,255}"
     r"|npm_[A-Za-z0-9]{20,255}|pypi-[\w-]{16,1024})"
 )
+_KEY_END: Final = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
+_KEY_LINE: Final = re.compile(r"[A-Za-z0-9+/=]{0,128}\r?\n")
 _SEPARATOR: Final = re.compile(r"(?:\\{0,4}[\"'])?\s{0,3}(?:=>|:=|[:=])\s{0,3}")
 _VALUE: Final = re.compile(
     r"(?P<quote>\\{0,4}[\"'])(?:(?!(?<!\\)(?P=quote))[\s\S])*(?:(?P=quote)|\Z)"
@@ -128,6 +133,23 @@ def _assigned(text: str, secret_key: Callable[[str], bool]) -> str:
     return "".join((*out, text[end:])) if out else text
 
 
+def _without_key_tails(text: str) -> str:
+    """A private key whose beginning was cut off: the lines of Base64 before its end."""
+    out: list[str] = []
+    position = 0
+    for end in _KEY_END.finditer(text):
+        start = end.start()
+        while start > position:
+            line = text.rfind("\n", position, start - 1) + 1 or position
+            # All lines of a key but its last are of one length, mostly 64.
+            if not _KEY_LINE.fullmatch(text, line, start) or (start != end.start() and start - line < 60):
+                break
+            start = line
+        out += (text[position:start], "[private key]")
+        position = end.end()
+    return "".join((*out, text[position:])) if out else text
+
+
 def _keyed(
     pattern: re.Pattern[str], template: Callable[[re.Match[str]], str]
 ) -> Callable[[str, Callable[[str], bool]], str]:
@@ -146,6 +168,7 @@ _SCRUBS: Final[tuple[tuple[tuple[str, ...], Callable[[str, Callable[[str], bool]
             "[private key]",
         ),
     ),
+    (("private key",), lambda text, _: _without_key_tails(text)),
     (("://",), _shape(r"(?<=://)[^\s/@:\"']{0,128}:[^\s/@\"']{1,512}@", f"{REMOVED}@")),
     (("authorization", "cookie"), _keyed(_HEADER, lambda found: f"{found['key']}{found['sep']}{REMOVED}")),
     (("bearer",), _shape(r"(?i)\b(bearer\s{1,3})[A-Za-z0-9._~+/=-]{8,8192}", rf"\1{REMOVED}")),
@@ -179,6 +202,25 @@ _EMAIL: Final = re.compile(
 )
 _DIGITS: Final = re.compile(r"(?<![0-9A-Za-z_])(?<!\d\.)\d(?:[ -]?\d){12,120}(?![0-9A-Za-z_])")
 _CARD_LENGTHS: Final = range(19, 12, -1)
+
+
+# ISO 13616: country, two check digits, 11 to 30 letters and digits, printed in groups of four.
+_IBAN: Final = re.compile(
+    r"(?<![0-9A-Za-z])[A-Z]{2}\d{2}(?: ?[0-9A-Z]{4}){2,7}(?: ?[0-9A-Z]{1,4})?(?![0-9A-Za-z])"
+)
+_IBAN_LENGTHS: Final = range(34, 14, -1)
+
+
+def _account(found: re.Match[str]) -> str:
+    text = found[0]
+    places = [place for place, char in enumerate(text) if char != " "]
+    for length in _IBAN_LENGTHS:
+        # A capital word that follows a number, as in "… 00 EUR", is not a part of it.
+        if length == len(places) or (length < len(places) and text[places[length] - 1] == " "):
+            number = "".join(text[place] for place in places[:length])
+            if int("".join(str(int(char, 36)) for char in number[4:] + number[:4])) % 97 == 1:
+                return f"[account]{text[places[length - 1] + 1 :]}"
+    return text
 
 
 def _cards(found: re.Match[str]) -> str:

@@ -45,6 +45,9 @@ REQUIRED_FIELDS: Final = frozenset({"audit.actor.id", "audit.target.id", "host.n
 _TEXT_TYPES: Final = frozenset({"match_only_text", "wildcard", "text", "flattened", "any"})
 _TEXTS: Final = (CONTENT_FIELDS | SECRET_FIELDS) | {
     "event.reason", "audit.failure.reason", "audit.lost.reason", "audit.environment.changes", "user_agent.original",
+    # Names that callers, headers and file systems give: an address or a token in one is as visible as in a sentence.
+    "audit.target.id", "error.code", "http.request.id", "ml.change.ticket", "ml.config.path",
+    "ml.dataset.name", "ml.model.path", "process.executable", "process.working_directory", "url.domain",
     *(name for name, kind in FIELD_TYPES.items() if kind in _TEXT_TYPES),
 }  # fmt: skip
 

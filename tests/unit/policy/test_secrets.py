@@ -94,3 +94,39 @@ def test_a_text_made_to_be_slow_is_not(unit: str) -> None:
     start = time.perf_counter()
     scrub_text(text, emails=True)
     assert time.perf_counter() - start < 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DE89370400440532013000",
+        "DE89 3704 0044 0532 0130 00",
+        "GB29 NWBK 6016 1331 9268 19",
+        "NO9386011117947",
+        "MT84MALT011000012345MTLCAST001S",
+    ],
+)
+def test_account_numbers_are_removed(text: str) -> None:
+    """An IBAN with right check digits goes, printed in groups or not, and what stands around it stays."""
+    assert scrub_text(f"pay {text} EUR 12", emails=True) == "pay [account] EUR 12"
+
+
+@pytest.mark.parametrize("text", ["DE88370400440532013000", "AB12 CDEF GHIJ KLMN", "SN20251125A7B3C4D5"])
+def test_what_only_looks_like_an_account_number_stays(text: str) -> None:
+    """Wrong check digits are no IBAN: serial numbers and codes stay readable."""
+    assert scrub_text(f"part {text}!", emails=True) == f"part {text}!"
+
+
+def test_private_key_without_its_beginning_is_removed() -> None:
+    """The end of a key that was cut in the middle is still a key."""
+    text = f"before\n{'MIIEpAIBAAKCAQEA' * 4}\nabc+/=\n-----END RSA PRIVATE KEY-----\nafter"
+    assert scrub_text(text, emails=True) == "before\n[private key]\nafter"
+
+
+def test_names_that_begin_like_a_key_stay() -> None:
+    """sk- begins access tokens and names of models: only mixed letters with digits are a token."""
+    assert (
+        scrub_text("/models/sk-learn-fraud-detector-v2.joblib", emails=True)
+        == "/models/sk-learn-fraud-detector-v2.joblib"
+    )
+    assert scrub_text("sk-proj-aB3dE5fG7hI9jK1l", emails=True) == "[access token]"

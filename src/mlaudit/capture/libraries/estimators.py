@@ -13,6 +13,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.capture.libraries.digest import digest, shape
+from mlaudit.capture.shorten import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -168,7 +169,7 @@ def text(value: Any) -> str:
         found = _text(value)
     except Exception as error:  # noqa: BLE001 - a foreign object may raise anything when it is asked who it is
         found = f"<{type(value).__name__} that raises {type(error).__name__}>"
-    return found if len(found) <= MAX_TEXT else found[: MAX_TEXT - 1] + "…"
+    return shortened(found, MAX_TEXT)
 
 
 def _text(value: Any) -> str:

@@ -11,6 +11,7 @@ from mlaudit.capture.libraries.digest import digest, shape
 from mlaudit.capture.libraries.estimators import class_name, library
 from mlaudit.capture.libraries.training import COMPONENT, error_fields
 from mlaudit.capture.origin import originate
+from mlaudit.capture.shorten import shortened
 from mlaudit.event import FAILURE, SUCCESS, AuditEvent
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def _plain(value: Any, budget: list[int], depth: int) -> Any:
         # JSON has no NaN and no infinity.
         return value if value - value == 0 else str(value)
     if isinstance(value, str):
-        return value if len(value) <= SHOWN_TEXT else f"{value[: SHOWN_TEXT - 1]}…"
+        return shortened(value, SHOWN_TEXT)
     if isinstance(value, list | tuple) and depth < 4:
         kept = []
         for item in value:

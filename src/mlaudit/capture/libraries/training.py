@@ -15,6 +15,7 @@ from mlaudit.capture.libraries import known
 from mlaudit.capture.libraries.digest import digest, shape
 from mlaudit.capture.libraries.estimators import class_name, is_search, library, number, parameters, text
 from mlaudit.capture.origin import originate
+from mlaudit.capture.shorten import shortened
 from mlaudit.errors import AuditRefusedError
 from mlaudit.event import FAILURE, SUCCESS, AuditEvent, Target, new_record_id
 
@@ -199,7 +200,7 @@ def error_fields(error: BaseException) -> dict[str, Any]:
 
 def _message(error: BaseException) -> str:
     try:
-        return str(error)[:2000]
+        return shortened(str(error), 2000)
     except Exception:  # noqa: BLE001 - a foreign __str__
         return "its message cannot be shown"
 
