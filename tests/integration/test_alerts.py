@@ -133,6 +133,12 @@ def test_metrics_of_the_collector_exist(sender: Any, stack: Stack) -> None:
 
 
 @pytest.mark.stack
+def test_collector_takes_no_metrics(sender: Any) -> None:
+    """docs/operations.md says so, and where services' metrics go instead."""
+    assert sender.post("/v1/metrics", {"resourceMetrics": []}) == 404
+
+
+@pytest.mark.stack
 def test_metric_of_a_full_queue_exists(sender: Any, stack: Stack, tiny_queue: None) -> None:
     """A queue without room for a record refuses the sender, and counts."""
     assert sender.send(sender.record(sender.original(user__name="x" * 1_500_000))) != 200

@@ -89,6 +89,18 @@ def test_whole_path_is_whole(examine: Examine, elasticsearch: Elasticsearch, ser
     assert {hit["_source"]["event.dataset"] for hit in found} == {"mlaudit.integrity"}
 
 
+def test_probe_raises_no_alarm(examine: Examine, stack: Stack, service: str, tmp_path: Path) -> None:
+    """No detection rule says anything about a service that was probed."""
+    assert examine()["ok"]
+    user, _ = stack.reader_auth
+    env = {"MLAUDIT_ES_USERNAME": user, "MLAUDIT_ES_PASSWORD_FILE": str(tmp_path / "password")}
+    asked = ["detect", "--once", "--elasticsearch", stack.elasticsearch_url, "--ca-file", str(stack.ca_file)]
+    result = CliRunner().invoke(app, [*asked, "--json"], env=env)
+    assert result.exit_code in (0, 1), result.output  # others' records may raise some
+    json.loads(result.stdout)
+    assert service not in result.output
+
+
 def test_collector_that_was_killed(examine: Examine, stack: Stack, healed: None) -> None:
     """Nobody listens where records go."""
     stack.kill_collector()

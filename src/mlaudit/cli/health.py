@@ -54,7 +54,7 @@ def doctor_command(
     ] = 15.0,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
 ) -> None:
-    """Check the whole path with a probe record; exit code 0 if it is whole, 1 at a broken link, 2 if it cannot look.
+    """Check the whole path with a probe record; exit code 0 if it is whole, 1 at a broken link, 2 if called wrongly.
 
     Run it as the service runs: same user, same MLAUDIT_* variables. It names the first broken link, what was
     expected and found there, and what to do.

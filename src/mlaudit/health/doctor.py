@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 WHOLE: Final = 0
 BROKEN_LINK: Final = 1
-COULD_NOT_LOOK: Final = 2
 
 #: In the order in which a record passes them.
 CHECKS: Final[tuple[Check, ...]] = (

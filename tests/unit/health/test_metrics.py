@@ -256,6 +256,30 @@ def test_a_process_without_metrics_imports_neither_api_nor_sdk(tmp_path: Path) -
     assert done.stdout.splitlines()[-1:] == ["[]"], done.stdout + done.stderr
 
 
+def test_metrics_are_there_when_the_service_sets_its_provider_later(tmp_path: Path) -> None:
+    """A service that makes its own meter provider, after auditing has begun, exports the audit's metrics too."""
+    code = (
+        "import mlaudit\n"
+        "from mlaudit.capture.instrumentor import activate; activate()\n"
+        "mlaudit.record('audit.app.thing.done')\n"
+        "from opentelemetry import metrics\n"
+        "from opentelemetry.sdk.metrics import MeterProvider\n"
+        "from opentelemetry.sdk.metrics.export import InMemoryMetricReader\n"
+        "reader = InMemoryMetricReader()\n"
+        "metrics.set_meter_provider(MeterProvider([reader]))\n"
+        "data = reader.get_metrics_data()\n"
+        "print([m.name for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics])"
+    )
+    env = {"MLAUDIT_ENABLED": "true", "MLAUDIT_STATE_DIR": str(tmp_path), "PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=env | {"MLAUDIT_SHUTDOWN_SECONDS": "0"},
+        capture_output=True,
+        text=True,
+    )
+    assert "'audit.records.emitted'" in done.stdout, done.stdout + done.stderr
+
+
 def test_metrics_are_there_under_the_launcher(tmp_path: Path) -> None:
     """With ``opentelemetry-instrument`` and a metrics exporter the audit's metrics are exported without code."""
     code = (
