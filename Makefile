@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CHECKED := src tests examples benchmarks
 
-.PHONY: setup demo test check format generate bench-quick fault fuzz lock clean
+.PHONY: setup demo test check format generate bench-quick fault fuzz tamper lock clean
 
 setup: $(READY)
 
@@ -53,6 +53,10 @@ bench-quick: $(READY)
 # Every fault of docs/faults.md on real processes; about an hour. FAULT='--only kill-script --scale 0.05' for a part of it.
 fault: $(READY)
 	$(BIN)/python -m tests.fault.matrix $(FAULT)
+
+# A thousand tampers with a real trail, each found and named; results in build/tamper/results.json.
+tamper: $(READY)
+	$(BIN)/python -m tests.tamper $(TAMPER)
 
 # Pins everything anew; run it after changing dependencies.
 lock: $(READY)

@@ -52,8 +52,9 @@ class Ledger:
             )
             self._branch = (record.hash, index)
             return
+        kept = len(self._findings)
         self.add(codes.RECORD_INSERTED, record, text, expected=expected, found=record.hash)
-        self._branch = (record.hash, len(self._findings) - 1)
+        self._branch = (record.hash, kept) if len(self._findings) > kept else ("", 0)
 
     def repeat(self, record: StoredRecord) -> None:
         """Keeps that a record is stored once more; neighbours join: a rollover repeats thousands at a time."""

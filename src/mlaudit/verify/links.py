@@ -127,6 +127,8 @@ class Links:
     def _judge_end(self, stream_id: str, summary: StreamSummary, previous: StreamSummary) -> None:
         if previous.state != "open" or self._touched(previous.stream_id, previous.last):
             return
+        if self._tail_is_known_missing(previous.stream_id):
+            return  # a checkpoint from elsewhere has said so
         if previous.last_time >= summary.first_time:
             return  # both ran at the same time: another worker of the service, not a restart
         if summary.first_time >= self._fresh_after:

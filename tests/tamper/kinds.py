@@ -1,0 +1,23 @@
+"""Every kind of tamper. Each takes a scene and returns a tamper of it, or None where the store has no such thing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.tamper import kinds_chain, kinds_loss, kinds_record
+from tests.tamper.scene import Scene, Tamper
+
+Kind = Callable[[Scene], Tamper | None]
+
+EVERYWHERE: dict[str, Kind] = {**kinds_record.KINDS, **kinds_loss.KINDS, **kinds_chain.KINDS}
+ONLY: dict[str, dict[str, Kind]] = {
+    "elasticsearch": {**kinds_record.DOCUMENTS, **kinds_loss.COMPLETE, **kinds_chain.DOCUMENTS},
+    "archive": kinds_loss.ARCHIVE,
+    "spool": {**kinds_record.SPOOL, **kinds_loss.SPOOL},
+}
+LIMITS: dict[str, Kind] = kinds_chain.LIMITS
+
+
+def kinds_of(store: str) -> dict[str, Kind]:
+    """Every kind that fits a store."""
+    return {**EVERYWHERE, **ONLY[store]}
