@@ -7,6 +7,7 @@ import struct
 import subprocess
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tests.fault.matrix import stored
 from tests.fault.matrix.cell import Cell, Outcome
@@ -33,12 +34,20 @@ def jump(ground: Ground, seconds: int) -> Outcome:
     process.terminate()
     ground.drain()
     outcome = ground.judge(jump_seconds=seconds)
-    ends = stored.sources(ground.elasticsearch, ground.service, "audit.stream.ended")
-    begins = stored.sources(ground.elasticsearch, ground.service, "audit.stream.started")
-    dates = [record["@timestamp"] for record in (*begins, *ends)]
-    moved = len(dates) == 2 and (dates[1] < dates[0]) == (seconds < 0)
-    outcome.require(moved, f"expected a start and an end dated as the clock was, found {dates}")
+    begun, ended = (
+        {one["audit.sequence.stream_id"]: one["@timestamp"] for one in _of(ground, kind)}
+        for kind in ("audit.stream.started", "audit.stream.ended")
+    )
+    dates = [(begun[stream], end) for stream, end in ended.items()]
+    outcome.require(
+        any((end < begin) == (seconds < 0) for begin, end in dates),
+        f"expected a start and an end dated as the clock was, found {dates}",
+    )
     return outcome
+
+
+def _of(ground: Ground, kind: str) -> list[dict[str, Any]]:
+    return stored.sources(ground.elasticsearch, ground.service, kind)
 
 
 def _built(folder: Path) -> Path:
