@@ -214,7 +214,9 @@ class SpoolMachine(RuleBasedStateMachine):
         place = data.draw(st.integers(0, len(raw) - 1))
         hit = next((frame.sequence for frame in files.parse_frames(bytes(raw)) if frame.end > place), 0)
         head = max(self.frames, default=0)
-        if hit and hit not in self.lost and (hit < head or hit not in self.given_out):
+        delivered = max((n for n in self.given_out if n <= head), default=0)
+        left = max((n for n in self.frames if n != hit), default=0)
+        if hit > self.acknowledged and hit not in self.lost and left >= delivered:
             descriptor = os.open(path, os.O_WRONLY)
             os.pwrite(descriptor, bytes([raw[place] ^ data.draw(st.integers(1, 255))]), place)
             os.fsync(descriptor)

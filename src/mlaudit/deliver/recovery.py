@@ -22,6 +22,7 @@ class Recovered:
 
     Attributes:
         acknowledged: how far it was acknowledged.
+        before: records up to this sequence are delivered, or were never in the segments that are there.
         sizes: bytes of each segment, by first sequence.
         last_sequence, last_digest, last_payload: of the last frame that can be read; 0 when none can.
         torn_bytes: bytes of writes that a crash cut short.
@@ -30,6 +31,7 @@ class Recovered:
     """
 
     acknowledged: Ack
+    before: int = 0
     sizes: dict[int, int] = field(default_factory=dict)
     last_sequence: int = 0
     last_digest: bytes = b""
@@ -49,22 +51,23 @@ def recover(folder: Path) -> Recovered:
         SpoolError, OSError: the disk refuses for the moment.
     """
     paths = layout.segments(folder)
-    first = layout.first_sequence(paths[0]) if paths else 1
-    found = Recovered(files.read_ack(folder) or Ack(0, first, 0))
-    followers = [layout.first_sequence(path) for path in paths[1:]]
+    firsts = [layout.first_sequence(path) for path in paths]
+    beginning = firsts[0] if firsts else 1
+    acknowledged = files.read_ack(folder) or Ack(0, beginning, 0)
+    found = Recovered(acknowledged, before=max(acknowledged.sequence, beginning - 1))
     # Without a segment, as when the writer died before its first record, there is nothing to pair.
-    for path, follower in zip(paths, [*followers, 0], strict=False):
-        previous = max(found.last_sequence, found.acknowledged.sequence, layout.first_sequence(path) - 1)
+    for path, first, follower in zip(paths, firsts, [*firsts[1:], 0], strict=False):
         try:
             data = files.read_range(path, 0, -1)
         except UnreadableSegmentError as error:
-            damage = quarantine.keep_segment(path, follower - previous - 1, error)
+            count = follower - 1 - max(found.last_sequence, found.before, first - 1)
+            damage = quarantine.keep_segment(path, count, error)
             found.damage.append(damage)
             found.counted += damage.records
             continue
         files.sync_file(path)
-        found.sizes[layout.first_sequence(path)] = len(data)
-        _read(found, path, data, previous, follower)
+        found.sizes[first] = len(data)
+        _read(found, path, data, max(found.last_sequence, first - 1), follower)
     files.sync_folder(folder)
     return found
 
@@ -78,8 +81,9 @@ def _read(found: Recovered, path: Path, data: bytes, previous: int, follower: in
                 found.last_sequence, found.last_digest = piece.sequence, piece.digest
                 found.last_payload = piece.payload
         elif (segment, piece.start) >= found.acknowledged[1:]:
-            damage = quarantine.keep_damage(path, piece, follower)
-            found.counted += max(0, (piece.following or follower) - piece.previous - 1)
+            lost = piece._replace(previous=max(piece.previous, found.acknowledged.sequence))
+            damage = quarantine.keep_damage(path, lost, follower)
+            found.counted += max(0, (lost.following or follower) - lost.previous - 1)
             if damage is not None:
                 found.damage.append(damage)
             elif not piece.following:
@@ -88,9 +92,8 @@ def _read(found: Recovered, path: Path, data: bytes, previous: int, follower: in
 
 def _count_hole(found: Recovered, path: Path, sequence: int) -> None:
     """Notes records before ``sequence`` that no damage accounts for: a power failure took the end of a segment."""
-    last = max(found.last_sequence, found.acknowledged.sequence)
-    missing = sequence - last - 1 - found.counted
-    if found.last_sequence and missing > 0:
+    missing = sequence - 1 - max(found.last_sequence, found.before) - found.counted
+    if missing > 0:
         damage = quarantine.note_missing(path.parent, sequence - missing, sequence - 1)
         if damage is not None:
             found.damage.append(damage)
