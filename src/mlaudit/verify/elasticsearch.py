@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlaudit.verify.source import Remarks, Selection
 
 _PAGE: Final = 2000
+_COLUMNS_PAGE: Final = 10_000
 _TERMS: Final = 1000
 _KEEP_ALIVE: Final = "5m"
 _STREAM: Final = "audit.sequence.stream_id"
@@ -111,8 +112,9 @@ class ElasticsearchSource:
                     for start in range(0, len(names), _TERMS):
                         chosen = {"terms": {_STREAM: names[start : start + _TERMS]}}
                         for hit in self._pages(point, {"bool": {"filter": [chosen]}}, _PLACE_FIELDS):
-                            yield _place(hit["_index"], hit["_source"])
-                    for hit in self._pages(point, unplaced, ["event.original", "event.hash"]):
+                            values = {name: found[0] for name, found in hit.get("fields", {}).items()}
+                            yield _place(hit["_index"], values)
+                    for hit in self._pages(point, unplaced):
                         fields = parse_original(str(hit["_source"].get("event.original", "")).encode()) or {}
                         yield _place(hit["_index"], {**fields, **hit["_source"]})
                 finally:
@@ -180,15 +182,18 @@ class ElasticsearchSource:
             after = {"after": found["after_key"]}
 
     def _pages(
-        self, point: str, query: dict[str, Any], fields: list[str] | None = None
+        self, point: str, query: dict[str, Any], columns: list[str] | None = None
     ) -> Iterator[dict[str, Any]]:
+        """The hits, page by page; with ``columns`` only those values, without the documents."""
+        size = _COLUMNS_PAGE if columns and self._page == _PAGE else self._page
         after: list[Any] | None = None
         while True:
             answer = self._client.search(
                 pit={"id": point, "keep_alive": _KEEP_ALIVE},
-                size=self._page,
+                size=size,
                 query=query,
-                source_includes=fields,
+                source=columns is None,
+                docvalue_fields=[{"field": name} for name in columns] if columns else None,
                 sort=_SORT,
                 search_after=after,
                 track_total_hits=False,
@@ -198,7 +203,7 @@ class ElasticsearchSource:
                 raise SourceError(f"{self.name}: {failed} shards did not answer; that proves nothing")
             hits = answer["hits"]["hits"]
             yield from hits
-            if len(hits) < self._page:
+            if len(hits) < size:
                 return
             after = hits[-1]["sort"]
 
