@@ -183,8 +183,8 @@ def _exchange(ground: Ground, headers: dict[str, str]) -> tuple[int, dict[str, s
     try:
         response = pool.request("POST", found.endpoint, body=b"", headers=headers, redirect=False)
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        said = str(error)
-        if "CERTIFICATE_REQUIRED" in said.upper().replace(" ", "_"):
+        at = server(ground)
+        if at.tls and at.client_cert is None and reach.wants_certificate(at):
             raise BrokenLinkError(
                 "the collector to know this sender",
                 "it asks for a client certificate",

@@ -139,6 +139,21 @@ def secure(at: Server) -> Outcome:
     return outcome
 
 
+def wants_certificate(at: Server) -> bool:
+    """Whether a server breaks off because it was shown no client certificate.
+
+    With TLS 1.3 it says so behind the handshake; a request that is sent meanwhile may hide it.
+    """
+    try:
+        with _open(at) as plain, _context(at).wrap_socket(plain, server_hostname=at.host) as tls:
+            tls.recv(1)
+    except ssl.SSLError as error:
+        return "CERTIFICATE" in (error.reason or "").upper()
+    except (OSError, BrokenLinkError):
+        return False
+    return False
+
+
 def _open(at: Server) -> socket.socket:
     return socket.create_connection((at.host, at.port), timeout=_CONNECT_SECONDS)
 

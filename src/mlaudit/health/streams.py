@@ -135,7 +135,7 @@ def _is_locked(folder: Path) -> bool | None:
     if not layout.lock_file(folder).exists():
         return False if layout.segments(folder) else None
     try:
-        return files.is_locked(folder)
+        return is_locked(folder)
     except SpoolError:
         if not folder.exists():
             return None
