@@ -31,6 +31,7 @@ class Mixed:
     Attributes:
         given: how often each bad answer was given.
         early: requests that came sooner than Retry-After had asked for.
+        not_before: when the next request may come.
     """
 
     def __init__(self, names: Sequence[str], seed: int) -> None:
@@ -41,12 +42,12 @@ class Mixed:
         self._deck: list[str] = []
         self._random = random.Random(seed)
         self._lock = threading.Lock()
-        self._not_before = 0.0
+        self.not_before = 0.0
 
     def __call__(self, exchange: Exchange) -> None:
         with self._lock:
-            self.early += time.monotonic() < self._not_before
-            self._not_before = 0.0
+            self.early += time.monotonic() < self.not_before
+            self.not_before = 0.0
             name = self._draw() if self._random.random() < self._share else ""
             self.given[name] += bool(name)
         if not name:
@@ -54,7 +55,7 @@ class Mixed:
             return
         BAD[name].act(exchange)
         if name.startswith("429"):
-            self._not_before = time.monotonic() + WAIT
+            self.not_before = time.monotonic() + WAIT
 
     def _draw(self) -> str:
         """The next of a shuffled deck, so that each has its turn; empty when each was there often enough."""
@@ -75,6 +76,7 @@ def answered_badly(ground: Ground, names: Sequence[str], records: int, tls: bool
             *("--durable-every", 20, "--rate", RATE, "--count", count), env=ground.environment(**more)
         )
         code = process.finish()
+        script.not_before = 0.0  # what drains is another process, which was asked nothing yet
         drained = ground.drain(300, **more)
         given, requests = +script.given, proxy.requests
     outcome = ground.judge(
