@@ -86,6 +86,7 @@ AUDIT_STREAM_PREVIOUS_SEQUENCE: Final = "audit.stream.previous.sequence"
 AUDIT_STREAM_KEY_ID: Final = "audit.stream.key_id"
 AUDIT_STREAM_PUBLIC_KEY: Final = "audit.stream.public_key"
 AUDIT_STREAM_PARENT_ID: Final = "audit.stream.parent.id"
+AUDIT_STREAM_INSECURE: Final = "audit.stream.insecure"
 AUDIT_STREAM_ADOPTED_BY: Final = "audit.stream.adopted_by"
 AUDIT_STREAM_RESTARTED: Final = "audit.stream.restarted"
 AUDIT_CHECKPOINT_SEQUENCE: Final = "audit.checkpoint.sequence"
@@ -367,6 +368,7 @@ FIELD_TYPES: Final[Mapping[str, str]] = {
     "audit.stream.key_id": "keyword",
     "audit.stream.public_key": "keyword",
     "audit.stream.parent.id": "keyword",
+    "audit.stream.insecure": "boolean",
     "audit.stream.adopted_by": "keyword",
     "audit.stream.restarted": "boolean",
     "audit.checkpoint.sequence": "long",

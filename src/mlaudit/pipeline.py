@@ -388,6 +388,8 @@ class Pipeline:
             links["audit.stream.previous.id"] = previous.id
             links["audit.stream.previous.sequence"] = previous.sequence
             links["audit.stream.previous.hash"] = previous.hash
+        if self.settings.exposed:
+            links["audit.stream.insecure"] = True
         try:
             stream.begin(links)
             self._signing.begun(stream)
@@ -494,6 +496,10 @@ def _start() -> Pipeline | None:
         _starting = True
         try:
             settings = Settings.from_env()
+            if settings.exposed:
+                _logger.warning(
+                    "records leave unprotected, which MLAUDIT_INSECURE accepts: %s", settings.exposed
+                )
             pipeline = Pipeline(settings, SpoolBackend(settings), _parent_stream)
         except (MlauditError, OSError) as error:
             _failed = True

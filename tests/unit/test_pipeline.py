@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mlaudit import pipeline
+from mlaudit import pipeline, record
 from mlaudit.errors import AuditRefusedError, SpoolFullError, SpoolUnavailableError
 from mlaudit.event import AuditEvent
 from mlaudit.seal.checkpoint import SignedNote, VerifyingKey
@@ -352,3 +352,32 @@ def test_an_event_cannot_pose_as_another_record(name: str) -> None:
         assert name in record["audit.failure.reason"]
         assert record["event.dataset"] == "mlaudit.prediction"
         assert log.originals[-1].count(b'"' + name.encode() + b'":') == 1
+
+
+def test_unprotected_endpoint_switches_auditing_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Plain http beyond this machine is refused before anything is written or sent, and that is said."""
+    monkeypatch.setenv("MLAUDIT_ENABLED", "true")
+    monkeypatch.setenv("MLAUDIT_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("MLAUDIT_ENDPOINT", "http://collector.example.org:4318")
+    previous = pipeline.install(None)
+    try:
+        assert pipeline.current() is None
+    finally:
+        pipeline.install(previous)
+    said = capsys.readouterr().err
+    assert "AUDITING IS OFF" in said
+    assert "expected https:// beyond this machine" in said
+    assert not (tmp_path / "state").exists()
+
+
+def test_accepted_exposure_is_in_the_streams_first_record() -> None:
+    """Where MLAUDIT_INSECURE accepts an unprotected connection, the trail itself says so."""
+    exposed = {"MLAUDIT_ENDPOINT": "http://collector.example.org:4318", "MLAUDIT_INSECURE": "true"}
+    with capture(env=exposed, instrument=False) as log:
+        record("audit.app.thing")
+    assert log.of("audit.stream.started")[0]["audit.stream.insecure"] is True
+    with capture(instrument=False) as log:
+        record("audit.app.thing")
+    assert "audit.stream.insecure" not in log.of("audit.stream.started")[0]
