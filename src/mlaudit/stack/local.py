@@ -11,11 +11,12 @@ from mlaudit.stack import collector as collector_module
 from mlaudit.stack import elasticsearch as elasticsearch_module
 from mlaudit.stack import process
 from mlaudit.stack.collector import Collector
-from mlaudit.stack.credentials import ADMIN, READER, Credentials, load_or_make, named_token
+from mlaudit.stack.credentials import load_or_make
 from mlaudit.stack.elasticsearch import Elasticsearch
 from mlaudit.stack.layout import exclusive, layout_of, write_private
 from mlaudit.stack.ports import claimed_ports
 from mlaudit.stack.preparation import prepare
+from mlaudit.stack.running import Running
 from mlaudit.stack.state import State, read_state
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from mlaudit.stack.cache import Report
     from mlaudit.stack.collector import Tls
-    from mlaudit.stack.process import ProcessId
 
 DEFAULT_DIRECTORY: Final = Path(".mlaudit-stack")
 
@@ -35,7 +35,7 @@ def _silent(_: str) -> None:
     return None
 
 
-class Stack:
+class Stack(Running):
     """A local Elasticsearch and collector.
 
     ``with Stack(directory) as stack:`` starts both and stops them at the end; data stays in ``directory``.
@@ -70,20 +70,15 @@ class Stack:
         tied: bool = True,
         report: Report = _silent,
     ) -> None:
-        self.layout = layout_of(Path(directory))
+        kept = Path(archive).absolute() if archive else None
+        super().__init__(layout_of(Path(directory)), kept, tls=tls, otlp_tls=otlp_tls)
         self.namespace = namespace
-        self._tls = tls
-        self._otlp_tls: Tls = otlp_tls
         self._topology = topology
         self._fresh = fresh
-        self._archive = Path(archive).absolute() if archive else None
         self._install = install
         self._quick = quick
         self._tied = tied
         self._report = report
-        self._credentials: Credentials | None = None
-        self._elasticsearch: tuple[Elasticsearch, ProcessId] | None = None
-        self._collector: tuple[Collector, ProcessId] | None = None
 
     # -- life ----------------------------------------------------------------------------------------------
 
@@ -146,117 +141,7 @@ class Stack:
         self._write_state()
         node.wait(self._elasticsearch[1], self.credentials)
 
-    # -- what runs -----------------------------------------------------------------------------------------
-
-    @property
-    def directory(self) -> Path:
-        """Where state, credentials, logs and data are kept."""
-        return self.layout.directory
-
-    @property
-    def logs(self) -> Path:
-        """Folder of what both programs printed."""
-        return self.layout.logs
-
-    @property
-    def credentials(self) -> Credentials:
-        """Every generated secret."""
-        if self._credentials is None:
-            raise StackError("the stack is not running; start it first")
-        return self._credentials
-
-    @property
-    def elasticsearch_url(self) -> str:
-        """E.g. ``https://127.0.0.1:9200``."""
-        return self._running_elasticsearch[0].url
-
-    @property
-    def elasticsearch_auth(self) -> tuple[str, str]:
-        """User and password of the administrator."""
-        return ADMIN, self.credentials.admin
-
-    @property
-    def reader_auth(self) -> tuple[str, str]:
-        """User and password of a user who may only read audit records."""
-        return READER, self.credentials.reader
-
-    @property
-    def ca_file(self) -> Path | None:
-        """The authority to trust for ``elasticsearch_url``; None without TLS."""
-        return self.layout.ca_file if self._tls else None
-
-    @property
-    def otlp_endpoint(self) -> str:
-        """E.g. ``http://127.0.0.1:4318``; audit records go to ``/v1/logs`` below it."""
-        return self._running_collector[0].otlp_endpoint
-
-    @property
-    def token(self) -> str:
-        """Bearer token for ``otlp_endpoint``."""
-        return self.credentials.token
-
-    def named_token_file(self, sender: str) -> Path:
-        """File with a token that the collector knows as ``sender``'s; made, and accepted on return, if it is new.
-
-        Raises:
-            StackError: the name cannot be part of a token, or the collector does not take it over.
-        """
-        path = self.layout.senders / f"{sender}.token"
-        if not path.exists():
-            write_private(path, named_token(sender))
-            collector, _ = self._running_collector
-            collector.admit(self.credentials)
-            collector.wait_admitted(path.read_text())
-        return path
-
-    @property
-    def otlp_ca_file(self) -> Path | None:
-        """The authority to trust for ``otlp_endpoint``; None without TLS."""
-        return None if self._otlp_tls == "off" else self.layout.otlp_ca_file
-
-    @property
-    def client_certificate(self) -> tuple[Path, Path] | None:
-        """Certificate and key that a sender shows with ``otlp_tls="mutual"``."""
-        return self.layout.client_certificate if self._otlp_tls == "mutual" else None
-
-    @property
-    def token_file(self) -> Path:
-        """File with only the token in it, 0600, for ``MLAUDIT_TOKEN_FILE``."""
-        return self.layout.directory / "token"
-
-    @property
-    def metrics_url(self) -> str:
-        """The collector's own metrics, Prometheus text."""
-        return self._running_collector[0].metrics_url
-
-    @property
-    def archive(self) -> Path | None:
-        """The OTLP-JSON-lines file that gets every audit record as well."""
-        return self._archive
-
-    @property
-    def collector_process(self) -> ProcessId:
-        """The collector's process."""
-        return self._running_collector[1]
-
-    @property
-    def elasticsearch_process(self) -> ProcessId:
-        """Elasticsearch's process (its launcher, which leads the group)."""
-        return self._running_elasticsearch[1]
-
-    # -- inside --------------------------------------------------------------------------------------------
-
-    @property
-    def _running_elasticsearch(self) -> tuple[Elasticsearch, ProcessId]:
-        if self._elasticsearch is None:
-            raise StackError("Elasticsearch is not running; start the stack first")
-        return self._elasticsearch
-
-    @property
-    def _running_collector(self) -> tuple[Collector, ProcessId]:
-        if self._collector is None:
-            raise StackError("the collector is not running; start the stack first")
-        return self._collector
+    # -- inside ---------------------------------------------------------------------------------------------
 
     def _start(self, java_home: Path, home: Path, binary: Path, ports: list[int]) -> None:
         began = time.monotonic()
