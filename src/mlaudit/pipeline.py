@@ -293,7 +293,6 @@ class Pipeline:
         self, stream: Stream, event: AuditEvent, decision: Decision, error: Exception
     ) -> Ticket:
         """The record of an event that could not be recorded as it was: cut, else of metadata only."""
-        self.counts.faults += 1
         durable = decision.guarantee == "durable"
         if isinstance(error, EventError):
             try:
@@ -304,6 +303,7 @@ class Pipeline:
                 raise
             except Exception as left:  # noqa: BLE001 - what is left can always be recorded
                 error = left
+        self.counts.faults += 1
         _logger.warning("audit record of %s reduced: %s", event.kind, error)
         reason = str(error) if isinstance(error, MlauditError) else type(error).__name__
         known = event.kind if kind_of(event.kind) else FAILURE_KIND

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.resources import files
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -123,7 +124,7 @@ def _inspect(content: str | bytes, now: datetime, *, inherited: Mapping[str, Any
         except ValidationError as error:
             faults += (
                 _fault(parsed, one["loc"], one)
-                for one in error.errors(include_url=False)
+                for one in islice(error.errors(include_url=False), _FAULTS_SHOWN)
                 if not any(one["loc"][: len(place)] == place for place in parsed.unread)
             )
         for issue in check(parsed.value, now):

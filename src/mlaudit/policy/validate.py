@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import itertools
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mlaudit._fields import FIELD_TYPES
 from mlaudit.policy.globs import covers, glob_fault, has_wildcard, name_matcher
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from mlaudit.policy.document import Path
+
+
+# Each entry is compared with all before it, to warn of those that are never reached; more of them than anybody reads
+# would take minutes.
+_COMPARED: Final = 300
 
 
 class Issue(NamedTuple):
@@ -147,7 +153,7 @@ def _shadowed_rules(value: Mapping[str, Any]) -> Iterator[Issue]:
         if pattern.startswith(CUSTOM_PREFIX)
     }
     universe = (*CATALOG_KINDS, *custom, f"{CUSTOM_PREFIX}\0")
-    for index, rule in _entries(value, "rules"):
+    for index, rule in islice(_entries(value, "rules"), _COMPARED):
         if not _comparable(rule):
             continue
         left = _kinds(rule, universe)
@@ -169,7 +175,7 @@ def _shadowed_rules(value: Mapping[str, Any]) -> Iterator[Issue]:
 
 def _shadowed_routes(value: Mapping[str, Any]) -> Iterator[Issue]:
     earlier: list[tuple[int, tuple[str, ...] | None, str]] = []
-    for index, route in _entries(value, "routes"):
+    for index, route in islice(_entries(value, "routes"), _COMPARED):
         path, methods = route.get("path"), _criterion({"match": route}, "methods")
         if not isinstance(path, str) or glob_fault(path):
             continue

@@ -20,6 +20,7 @@ _INNER_TEXT: Final = 200
 _INNER_ITEMS: Final = 100
 _SMALL: Final = 2048
 _NAMED: Final = 100
+_DEPTH: Final = 64
 
 
 def fit(fields: dict[str, Any]) -> bool:
@@ -33,8 +34,8 @@ def fit(fields: dict[str, Any]) -> bool:
         if plain != name:
             fields[plain] = fields.pop(name)
             touched.append(plain)
-        if isinstance(value, str) and (text := escaped(value)) != value:
-            fields[plain] = text
+        if not _is_text(value):
+            fields[plain] = _written_out(value, _DEPTH)
             touched.append(plain)
     sizes = {name: _size(name, value) for name, value in fields.items()}
     total = sum(sizes.values())
@@ -65,6 +66,28 @@ def escaped(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-8", "backslashreplace").decode()
     return text
+
+
+def _is_text(value: Any) -> bool:
+    """Whether there is no lone surrogate in a value that is otherwise one for JSON."""
+    try:
+        orjson.dumps(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        return "surrogates" not in str(error)
+    return True
+
+
+def _written_out(value: Any, depth: int) -> Any:
+    if isinstance(value, str):
+        return escaped(value)
+    if isinstance(value, dict) and depth:
+        return {
+            escaped(key) if isinstance(key, str) else key: _written_out(item, depth - 1)
+            for key, item in value.items()
+        }
+    if isinstance(value, (list, tuple)) and depth:
+        return [_written_out(item, depth - 1) for item in value]
+    return value
 
 
 def _size(name: str, value: Any) -> int:
