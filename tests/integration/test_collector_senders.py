@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import urllib3
+from tests.integration.audited import Audited
 
 from mlaudit.detect import run_rules
 from mlaudit.event import new_record_id
@@ -103,6 +104,30 @@ def test_rule_fires_on_a_forged_name(named, service, stack, elasticsearch):
     alerts = run_rules(elasticsearch, until - timedelta(minutes=5), until, ["sender-mismatch"])
     (alert,) = [alert for alert in alerts if alert.group["mlaudit.sender.id"] == own]
     assert (alert.count, alert.group["service.name"]) == (1, f"{service}-victim")
+
+
+def test_verify_names_what_was_sent_under_anothers_id(named, service, stack, elasticsearch, tmp_path):
+    """A record with the id and place of a genuine one, sent by another service, is named; the genuine one holds."""
+    audited = Audited(stack, elasticsearch, f"{service}-victim", tmp_path)
+    stream_id, count = audited.write(12)
+    audited.wait_for(stream_id, count)
+    genuine = audited.hits(stream_id)[6]["_source"]
+    original = json.loads(genuine["event.original"]) | {"ml.model.name": "forged"}
+    impostor = named(f"{service}-other")
+    assert impostor.send(impostor.record(json.dumps(original, separators=(",", ":")))) == 200
+    audited.wait_for(stream_id, count + 1)
+    code, report = audited.verify(stream_id)
+    place = original["audit.sequence.number"]
+    assert code == 1
+    assert [(found["code"], found["sequence"]) for found in report["findings"]] == [
+        ("record.inserted", place)
+    ]
+    found = {
+        hit["_source"]["mlaudit.sender.mismatch"]
+        for hit in audited.hits(stream_id)
+        if "mlaudit.sender.mismatch" in hit["_source"]
+    }
+    assert found == {True}
 
 
 def test_no_neighbour_makes_a_record_be_lost(named, service):
