@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from mlaudit._version import __version__
 from mlaudit.adoption import Adopter
 from mlaudit.checkpoints import CheckpointFolder, Exported, append_note
-from mlaudit.deliver import files, layout
+from mlaudit.deliver import layout
+from mlaudit.deliver.lock import is_locked
 from mlaudit.deliver.otlp import Envelope
 from mlaudit.deliver.retained import Retention
 from mlaudit.deliver.sender import Sender, SpooledDelivery
@@ -144,7 +145,7 @@ class SpoolBackend:
     def is_written(self, stream_id: str) -> bool:
         """Whether a living process holds the stream's lock."""
         folder = layout.stream_folder(self._settings.spool_dir, stream_id)
-        return folder.is_dir() and files.is_locked(folder)
+        return folder.is_dir() and is_locked(folder)
 
     def adopt(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from mlaudit.backend import SpoolBackend
-from mlaudit.deliver import files
+from mlaudit.deliver.lock import is_locked
 from mlaudit.deliver.spool import read_spool
 from mlaudit.pipeline import common_fields
 from mlaudit.printable import safe
@@ -20,7 +20,7 @@ def drain(seconds: float) -> int:
         SpoolError: there is no spool. KeyFileError: there is no key to close a stream with.
     """
     settings = Settings.from_env()
-    left = [folder for folder in read_spool(settings.spool_dir) if not files.is_locked(folder)]
+    left = [folder for folder in read_spool(settings.spool_dir) if not is_locked(folder)]
     backend = SpoolBackend(settings)
     builder = RecordBuilder(common_fields(settings, backend.policy().digest))
     console = Console(highlight=False)

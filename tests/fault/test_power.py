@@ -19,7 +19,7 @@ from tests.fault.powercut import KILLED, Disk
 from tests.unit.deliver.receiver import TAKEN, Receiver, Reply
 
 from mlaudit.backend import SpoolBackend
-from mlaudit.deliver import files, layout
+from mlaudit.deliver import files, layout, lock
 from mlaudit.event import AuditEvent
 from mlaudit.pipeline import Pipeline
 from mlaudit.record.build import RecordBuilder
@@ -123,7 +123,7 @@ def test_a_power_failure_at_any_moment_costs_the_last_50_ms_at_most(
     """Durable records are all there, buffered ones but the newest, nothing has two contents, and the end says why."""
     disk = record_and_send(tmp_path / "state", receiver)
     receiver.script = lambda records, headers: TAKEN
-    monkeypatch.setattr(files, "boot_id", lambda: "after the restart")
+    monkeypatch.setattr(lock, "boot_id", lambda: "after the restart")
     dice = random.Random(7)
     missing = 0
     for cut in range(CUTS):

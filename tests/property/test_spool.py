@@ -22,6 +22,7 @@ from mlaudit.deliver import spool as spool_module
 from mlaudit.deliver.interface import Ticket
 from mlaudit.deliver.retained import Retention
 from mlaudit.deliver.spool import StreamSpool
+from mlaudit.deliver.syncing import SyncThread
 from mlaudit.errors import SpoolFullError, SpoolUnavailableError
 
 BOUND = 6000
@@ -29,13 +30,6 @@ SEGMENT = 600
 STREAM = "s"
 # In memory where that is possible: syncs are remembered by the layer, not by the disk.
 PLACE = "/dev/shm" if Path("/dev/shm").is_dir() else None
-
-
-class Spool(StreamSpool):
-    """The real one, synced when the machine says so."""
-
-    def _start_sync_thread(self) -> None:
-        pass
 
 
 @contextlib.contextmanager
@@ -59,7 +53,8 @@ class SpoolMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.home = Path(tempfile.mkdtemp(prefix="mlaudit-spool-", dir=PLACE))
-        self.saved = spool_module.SEGMENT_BYTES, spool_module._RECENT_BYTES
+        self.saved = spool_module.SEGMENT_BYTES, spool_module._RECENT_BYTES, SyncThread.start
+        SyncThread.start = lambda thread: None  # type: ignore[method-assign]  # synced when the machine says so
         spool_module.SEGMENT_BYTES = SEGMENT
         self.frames: dict[int, bytes] = {}
         self.given_out: dict[int, bytes] = {}
@@ -75,7 +70,7 @@ class SpoolMachine(RuleBasedStateMachine):
         """A new stream."""
         spool_module._RECENT_BYTES = kept_in_memory
         self.enter_disk(self.home / "0")
-        self.spool = Spool.create(self.root, STREAM, BOUND, self.retention())
+        self.spool = StreamSpool.create(self.root, STREAM, BOUND, self.retention())
 
     def enter_disk(self, root: Path) -> None:
         root.mkdir(exist_ok=True)
@@ -189,7 +184,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.enter_disk(root)
         if not layout.streams(root):
             assert not self.promised
-            self.spool = Spool.create(root, STREAM, BOUND, self.retention())
+            self.spool = StreamSpool.create(root, STREAM, BOUND, self.retention())
             self.frames.clear()
             return
         promised = self.promised
@@ -243,7 +238,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.tickets.clear()
 
     def adopt(self) -> None:
-        spool = Spool.adopt(self.root / STREAM, BOUND, self.retention())
+        spool = StreamSpool.adopt(self.root / STREAM, BOUND, self.retention())
         assert spool is not None
         self.spool = spool
         self.promised = max(self.promised, self.last)
@@ -291,7 +286,7 @@ class SpoolMachine(RuleBasedStateMachine):
         finally:
             if hasattr(self, "disk"):
                 self.disk.__exit__()
-            spool_module.SEGMENT_BYTES, spool_module._RECENT_BYTES = self.saved
+            spool_module.SEGMENT_BYTES, spool_module._RECENT_BYTES, SyncThread.start = self.saved
             shutil.rmtree(self.home)
 
 

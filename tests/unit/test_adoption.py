@@ -11,7 +11,8 @@ import pytest
 from tests.unit.deliver.receiver import PROTOBUF, TAKEN, Receiver
 
 from mlaudit.backend import SpoolBackend
-from mlaudit.deliver import files, layout
+from mlaudit.deliver import files, layout, lock
+from mlaudit.deliver.segment_file import SegmentFile
 from mlaudit.deliver.spool import StreamSpool
 from mlaudit.errors import DiskFullError
 from mlaudit.event import AuditEvent
@@ -90,7 +91,7 @@ def test_restart_of_the_machine_is_said(
 ) -> None:
     """The record that closes a stream from before a restart says so and what may be missing; others do not."""
     leave_behind(tmp_path)
-    monkeypatch.setattr(files, "boot_id", lambda: "after the restart")
+    monkeypatch.setattr(lock, "boot_id", lambda: "after the restart")
     leave_behind_after = adopt(tmp_path, receiver)
     assert leave_behind_after == 1
     last = bodies(receiver)[-1]
@@ -212,12 +213,12 @@ def test_full_disk_does_not_stand_in_the_way_of_what_empties_it(
 ) -> None:
     """A stream whose end cannot be written for want of space is sent all the same, and closed the next time."""
 
-    def full(segment: files.SegmentFile, data: bytes) -> None:
+    def full(segment: SegmentFile, data: bytes) -> None:
         raise DiskFullError(f"{segment.path}: no space left")
 
     folder = leave_behind(tmp_path)
     with monkeypatch.context() as disk:
-        disk.setattr(files.SegmentFile, "append", full)
+        disk.setattr(SegmentFile, "append", full)
         assert adopt(tmp_path, receiver) == 0
     sent = len(receiver.taken)
     assert sent > RECORDS

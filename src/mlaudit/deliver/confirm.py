@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from mlaudit.deliver.files import SegmentFile
     from mlaudit.deliver.frames import Frame
     from mlaudit.deliver.recent import RecentFrames
+    from mlaudit.deliver.segment_file import SegmentFile
 
 _RETRY_SECONDS: Final = 1.0
 _logger = logging.getLogger("mlaudit")
@@ -63,11 +63,6 @@ class Confirmation:
     def doubtful(self) -> bool:
         """Whether frames are in doubt that have to be written anew."""
         return bool(self._doubts)
-
-    @property
-    def next_try(self) -> float | None:
-        """Seconds until those are to be tried; None when there are none."""
-        return _RETRY_SECONDS if self._doubts else None
 
     def retire(self, segment: SegmentFile) -> None:
         """Takes over a segment that gets no more frames."""

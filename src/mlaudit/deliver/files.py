@@ -1,4 +1,4 @@
-"""Every write, fsync, lock and rename of the spool.
+"""Every write, fsync and rename of the spool but for the appends (``segment_file``).
 
 A frame that a crash cut short fails its length or its CRC and ends the segment; ``frames`` has the format.
 """
@@ -6,7 +6,6 @@ A frame that a crash cut short fails its length or its CRC and ends the segment;
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import struct
 from contextlib import suppress
@@ -34,7 +33,6 @@ __all__ = [
     "MAX_PAYLOAD",
     "Ack",
     "Frame",
-    "SegmentFile",
     "cut_short",
     "damaged_frame",
     "frame",
@@ -42,7 +40,6 @@ __all__ = [
 ]
 
 _ACK: Final = struct.Struct("<QQQI")
-_BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 # The file itself is the trouble, now and later; the rest (too many open files, no memory) passes.
 _LASTING: Final = frozenset(
@@ -124,65 +121,6 @@ def unavailable(error: OSError, expected: str) -> SpoolUnavailableError:
 def is_full(error: OSError) -> bool:
     """Whether a full disk, or quota, is the reason."""
     return error.errno in _FULL
-
-
-def take_lock(stream: Path) -> int | None:
-    """Takes the stream's lock and returns its descriptor, or None when a living process holds it.
-
-    The kernel lets go of the lock when the holder dies, however it dies.
-
-    Raises:
-        SpoolUnavailableError: the lock file cannot be opened.
-    """
-    path = layout.lock_file(stream)
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise unavailable(error, f"{path}: expected to open the lock") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Whoever held it may have drained the stream and removed the file that we opened.
-        if os.path.samestat(os.fstat(descriptor), path.stat()):
-            return descriptor
-    except OSError:
-        pass
-    os.close(descriptor)
-    return None
-
-
-def is_locked(stream: Path) -> bool:
-    """Whether a living process holds the stream's lock."""
-    try:
-        descriptor = os.open(layout.lock_file(stream), os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
-def boot_id() -> str:
-    """What the kernel calls its present run, "" where it does not say."""
-    try:
-        with open(_BOOT_ID, encoding="ascii") as file:  # noqa: PTH123 - no path of ours
-            return file.read().strip()
-    except OSError:
-        return ""
-
-
-def note_boot(lock: int) -> None:
-    """Keeps the boot id in the stream's lock file, for whoever adopts the stream. Returns only after fsync."""
-    write_all(lock, boot_id().encode())
-    os.fsync(lock)
-
-
-def noted_boot(lock: int) -> str:
-    """The boot id that the maker of the stream noted, or ""."""
-    return os.pread(lock, 100, 0).decode("ascii", "replace").strip()
 
 
 def write_ack(descriptor: int, ack: Ack) -> None:
@@ -285,73 +223,3 @@ def cut_file(path: Path, size: int) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-class SegmentFile:
-    """One segment, open for appending. Its owner orders the calls.
-
-    Attributes:
-        size: bytes of whole frames in it. ``synced`` of them the disk has confirmed.
-        torn: nothing may be appended any more: bytes behind ``size`` could not be undone, or a sync failed.
-        last_sequence: of its last frame, set by the owner once it takes no more.
-    """
-
-    __slots__ = ("_descriptor", "first_sequence", "last_sequence", "path", "size", "synced", "torn")
-
-    def __init__(self, path: Path) -> None:
-        """Makes the segment.
-
-        Raises:
-            SpoolUnavailableError: it cannot be opened.
-        """
-        self.path = path
-        self.first_sequence = self.last_sequence = layout.first_sequence(path)
-        self.size = self.synced = 0
-        self.torn = False
-        self._descriptor = -1
-        try:
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            os.ftruncate(self._descriptor, 0)
-            sync_folder(path.parent)
-        except OSError as error:
-            self.close()
-            raise unavailable(error, f"{path}: expected to open a segment") from None
-
-    def append(self, data: bytes) -> None:
-        """Hands ``data`` to the operating system; returns when a kill -9 of this process cannot lose it.
-
-        Raises:
-            SpoolUnavailableError: nothing of ``data`` is in the file (disk full, quota, I/O error).
-        """
-        try:
-            written = os.write(self._descriptor, data)
-            while written < len(data):
-                written += os.write(self._descriptor, data[written:])
-        except OSError as error:
-            self._cut()
-            raise unavailable(error, f"{self.path}: expected to write") from None
-        self.size += len(data)
-
-    def _cut(self) -> None:
-        try:
-            os.ftruncate(self._descriptor, self.size)
-        except OSError:
-            self.torn = True
-
-    def sync(self, size: int) -> None:
-        """Returns only after fdatasync, which covers the first ``size`` bytes.
-
-        Raises:
-            SpoolUnavailableError: the disk did not confirm; what was written since the last sync is in doubt.
-        """
-        try:
-            os.fdatasync(self._descriptor)
-        except OSError as error:
-            raise unavailable(error, f"{self.path}: expected to sync") from None
-        self.synced = size
-
-    def close(self) -> None:
-        """Closes the file; idempotent."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.deliver import backlog, files, layout
+from mlaudit.deliver.lock import is_locked
 from mlaudit.errors import SpoolError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class StreamStatus:
             ``dead`` (nobody holds it), or ``delivered`` (only what was set aside is left of it).
         described: whether there was a status file that could be read.
         sealed, sent: sequences: how many records the stream has, and up to which the receiver acknowledged.
+        sending: whether the process's sender runs.
         lost: records of that process that could not be stored, by reason.
         attention: what somebody should look at, as sentences; empty when all is well.
     """
@@ -57,6 +59,7 @@ class StreamStatus:
     last_acknowledged: str = ""
     failing_since: str = ""
     last_failure: str = ""
+    sending: bool = True
     lost: dict[str, int] = field(default_factory=dict)
     lost_total: int = 0
     refused: int = 0
@@ -104,6 +107,7 @@ def look(folder: Path, spool: Path, now: float | None = None) -> StreamStatus | 
         last_acknowledged=_text(told, "last_acknowledged"),
         failing_since=_text(told, "failing_since"),
         last_failure=_text(told, "last_failure"),
+        sending=told.get("sending") is not False,
         lost=_counts(told.get("lost")),
         lost_total=_number(told, "lost_total"),
         refused=_number(told, "refused"),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.deliver.test_spool import BIG, die, fill, read_all
 
-from mlaudit.deliver import files, layout
+from mlaudit.deliver import files, layout, lock
 from mlaudit.deliver.frames import HEADER_BYTES, Frame, Unreadable, find_frame, frame, read_pieces
 from mlaudit.deliver.spool import StreamSpool
 
@@ -235,7 +235,7 @@ def test_adopter_learns_of_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyP
     spool = adopt(tmp_path)
     assert not spool.restarted
     die(spool)
-    monkeypatch.setattr(files, "boot_id", lambda: "another")
+    monkeypatch.setattr(lock, "boot_id", lambda: "another")
     spool = adopt(tmp_path)
     assert spool.restarted
     spool.close(remove=False)

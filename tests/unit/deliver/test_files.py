@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from mlaudit.deliver import files, layout
 from mlaudit.deliver.files import Ack
+from mlaudit.deliver.lock import take_lock
+from mlaudit.deliver.segment_file import SegmentFile
 from mlaudit.errors import SpoolUnavailableError
 
 frames_strategy = st.lists(st.binary(max_size=300), min_size=1, max_size=6)
@@ -45,11 +47,11 @@ def test_offsets_continue_from_where_the_data_begins() -> None:
 
 def test_lock_excludes_a_second_holder(tmp_path: Path) -> None:
     """A stream's lock is taken once and free again after its holder lets go."""
-    first = files.take_lock(tmp_path)
+    first = take_lock(tmp_path)
     assert first is not None
-    assert files.take_lock(tmp_path) is None
+    assert take_lock(tmp_path) is None
     os.close(first)
-    second = files.take_lock(tmp_path)
+    second = take_lock(tmp_path)
     assert second is not None
     os.close(second)
 
@@ -76,7 +78,7 @@ def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 def test_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the disk fills in the middle of a frame, the frame's first half is cut off again."""
-    segment = files.SegmentFile(tmp_path / "1.seg")
+    segment = SegmentFile(tmp_path / "1.seg")
     segment.append(b"first")
     real = os.write
     calls = []

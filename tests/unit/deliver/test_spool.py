@@ -9,6 +9,7 @@ import pytest
 
 from mlaudit.deliver import files, layout
 from mlaudit.deliver.spool import StreamSpool
+from mlaudit.deliver.syncing import SyncThread
 from mlaudit.errors import SpoolFullError, SpoolUnavailableError
 
 BIG = 1 << 30
@@ -26,10 +27,9 @@ def fill(spool: StreamSpool, first: int, last: int, size: int = 100, *, durable:
 def die(spool: StreamSpool) -> None:
     """Leaves the folder as a killed process does: nothing closed properly, the lock let go by the kernel."""
     with spool._state:
-        spool._closing = True
+        spool._sync_thread.stopping = True
         spool._state.notify_all()
-    if spool._sync_thread is not None:
-        spool._sync_thread.join()
+    spool._sync_thread.join()
     spool.forget()
 
 
@@ -148,7 +148,7 @@ def test_frames_that_cannot_be_saved_are_counted(tmp_path: Path, monkeypatch: py
     spool = StreamSpool.create(tmp_path, "s", BIG)
     told: list[tuple[int, str]] = []
     spool.on_damage = lambda count, reason: told.append((count, reason))
-    monkeypatch.setattr(StreamSpool, "_start_sync_thread", lambda self: None)
+    monkeypatch.setattr(SyncThread, "start", lambda self: None)
     monkeypatch.setattr(os, "fdatasync", refuse_sync)
     for number in (1, 2):
         spool.append(number, bytes(32), b"x", durable=False)
@@ -163,7 +163,7 @@ def test_frames_that_cannot_be_saved_are_counted(tmp_path: Path, monkeypatch: py
 
 def test_only_what_is_synced_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A frame is given out for sending only after the fsync that covers it, from memory and from disk."""
-    monkeypatch.setattr("mlaudit.deliver.spool.SYNC_SECONDS", 60.0)
+    monkeypatch.setattr("mlaudit.deliver.syncing.SYNC_SECONDS", 60.0)
     for kept, name in ((0, "disk"), (1 << 20, "memory")):
         monkeypatch.setattr("mlaudit.deliver.spool._RECENT_BYTES", kept)
         spool = StreamSpool.create(tmp_path, name, BIG)
