@@ -101,6 +101,7 @@ class Heartbeat:
             "sent": totals.acknowledged,
             "waiting": totals.waiting,
             "set_aside": totals.set_aside,
+            "sending": self._delivery.sender.running,
             "lost": dict(counts.lost.most_common(_LOST_REASONS)),
             "lost_total": counts.lost.total(),
             "refused": counts.refused,

@@ -112,6 +112,8 @@ def judge(stream: StreamStatus, patience: float) -> None:
     if stream.waiting > 0 and stream.oldest_age > patience:
         why = f": {stream.last_failure}" if stream.failing_since and stream.last_failure else ""
         say(f"{stream.waiting} records wait, the oldest for {age(stream.oldest_age)}{why}")
+    if stream.state == ALIVE and stream.waiting > 0 and not stream.sending:
+        say("its sender has stopped while the process lives; restart it, nothing is lost")
     if stream.lost_total:
         kinds = ", ".join(f"{count} of {reason}" for reason, count in stream.lost.items())
         say(f"{stream.lost_total} records were lost ({kinds})")

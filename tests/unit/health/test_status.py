@@ -86,6 +86,18 @@ def test_failing_sender_is_named_with_what_waits(start: Start, receiver: Receive
     seen_when(tmp_path / "spool", lambda s: not s.streams[0].waiting and not s.streams[0].failing_since)
 
 
+def test_sender_that_has_stopped_is_noticed(start: Start, receiver: Receiver, tmp_path: Path) -> None:
+    """A process whose sending thread is gone goes on recording, and sends nothing: that is said."""
+    running = start(receiver.endpoint)
+    seen_when(tmp_path / "spool", lambda s: not s.streams[0].waiting and s.streams[0].described)
+    assert running.stream is not None
+    running.stream.delivery.sender.stop(time.monotonic() + 5)  # type: ignore[attr-defined]
+    running.emit(AuditEvent("audit.ml.prediction"))
+    seen_when(
+        tmp_path / "spool", lambda s: any("its sender has stopped" in t for t in s.streams[0].attention)
+    )
+
+
 def test_losses_and_refusals_need_attention(
     start: Start, receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
