@@ -47,9 +47,8 @@ def _changed_field(scene: Scene, *, stated: bool, projected: bool) -> Tamper:
     )
     original = altered(entry.original, **{name: value})
     code = "original.changed" if scene.vouched(entry) else "hash.mismatch"
-    return _one(
-        entry, entry.with_original(original, stated=stated, projected=projected), scene.at(entry, code)
-    )
+    new = entry.with_original(original, stated=stated, projected=projected)
+    return _one(entry, new, scene.blamed(entry) if stated else scene.at(entry, code))
 
 
 def changed_field(scene: Scene) -> Tamper:
@@ -76,7 +75,7 @@ def changed_link(scene: Scene) -> Tamper:
     return _one(
         entry,
         entry.with_original(original, stated=True, projected=True),
-        scene.at(entry, "original.changed"),
+        scene.blamed(entry),
     )
 
 

@@ -116,6 +116,22 @@ class Scene:
         link = self.links.get(entry.stream, ("", 0))[1]
         return entry.sequence < len(entries) or entry.sequence == link
 
+    def blamed(self, entry: Entry) -> Expected:
+        """What is found when an original was changed and hashed again.
+
+        Of the last two records of an open stream nothing may show which one was changed.
+        """
+        entries = self.streams[entry.stream]
+        last = entries[-1]
+        link = self.links.get(entry.stream, ("", 0))[1]
+        if (
+            entry.sequence != len(entries) - 1
+            or NOTE in last.fields
+            or link in (last.sequence, entry.sequence)
+        ):
+            return self.at(entry, "original.changed")
+        return self.at(last, "chain.broken")
+
     def export(self, stream: str, sequence: int | None = None) -> Checkpoint:
         """A checkpoint of a stream that left the machine: its head, unless said otherwise."""
         entry = self.streams[stream][-1 if sequence is None else sequence - 1]

@@ -93,6 +93,7 @@ class StreamProof:
         if self._last is not None:
             summary.last = self._last.sequence
             summary.last_time = self._last.time
+            summary.last_id, summary.last_where = self._last.record_id, self._last.claims.where
         summary.tail = witness.hashes
         for suspect, found in witness.finish(summary.last, cut=self._scope.cut_after):
             self._ledger.defer(suspect, found)
@@ -109,7 +110,10 @@ class StreamProof:
     def _take(self, record: StoredRecord, vouched: str | None) -> None:
         """Judges an elected record; ``vouched`` is the hash that the next record names for it, None for no next one."""
         last = self._last
+        known = self._elsewhere.get(record.sequence, "")
         confirmed = None if vouched is None else record.hash == vouched
+        if confirmed is None and known == record.hash:
+            confirmed = True
         before = ""
         if last is None:
             self._begin(record, confirmed)
@@ -121,7 +125,7 @@ class StreamProof:
             if not self._last_confirmed:
                 self._settle_last(last, record, confirmed)
         if not record.plain:
-            inspect(record, self._ledger, vouched=vouched, known=self._elsewhere.get(record.sequence, ""))
+            inspect(record, self._ledger, vouched=vouched, known=known)
         if self._end:
             text = f"the stream ended with record {self._end}; this one comes behind"
             self._ledger.reject(record, text, expected="")

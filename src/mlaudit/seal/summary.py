@@ -15,6 +15,7 @@ class StreamSummary:
         first, last: sequences looked at; ``records`` of them were read.
         last_signed: highest sequence that a good signature covers, 0 for none.
         unsigned: records behind it that carry no signature of their own.
+        last_id, last_where: id of the last record, and where it lies.
         facts: of its first record: the streams before and above it.
         end_facts: of the record that ended it: who adopted it.
         tail: hashes by sequence of the records that other streams name, and of the last one.
@@ -34,6 +35,8 @@ class StreamSummary:
     host: str = ""
     first_time: str = ""
     last_time: str = ""
+    last_id: str = ""
+    last_where: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
     end_facts: dict[str, Any] = field(default_factory=dict)
     tail: dict[int, str] = field(default_factory=dict)

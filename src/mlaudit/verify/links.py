@@ -105,6 +105,7 @@ class Links:
                     )
                 return
         if not self._touched(previous.stream_id, sequence) and not self._is_disowned(previous, sequence):
+            is_last = sequence == previous.last
             self._findings.append(
                 Finding(
                     codes.ORIGINAL_CHANGED,
@@ -112,8 +113,10 @@ class Links:
                     previous.stream_id,
                     sequence,
                     sequence,
-                    expected=linked,
-                    found=seen,
+                    previous.last_id if is_last else "",
+                    linked,
+                    seen,
+                    where=previous.last_where if is_last else "",
                 )
             )
 

@@ -9,6 +9,7 @@ import orjson
 import pytest
 from tests.sealed import (
     BEGIN,
+    KEYS,
     NEXT_ID,
     SECOND,
     STRANGER,
@@ -379,8 +380,6 @@ def test_findings_are_bounded() -> None:
         stored.source["event.outcome"] = "failure"
 
     found = records(documents)
-    from tests.sealed import KEYS
-
     proof = StreamProof(STREAM_ID, KEYS)
     for record in found:
         proof.feed(record)
@@ -388,6 +387,126 @@ def test_findings_are_bounded() -> None:
 
     assert len(findings) == 10_000
     assert proof.suppressed == 2000
+
+
+def branch(first: int, last: int, documents: list[Document] = VALID) -> list[Document]:
+    """Forged records that follow on each other, from the genuine one before ``first`` on."""
+    forged = copy_of(documents[first - 2 : last])
+    forged[1] = document(altered(forged[1].original, "message", "nothing happened"))
+    for stored in forged[1:]:
+        stored.id = f"forged-{stored.sequence}"
+    rehash(forged, 1)
+    return [replace(stored, id=f"forged-{stored.sequence}") for stored in forged[1:]]
+
+
+def test_forged_branch_beside_the_chain_is_one_finding() -> None:
+    """Several forged records that follow on each other are told from the genuine ones by the next signature."""
+    _, findings = prove(records([*VALID, *branch(7, 9)]))
+
+    assert named(findings) == [("record.inserted", 7, 9)]
+
+
+def test_forged_branch_that_is_longer_than_the_chain_is_still_forged() -> None:
+    """A branch that leaves the chain before its last signature is forged, however far it is continued."""
+    longer = make_stream(30, end="open")
+    _, findings = prove(records([*OPEN, *branch(9, 30, longer)]))
+
+    assert named(findings) == [("record.inserted", 9, 30)]
+
+
+def test_branches_behind_the_last_signature_are_not_told_apart() -> None:
+    """Where both are continued and neither is signed nothing shows which is genuine, and that is said."""
+    _, findings = prove(records([*OPEN, *branch(16, 18, OPEN)]))
+
+    assert {found.code for found in findings} == {"chain.duplicate"}
+    assert [found.sequence for found in findings] == [16, 17, 18]
+
+
+def test_link_of_another_stream_tells_the_last_record() -> None:
+    """A forged record beside the last one is told from it by the stream that continues the genuine one."""
+    forged = document(altered(VALID[19].original, "message", "nothing happened"))
+    forged.id = "forged"
+    proof = StreamProof(STREAM_ID, KEYS, linked={20: VALID[19].hash})
+    for record in records([*VALID, forged]):
+        proof.feed(record)
+
+    assert named(proof.finish()[1]) == [("record.inserted", 20, 20)]
+
+
+def test_without_keys_a_forged_record_is_told_by_the_links() -> None:
+    """Unsigned verification elects by the links alone."""
+    forged = replace(document(altered(VALID[6].original, "message", "x")), id="forged")
+
+    _, findings = prove(records([*VALID, forged]), keys=None)
+
+    assert named(findings) == [("record.inserted", 7, 7)]
+
+
+def test_old_signature_repeated_is_refused() -> None:
+    """A good note that was there before proves nothing about the records behind it."""
+    documents = copy_of(VALID)
+    note = documents[9].fields["audit.checkpoint.note"]
+    documents[14] = document(altered(documents[14].original, "audit.checkpoint.note", note))
+    rehash(documents, 15)
+
+    _, findings = prove(records(documents))
+
+    assert ("checkpoint.mismatch", 15, 15) in named(findings)
+
+
+def test_open_stream_that_goes_on_without_signatures_is_not_proven() -> None:
+    """Going on writing does not make up for a signature that is a day late."""
+    documents = make_stream(18, every=100, end="open")
+    scope = Scope(silent_before=rfc3339(BEGIN + 5 * SECOND))
+
+    _, findings = prove(records(documents), scope=scope)
+
+    assert named(findings) == [("checkpoint.missing", 1, 18)]
+
+
+def test_two_exported_checkpoints_of_one_record_contradict() -> None:
+    """Whoever signs two histories is found out by either."""
+    known = [
+        Checkpoint(STREAM_ID, 17, digest, "2025-11-25T03:31:00Z") for digest in (VALID[16].hash, "0" * 64)
+    ]
+
+    _, findings = prove(records(VALID), known=known)
+
+    assert [found.code for found in findings] == ["checkpoint.mismatch"]
+
+
+def placed(numbers: dict[int, str]) -> list[Document]:
+    """The valid stream, with some documents in other indices."""
+    documents = copy_of(VALID)
+    for stored in documents:
+        stored.index = numbers.get(stored.sequence, ".ds-logs-mlaudit.prediction-default-2025.11.25-000001")
+        space = stored.index.split("-")[3]
+        stored.source["data_stream.namespace"] = space
+    return documents
+
+
+def test_document_in_the_data_stream_of_another_class_is_named() -> None:
+    """Where a document lies follows from its record."""
+    _, findings = prove(records(placed({7: ".ds-logs-mlaudit.access-default-2025.11.25-000001"})))
+
+    assert named(findings) == [("document.place", 7, 7)]
+    assert findings[0].expected == "logs-mlaudit.prediction-default"
+
+
+def test_documents_apart_from_their_neighbours_are_named() -> None:
+    """A namespace that begins and does not go on was not given by the collector."""
+    other = ".ds-logs-mlaudit.prediction-other-2025.11.25-000001"
+
+    assert named(prove(records(placed({7: other, 8: other})))[1]) == [("document.place", 7, 8)]
+
+
+def test_collector_that_changes_its_namespace_is_no_finding() -> None:
+    """A namespace may begin in the middle of a stream, and redelivery may store some records in both."""
+    other = ".ds-logs-mlaudit.prediction-other-2025.11.25-000001"
+    documents = placed(dict.fromkeys(range(12, 21), other))
+    again = [stored for stored in placed({}) if stored.sequence in (12, 13)]
+
+    assert {found.code for found in prove(records([*documents, *again]))[1]} == {"replay.identical"}
 
 
 def test_every_code_is_documented() -> None:

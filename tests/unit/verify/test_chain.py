@@ -19,6 +19,7 @@ from tests.sealed import (
     make_stream,
     named,
     records,
+    rehash,
     write_archive,
     write_spool,
 )
@@ -87,6 +88,39 @@ def test_deleted_parent_is_named_by_the_child(tmp_path: Path) -> None:
 
     assert places(verify(tmp_path, child)) == [("stream.missing", STREAM_ID, 0, 0)]
     assert verify(tmp_path, FIRST, child).findings == []
+
+
+def test_absent_adopter_is_named_by_the_stream_it_closed(tmp_path: Path) -> None:
+    """Whoever closed an abandoned stream has written one, too; right after the adoption it may still be on its way."""
+    abandoned = make_stream(end="abandoned")
+    abandoned[-1] = document(altered(abandoned[-1].original, "audit.stream.adopted_by", NEXT_ID))
+
+    assert places(verify(tmp_path, abandoned)) == [("stream.missing", NEXT_ID, 0, 0)]
+    path = write_archive(tmp_path / "fresh.jsonl", abandoned)
+    moment = NOW.replace(hour=3, minute=30, second=40)
+    assert verify_source(open_source(path), KEYS, now=moment).ok
+
+
+def test_link_far_from_the_end_is_compared(tmp_path: Path) -> None:
+    """The record that a later stream names is compared however many came behind it."""
+    long = make_stream(200, every=500)
+    after = follower(long, 3)
+    changed = copy_of(long)
+    rest = document(altered(changed[2].original, "message", "nothing happened"))
+    changed[2] = rest
+    rehash(changed, 3)
+
+    codes = [found.code for found in verify(tmp_path, changed, after).findings]
+
+    assert codes == ["checkpoint.mismatch"]
+    assert "original.changed" in {found.code for found in verify(tmp_path, changed[:199], after).findings}
+
+
+def test_forged_stream_cannot_accuse_a_signed_record(tmp_path: Path) -> None:
+    """A link that does not fit a signed record, from a stream that nobody signed, is itself the fault."""
+    forged = follower(FIRST, 12, **{"audit.stream.previous.hash": "f" * 64})[:4]
+
+    assert places(verify(tmp_path, FIRST, forged)) == [("chain.broken", NEXT_ID, 1, 1)]
 
 
 def test_deleted_stream_is_named_by_a_checkpoint_from_elsewhere(tmp_path: Path) -> None:

@@ -4,7 +4,15 @@ from typing import Any
 
 import pytest
 
-from mlaudit.verify.projection import ABSENT, Outside, compare_document, compare_outside, same, shown
+from mlaudit.verify.projection import (
+    ABSENT,
+    Outside,
+    compare_document,
+    compare_outside,
+    data_stream,
+    same,
+    shown,
+)
 
 FIELDS: dict[str, Any] = {
     "@timestamp": "2026-11-25T03:30:00.000000001Z",
@@ -119,6 +127,64 @@ def test_attributes_repeat_the_body() -> None:
         "audit.outcome",
         "EventName",
     ]
+
+
+def test_what_stands_around_an_original_repeats_it() -> None:
+    """Time, trace, scope and the attributes that are always written must be there and fit."""
+    fields = {
+        "@timestamp": "2026-11-25T03:30:00.123456789Z",
+        "audit.kind": "k",
+        "audit.actor.id": "a",
+        "trace.id": "t",
+        "span.id": "s",
+    }
+    good = Outside({"audit.actor.id": "a"}, "k", 1795577400123456789, "t", "s")
+
+    def names(outside: Outside) -> list[str]:
+        return [difference.name for difference in compare_outside(outside, fields)]
+
+    assert names(good) == []
+    assert names(good._replace(time=0, trace_id="", span_id="")) == []  # not every backend keeps them
+    assert names(good._replace(attributes={})) == ["audit.actor.id"]
+    assert names(good._replace(time=1795577400123456788)) == ["Timestamp"]
+    assert names(good._replace(trace_id="x", span_id="x", scope="x")) == [
+        "InstrumentationScope",
+        "TraceId",
+        "SpanId",
+    ]
+
+
+def test_a_document_says_where_it_lies() -> None:
+    """The data stream that a document names must be the one it lies in, or that of its record."""
+    place = {
+        "data_stream.type": "logs",
+        "data_stream.dataset": "mlaudit.access",
+        "data_stream.namespace": "prod",
+    }
+    fields = {"event.dataset": "mlaudit.access"}
+
+    def names(class_: str, space: str, **other: str) -> list[str]:
+        source = {**place, **fields, **{name.replace("__", "."): value for name, value in other.items()}}
+        return [difference.name for difference in compare_document(source, fields, class_, space)]
+
+    assert names("access", "prod") == []
+    assert names("", "", data_stream__dataset="anything") == []
+    assert names("access", "prod", data_stream__dataset="mlaudit.change") == ["data_stream.dataset"]
+    assert names("access", "test") == ["data_stream.namespace"]
+    assert names("access", "prod", data_stream__type="metrics") == ["data_stream.type"]
+
+
+@pytest.mark.parametrize(
+    ("index", "parts"),
+    [
+        (".ds-logs-mlaudit.access-default-2026.11.25-000001", ("access", "default")),
+        ("partial-.ds-logs-mlaudit.change-eu-west-1-2026.11.25-000012", ("change", "eu-west-1")),
+        ("somewhere", ("", "")),
+    ],
+)
+def test_an_index_names_its_data_stream(index: str, parts: tuple[str, str]) -> None:
+    """Also one that was mounted from a snapshot; anything else says nothing."""
+    assert data_stream(index) == parts
 
 
 @pytest.mark.parametrize(
