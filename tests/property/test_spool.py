@@ -211,7 +211,7 @@ class SpoolMachine(RuleBasedStateMachine):
         head = max(self.frames, default=0)
         delivered = max((n for n in self.given_out if n <= head), default=0)
         left = max((n for n in self.frames if n != hit), default=0)
-        if hit > self.acknowledged and hit not in self.lost and left >= delivered:
+        if hit > self.acknowledged and hit not in self.lost and left >= max(delivered, 1):
             descriptor = os.open(path, os.O_WRONLY)
             os.pwrite(descriptor, bytes([raw[place] ^ data.draw(st.integers(1, 255))]), place)
             os.fsync(descriptor)

@@ -22,7 +22,6 @@ class Recovered:
 
     Attributes:
         acknowledged: how far it was acknowledged.
-        before: records up to this sequence are delivered, or were never in the segments that are there.
         sizes: bytes of each segment, by first sequence.
         last_sequence, last_digest, last_payload: of the last frame that can be read; 0 when none can.
         torn_bytes: bytes of writes that a crash cut short.
@@ -31,7 +30,6 @@ class Recovered:
     """
 
     acknowledged: Ack
-    before: int = 0
     sizes: dict[int, int] = field(default_factory=dict)
     last_sequence: int = 0
     last_digest: bytes = b""
@@ -53,14 +51,17 @@ def recover(folder: Path) -> Recovered:
     paths = layout.segments(folder)
     firsts = [layout.first_sequence(path) for path in paths]
     beginning = firsts[0] if firsts else 1
-    acknowledged = files.read_ack(folder) or Ack(0, beginning, 0)
-    found = Recovered(acknowledged, before=max(acknowledged.sequence, beginning - 1))
+    acknowledged = files.read_ack(folder)
+    if acknowledged is None or acknowledged.sequence < beginning - 1:
+        # The note is older than the last segment that went, or lost: it is not synced.
+        acknowledged = Ack(beginning - 1, beginning, 0)
+    found = Recovered(acknowledged)
     # Without a segment, as when the writer died before its first record, there is nothing to pair.
     for path, first, follower in zip(paths, firsts, [*firsts[1:], 0], strict=False):
         try:
             data = files.read_range(path, 0, -1)
         except UnreadableSegmentError as error:
-            count = follower - 1 - max(found.last_sequence, found.before, first - 1)
+            count = follower - 1 - max(found.last_sequence, acknowledged.sequence, first - 1)
             damage = quarantine.keep_segment(path, count, error)
             found.damage.append(damage)
             found.counted += damage.records
@@ -92,7 +93,7 @@ def _read(found: Recovered, path: Path, data: bytes, previous: int, follower: in
 
 def _count_hole(found: Recovered, path: Path, sequence: int) -> None:
     """Notes records before ``sequence`` that no damage accounts for: a power failure took the end of a segment."""
-    missing = sequence - 1 - max(found.last_sequence, found.before) - found.counted
+    missing = sequence - 1 - max(found.last_sequence, found.acknowledged.sequence) - found.counted
     if missing > 0:
         damage = quarantine.note_missing(path.parent, sequence - missing, sequence - 1)
         if damage is not None:

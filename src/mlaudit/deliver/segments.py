@@ -57,6 +57,7 @@ class Segments:
         if segment is None or segment.torn or segment.size >= self._segment_bytes:
             self.retire(sequence - 1, confirmation)
             segment = self.current = SegmentFile(layout.segment_file(self._folder, sequence))
+            self.sizes.pop(sequence, None)  # one whose first frame was cut short, and that begins anew
         return segment
 
     def retire(self, last_sequence: int, confirmation: Confirmation) -> None:
