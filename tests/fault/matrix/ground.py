@@ -178,7 +178,7 @@ class Ground:
                 there = wanted <= getattr(found, by).keys()
                 if there or not patient or time.monotonic() - since > 10 * _QUIET_SECONDS:
                     return found
-            time.sleep(0.2)
+            time.sleep(0.5)  # each look makes Elasticsearch write out what it has indexed
         return stored.look_up(self.elasticsearch, self.service)
 
     def verify(self, streams: Sequence[str] | None = None) -> Report:
