@@ -24,7 +24,7 @@ _STREAM: Final = "audit.sequence.stream_id"
 # No exporter writes such an attribute: it is told as a difference.
 _MALFORMED: Final = "audit.(malformed attribute)"
 # A line holds one batch. Longer ones are not read into memory.
-_LINE_BYTES: Final = 256 << 20
+_LINE_BYTES: Final = 64 << 20
 
 
 class ArchiveSource:
@@ -49,7 +49,7 @@ class ArchiveSource:
                     )
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
                 text = f"the compressed file ends early or is damaged: {error}"
-                remarks.findings.append(Finding(codes.SOURCE_DAMAGED, text, where=str(path)))
+                remarks.note(Finding(codes.SOURCE_DAMAGED, text, where=str(path)))
             except OSError as error:
                 raise SourceError(
                     f"{path}: expected a readable file, found {error.strerror or error}"
@@ -68,10 +68,10 @@ def _read_file(
         except (ValueError, AttributeError, TypeError):
             if line.endswith(b"\n") or len(line) >= _LINE_BYTES:
                 text = f"line {number} is no OTLP JSON"
-                remarks.findings.append(Finding(codes.SOURCE_DAMAGED, text, where=f"{path}:{number}"))
+                remarks.note(Finding(codes.SOURCE_DAMAGED, text, where=f"{path}:{number}"))
             elif line.strip():
                 text = f"the last line, {len(line)} bytes, was cut off by a crash, or is being written"
-                remarks.findings.append(Finding(codes.SOURCE_TORN, text, where=f"{path}:{number}"))
+                remarks.note(Finding(codes.SOURCE_TORN, text, where=f"{path}:{number}"))
             continue
         for log_record, scope in log_records:
             record = _record(log_record, scope, f"{path}:{number}")

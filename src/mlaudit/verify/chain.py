@@ -133,7 +133,7 @@ class _Run:
 
     @property
     def suppressed(self) -> int:
-        return sum(self._suppressed.values())
+        return sum(self._suppressed.values()) + self.remarks.suppressed
 
     def look(self, selection: Selection, progress: Callable[[int], None] | None) -> None:
         """Reads and proves the streams of a selection; a second look replaces the first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from mlaudit.deliver import layout
 from mlaudit.errors import SourceError
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mlaudit.seal.finding import Finding
     from mlaudit.seal.stored import StoredRecord
 
+_FINDINGS: Final = 10_000
 ARCHIVE_NAME = re.compile(r"\.(jsonl|json|ndjson)(\.gz)?$")
 
 
@@ -57,11 +58,20 @@ class Remarks:
         findings: about the source itself, e.g. a damaged file.
         unlooked: what could not or need not be looked at, as sentences.
         trimmed: by stream, up to which sequence records have left the source on purpose.
+        suppressed: findings beyond the limit, counted but not kept: a file of nothing but garbage has a million.
     """
 
     findings: list[Finding] = field(default_factory=list)
     unlooked: list[str] = field(default_factory=list)
     trimmed: dict[str, int] = field(default_factory=dict)
+    suppressed: int = 0
+
+    def note(self, found: Finding) -> None:
+        """Keeps a finding about the source."""
+        if len(self.findings) < _FINDINGS:
+            self.findings.append(found)
+        else:
+            self.suppressed += 1
 
 
 class Source(Protocol):

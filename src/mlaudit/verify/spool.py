@@ -54,7 +54,7 @@ class SpoolSource:
                 if record.sequence < last:
                     text = f"record {record.sequence} is stored behind record {last}"
                     where = f"{path}, before byte {frame.end}"
-                    remarks.findings.append(
+                    remarks.note(
                         Finding(codes.ORDER_SWAPPED, text, folder.name, record.sequence, last, where=where)
                     )
                 if not first or record.sequence < first:
@@ -94,10 +94,10 @@ class SpoolSource:
             skipped = max(0, find_frame(rest, previous))
             if not skipped and (damaged is None or not any(rest)):
                 text = f"{len(rest)} bytes at the end were cut off by a crash, or are being written"
-                remarks.findings.append(Finding(codes.SOURCE_TORN, text, stream_id, where=str(path)))
+                remarks.note(Finding(codes.SOURCE_TORN, text, stream_id, where=str(path)))
                 return
             text = f"{skipped or len(rest)} bytes from byte {position} on cannot be read"
-            remarks.findings.append(Finding(codes.SOURCE_DAMAGED, text, stream_id, where=str(path)))
+            remarks.note(Finding(codes.SOURCE_DAMAGED, text, stream_id, where=str(path)))
             position += skipped or len(rest)
 
     def _set_aside(self, folder: Path, first: int, remarks: Remarks) -> Iterator[StoredRecord]:
@@ -105,9 +105,7 @@ class SpoolSource:
         if not paths:
             return
         text = f"{len(paths)} records are set aside because no receiver took them"
-        remarks.findings.append(
-            Finding(codes.SOURCE_QUARANTINED, text, folder.name, where=str(paths[0].parent))
-        )
+        remarks.note(Finding(codes.SOURCE_QUARANTINED, text, folder.name, where=str(paths[0].parent)))
         for path in paths:
             if path.stem.isdigit() and not (first and int(path.stem) >= first):
                 try:
