@@ -19,9 +19,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from elasticsearch import Elasticsearch
 from tests.tamper import kinds
 from tests.tamper.cross_check import CrossCheck
+from tests.tamper.file_stores import Archive, Spool
 from tests.tamper.judge import Row, by_kind, draw, judged, rows, scene_of, shown, verify
 from tests.tamper.scene import Scene
-from tests.tamper.stores import Archive, Documents, Spool, Store
+from tests.tamper.stores import Documents, Store
 from tests.tamper.trail import Trail, make_trail
 
 from mlaudit.seal.keys import FileSigner

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tests.tamper import independent
+from tests.tamper.file_stores import Archive
 from tests.tamper.scene import Tamper
-from tests.tamper.stores import Archive, Documents, Store
+from tests.tamper.stores import Documents, Store
 
 from mlaudit.seal.checkpoint import Signer, VerifyingKey, sign_note
 

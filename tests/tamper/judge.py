@@ -11,8 +11,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.tamper import kinds
+from tests.tamper.file_stores import Archive
 from tests.tamper.scene import Expected, Scene, Tamper
-from tests.tamper.stores import Archive, Store
+from tests.tamper.stores import Store
 
 from mlaudit.errors import SourceError
 from mlaudit.seal.checkpoint import VerifyingKey

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from tests.tamper.entry import Entry
+from tests.tamper.file_stores import Archive
 from tests.tamper.scene import Expected, Scene, Tamper
-from tests.tamper.stores import Archive, Edit
+from tests.tamper.stores import Edit
 
 from mlaudit.seal.checkpoint import Checkpoint
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.tamper.entry import NUMBER, STREAM, Entry
+from tests.tamper.entry import NUMBER, Entry
 from tests.tamper.scene import Expected, Scene, Tamper, altered
 from tests.tamper.stores import Edit
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
-def _one(entry: Entry, new: Entry, *expected: Expected) -> Tamper:
+def one(entry: Entry, new: Entry, *expected: Expected) -> Tamper:
+    """Another record in the place of one."""
     return Tamper(Edit(changed={entry: new}), list(expected))
 
 
@@ -48,7 +49,7 @@ def _changed_field(scene: Scene, *, stated: bool, projected: bool) -> Tamper:
     original = altered(entry.original, **{name: value})
     code = "original.changed" if scene.vouched(entry) else "hash.mismatch"
     new = entry.with_original(original, stated=stated, projected=projected)
-    return _one(entry, new, scene.blamed(entry) if stated else scene.at(entry, code))
+    return one(entry, new, scene.blamed(entry) if stated else scene.at(entry, code))
 
 
 def changed_field(scene: Scene) -> Tamper:
@@ -72,7 +73,7 @@ def changed_link(scene: Scene) -> Tamper:
     while not scene.vouched(entry):
         entry = scene.any_entry(first=2)
     original = altered(entry.original, audit__sequence__previous_hash="f" * 64)
-    return _one(
+    return one(
         entry,
         entry.with_original(original, stated=True, projected=True),
         scene.blamed(entry),
@@ -85,7 +86,7 @@ def changed_stream_id(scene: Scene) -> Tamper:
     other = scene.any_stream({stream for stream in scene.streams if stream != entry.stream})
     original = altered(entry.original, audit__sequence__stream_id=other)
     code = "original.changed" if scene.vouched(entry) else "hash.mismatch"
-    return _one(entry, entry.with_original(original, stated=False, projected=False), scene.at(entry, code))
+    return one(entry, entry.with_original(original, stated=False, projected=False), scene.at(entry, code))
 
 
 def _other(value: Any) -> Any:
@@ -129,7 +130,7 @@ def searchable_field(scene: Scene) -> Tamper:
         "traceId": "TraceId",
         "spanId": "SpanId",
     }.get(name, name)
-    return _one(entry, entry.with_field(name, new), scene.at(entry, "projection.changed", [named]))
+    return one(entry, entry.with_field(name, new), scene.at(entry, "projection.changed", [named]))
 
 
 def _type(name: str, value: Any) -> str:
@@ -141,20 +142,20 @@ def removed_field(scene: Scene) -> Tamper:
     """A searchable field or an attribute is gone."""
     entry = scene.any_entry()
     name = scene.random.choice(["audit.actor.id", "audit.outcome", "audit.action", "audit.schema.version"])
-    return _one(entry, entry.with_field(name, None), scene.at(entry, "projection.changed", [name]))
+    return one(entry, entry.with_field(name, None), scene.at(entry, "projection.changed", [name]))
 
 
 def added_field(scene: Scene) -> Tamper:
     """A searchable field is added that the original does not have."""
     entry = scene.any_entry()
     name, value = scene.random.choice([("audit.failure.reason", "x"), ("audit.policy.path", "/etc/x")])
-    return _one(entry, entry.with_field(name, value), scene.at(entry, "projection.changed", [name]))
+    return one(entry, entry.with_field(name, value), scene.at(entry, "projection.changed", [name]))
 
 
 def changed_id(scene: Scene) -> Tamper:
     """The record is stored under another id."""
     entry = scene.any_entry()
-    return _one(entry, entry.with_id(f"{entry.stream[:-4]}beef"), scene.at(entry, "document.id"))
+    return one(entry, entry.with_id(f"{entry.stream[:-4]}beef"), scene.at(entry, "document.id"))
 
 
 def changed_sequence(scene: Scene) -> Tamper:
@@ -164,14 +165,14 @@ def changed_sequence(scene: Scene) -> Tamper:
     other = scene.random.choice(
         [n for n in (1, length, entry.sequence + 1, length + 50) if n != entry.sequence]
     )
-    return _one(entry, entry.with_sequence(other), scene.at(entry, "sequence.mismatch"))
+    return one(entry, entry.with_sequence(other), scene.at(entry, "sequence.mismatch"))
 
 
 def changed_hash(scene: Scene) -> Tamper:
     """The stored hash is another."""
     entry = scene.any_entry()
     digest = scene.random.choice(["0" * 64, entry.hash[::-1]])
-    return _one(entry, entry.with_hash(digest), scene.at(entry, "hash.mismatch"))
+    return one(entry, entry.with_hash(digest), scene.at(entry, "hash.mismatch"))
 
 
 KINDS = {
@@ -190,98 +191,6 @@ KINDS = {
 }
 
 
-# -- Elasticsearch alone -----------------------------------------------------------------------------------
-
-
-def searchable_stream(scene: Scene) -> Tamper:
-    """A document is searchable under another stream."""
-    entry = scene.any_entry()
-    other = scene.any_stream({stream for stream in scene.streams if stream != entry.stream})
-    return _one(entry, entry.with_field(STREAM, other), scene.at(entry, "projection.changed", [STREAM]))
-
-
-def searchable_place(scene: Scene) -> Tamper:
-    """A document is searchable, and counted, at another place."""
-    entry = scene.any_entry()
-    other = entry.sequence + scene.random.choice([1, 7, 5000])
-    new = entry.with_field(NUMBER, float(other)).with_sequence(other)
-    return _one(
-        entry,
-        new,
-        scene.at(entry, "projection.changed", [NUMBER]),
-        scene.at(entry, "sequence.mismatch"),
-    )
-
-
-def nested_field(scene: Scene) -> Tamper:
-    """A second value is made searchable by a nested object beside the dotted name."""
-    entry = scene.any_entry()
-    return _one(
-        entry, entry.with_field("user", {"name": "eve"}), scene.at(entry, "projection.changed", ["user"])
-    )
-
-
-def class_moved(scene: Scene) -> Tamper:
-    """A document lies in the data stream of another class, its data_stream fields changed along or not."""
-    entry = scene.any_entry()
-    own = entry.fields["event.dataset"]
-    other = scene.random.choice(
-        [c for c in ("access", "change", "system", "training") if f"mlaudit.{c}" != own]
-    )
-    new = entry.copy()
-    new.raw["_index"] = f"logs-mlaudit.{other}-default"
-    if scene.random.random() < 0.5:
-        new = new.with_field("data_stream.dataset", f"mlaudit.{other}")
-    return _one(entry, new, scene.at(entry, "document.place"))
-
-
-def namespace_moved(scene: Scene) -> Tamper:
-    """Documents lie in another namespace than those before and behind them."""
-    stream = scene.streams[scene.any_stream()]
-    count = scene.random.choice([1, 1, 5])
-    first = scene.random.randint(2, len(stream) - count)
-    chosen = stream[first - 1 : first - 1 + count]
-    changed = {}
-    for entry in chosen:
-        new = entry.with_field("data_stream.namespace", "elsewhere")
-        new.raw["_index"] = f"logs-{entry.fields['event.dataset']}-elsewhere"
-        changed[entry] = new
-    last = chosen[-1].sequence
-    return Tamper(Edit(changed=changed), [Expected("document.place", chosen[0].stream, first, last)])
-
-
-def data_stream_fields(scene: Scene) -> Tamper:
-    """A document says that it lies in another data stream than it does."""
-    entry = scene.any_entry()
-    name, value = scene.random.choice(
-        [
-            ("data_stream.dataset", "mlaudit.nothing"),
-            ("data_stream.namespace", "other"),
-            ("data_stream.type", "x"),
-        ]
-    )
-    return _one(entry, entry.with_field(name, value), scene.at(entry, "projection.changed", [name]))
-
-
-def no_hash(scene: Scene) -> Tamper:
-    """The stored hash or the stored sequence is gone."""
-    entry = scene.any_entry()
-    if scene.random.random() < 0.5:
-        return _one(entry, entry.with_field("event.hash", None), scene.at(entry, "hash.mismatch"))
-    return _one(entry, entry.with_field("event.sequence", None), scene.at(entry, "sequence.mismatch"))
-
-
-DOCUMENTS = {
-    "searchable stream changed": searchable_stream,
-    "searchable place and stored sequence changed": searchable_place,
-    "nested object added": nested_field,
-    "moved to another class": class_moved,
-    "moved to another namespace": namespace_moved,
-    "data_stream fields changed": data_stream_fields,
-    "stored hash or sequence removed": no_hash,
-}
-
-
 # -- the spool alone ---------------------------------------------------------------------------------------
 
 
@@ -292,13 +201,13 @@ def frame_damaged(scene: Scene) -> Tamper:
     new = entry.with_original(original, stated=False, projected=False)
     new.raw["crc"] = False
     code = "original.changed" if scene.vouched(entry) else "hash.mismatch"
-    return _one(entry, new, scene.at(entry, code))
+    return one(entry, new, scene.at(entry, code))
 
 
 def attribute_hash(scene: Scene) -> Tamper:
     """The hash among the attributes is another; the frame's is right."""
     entry = scene.any_entry()
-    return _one(
+    return one(
         entry,
         entry.with_field("audit.integrity.value", json.dumps("0" * 62)),
         scene.at(entry, "projection.changed", ["audit.integrity.value"]),

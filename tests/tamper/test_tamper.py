@@ -11,10 +11,11 @@ import pytest
 from elasticsearch import Elasticsearch
 from tests.tamper import independent, kinds
 from tests.tamper.cross_check import CrossCheck
+from tests.tamper.file_stores import Archive, Spool
 from tests.tamper.judge import draw, judged, scene_of, verify
 from tests.tamper.scene import Scene
 from tests.tamper.small import KEYS, SIGNER, STRANGER, write_files
-from tests.tamper.stores import Archive, Documents, Spool, Store
+from tests.tamper.stores import Documents, Store
 from tests.tamper.trail import make_trail
 
 from mlaudit.stack import Stack
