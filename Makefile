@@ -37,7 +37,8 @@ check: $(READY)
 # Guided by coverage where atheris is installed; FUZZ_SECONDS is for each of the targets.
 FUZZ_SECONDS ?= 60
 fuzz: $(READY)
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group fuzz || echo "atheris cannot be installed: not guided"
+	@$(BIN)/python -c "import atheris" 2>/dev/null || \
+	  $(BIN)/uv pip install --quiet --python $(BIN)/python --group fuzz || echo "atheris cannot be installed: not guided"
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 format: $(READY)

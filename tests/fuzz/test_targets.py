@@ -13,9 +13,9 @@ from tests.fuzz.targets import TARGETS
 CORPUS = Path(__file__).parent / "corpus"
 # How many inputs fit into about two seconds.
 EXAMPLES = {
-    "policy": 150, "frames": 1500, "spool": 150, "verify-spool": 100, "verify-archive": 150,
-    "verify-documents": 200, "notes": 2000,
-    "asgi": 800, "answer": 4000, "encode": 800, "redaction": 150,
+    "policy": 150, "frames": 800, "spool": 150, "verify-spool": 100, "verify-archive": 150,
+    "verify-documents": 200, "notes": 800,
+    "asgi": 800, "answer": 1500, "encode": 800, "redaction": 150,
 }  # fmt: skip
 
 
