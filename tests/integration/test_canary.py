@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from elasticsearch import Elasticsearch
+from elasticsearch import ApiError, Elasticsearch
 from elasticsearch.helpers import scan
 from tests.conftest import wait_for
 from tests.integration.served import Process, environment, started
@@ -278,11 +278,15 @@ def test_no_canary_is_in_elasticsearch(planted: Planted, elasticsearch: Elastics
 
     def complete() -> bool:
         elasticsearch.indices.refresh(index="logs-mlaudit.*")
-        found = [hit["_source"] for hit in scan(elasticsearch, index="logs-mlaudit.*", query=query)]
-        kinds.update(source["audit.kind"] for source in found)
+        try:
+            for hit in scan(elasticsearch, index="logs-mlaudit.*", query=query):
+                kinds.add(hit["_source"]["audit.kind"])
+        except ApiError as error:
+            if error.status_code != 503:  # an index is being made this moment
+                raise
         return wanted | {"audit.stream.ended"} <= kinds
 
-    wait_for(complete, f"a document of each kind of {wanted}")
+    wait_for(complete, f"a document of each kind of {wanted}", 60)
     found = {}
     for hit in scan(elasticsearch, index="logs-*,traces-*", query={"query": {"match_all": {}}}):
         text = json.dumps(hit["_source"], ensure_ascii=False).encode()
