@@ -27,7 +27,7 @@ _RULE = "- {name: r%d, match: {kind: 'audit.app.k%d*'}, level: full}\n"
 _ROUTE = "- {path: '/a%d/**/b*', kind: audit.ml.prediction}\n"
 _ALIAS = "a%d: &x%d [*x%d, *x%d]\n"
 POLICIES = {
-    "rules": HEAD + "rules:\n" + "".join(_RULE % (n, n) for n in range(800)),
+    "rules": HEAD + "rules:\n" + "".join(_RULE % (n, n) for n in range(400)),
     "routes": HEAD + "rules: []\nroutes:\n" + "".join(_ROUTE % n for n in range(800)),
     "unknown keys": "".join(f"k{n}: 1\n" for n in range(3000)),
     "items of no kind": "rules:\n" + "- a\n" * 10_000,
