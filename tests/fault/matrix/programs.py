@@ -17,11 +17,11 @@ _DURABLE_EVERY = 20
 _RECORDS_PER_FIT = 50
 
 
-def train(notebook: str, count: int) -> None:
+def train(notebook: str, count: int, rate: str = "0") -> None:
     """Trains small models and records beside it; each fit that has returned is a line of ``NOTEBOOK.fits``."""
     from sklearn.tree import DecisionTreeClassifier
 
-    emitter = Emitter(notebook, _DURABLE_EVERY, 0, 0.0)
+    emitter = Emitter(notebook, _DURABLE_EVERY, 0, float(rate))
     fits = os.open(f"{notebook}.fits", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     number = 0
     while not count or number < count:
@@ -29,6 +29,7 @@ def train(notebook: str, count: int) -> None:
         if number % _RECORDS_PER_FIT == 0:
             DecisionTreeClassifier(max_depth=2).fit([[0.0], [1.0], [2.0]], [0, 1, number % 2])
             os.write(fits, b".")
+        time.sleep(emitter.early(number))
 
 
 def _child(notebook: str) -> None:

@@ -40,7 +40,7 @@ def training(ground: Ground, end: Callable[[Audited], object]) -> Outcome:
     ground.notebook.wait_for(ground.scaled(RECORDS))
     end(process)
     dead = ground.streams()
-    again = _program(ground, "train", 0)
+    again = _program(ground, "train", 0, 200)
     adopted = ground.wait_for_adoption(dead) if dead else 0.0
     again.terminate()
     ground.drain()
