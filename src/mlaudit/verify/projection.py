@@ -53,6 +53,7 @@ _SHOWN: Final = 1000
 ABSENT: Final = "(absent)"
 
 
+@lru_cache(maxsize=256)
 def data_stream(index: str) -> tuple[str, str]:
     """Class and namespace of the data stream to which an index belongs, also a mounted or shrunken one; else empty."""
     named = _BACKING.search(index)
@@ -61,7 +62,12 @@ def data_stream(index: str) -> tuple[str, str]:
 
 def class_of(fields: Mapping[str, Any]) -> str:
     """The class of data stream into which the collector puts a record."""
-    module, _, class_ = str(fields.get("event.dataset", "")).partition(".")
+    return _class_of(str(fields.get("event.dataset", "")))
+
+
+@lru_cache(maxsize=256)
+def _class_of(dataset: str) -> str:
+    module, _, class_ = dataset.partition(".")
     return class_ if module == "mlaudit" and class_ in CLASSES else _OTHERS
 
 
