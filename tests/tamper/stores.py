@@ -123,7 +123,7 @@ class Documents:
             actions += _create(entry)
         places = {
             item["create"]["_id"]: item["create"]["_index"]
-            for item in self._bulk(actions, refresh=False)  # whoever looks next refreshes
+            for item in self._bulk(actions)
             if "create" in item
         }
         for entry in self._gone:
@@ -136,8 +136,9 @@ class Documents:
         gone = self.read()
         self._bulk([{"delete": {"_index": e.raw["_index"], "_id": e.raw["_id"]}} for e in gone])
 
-    def _bulk(self, actions: list[dict[str, Any]], *, refresh: bool = True) -> list[dict[str, Any]]:
-        answer = self._client.bulk(operations=actions, refresh=refresh)
+    def _bulk(self, actions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        # Refreshes the shards that it writes to, and only those: what is taken back has to be seen, too.
+        answer = self._client.bulk(operations=actions, refresh=True)
         items: list[dict[str, Any]] = answer["items"]
         for item in items:
             (done,) = item.values()
