@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 FAILED_FIELD: Final = "audit.redaction.failed"
 _MAX_PLANS: Final = 512
+_MAX_SHAPE: Final = 16 << 10  # characters of its names
 _SHORTEST_REPLACED: Final = 3
 _FLAT: Final = frozenset({str, int, float, bool})
 
@@ -137,9 +138,10 @@ class Redaction:
 
     def _remember(self, shape: tuple[str, ...]) -> _Plan:
         plan = self._make_plan(shape)
-        if len(self._plans) >= _MAX_PLANS:  # labels make shapes without end: start over rather than grow
-            self._plans.clear()
-        self._plans[shape] = plan
+        if sum(map(len, shape)) <= _MAX_SHAPE:
+            if len(self._plans) >= _MAX_PLANS:  # labels make shapes without end: start over rather than grow
+                self._plans.clear()
+            self._plans[shape] = plan
         return plan
 
     def _make_plan(self, shape: tuple[str, ...]) -> _Plan:

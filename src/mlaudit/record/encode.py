@@ -27,6 +27,7 @@ MAX_EXACT_INTEGER: Final = 1 << 53
 MAX_RECORD_BYTES: Final = 1 << 20
 _MAX_DEPTH: Final = 64
 _MAX_LAYOUTS: Final = 256
+_MAX_SHAPE: Final = 16 << 10  # characters of its names
 
 
 # Stands where the place fields belong while a record is encoded. Random, so that no value can contain it.
@@ -89,9 +90,11 @@ class Common:
         return EncodedRecord(head, b"," + tail)
 
     def _remember(self, shape: tuple[str, ...]) -> dict[str, Any]:
-        if len(self._layouts) >= _MAX_LAYOUTS:  # labels make shapes without end: start over rather than grow
-            self._layouts.clear()
-        layout = self._layouts[shape] = self._layout(shape)
+        layout = self._layout(shape)
+        if sum(map(len, shape)) <= _MAX_SHAPE:
+            if len(self._layouts) >= _MAX_LAYOUTS:  # labels make shapes without end: start over rather than grow
+                self._layouts.clear()
+            self._layouts[shape] = layout
         return layout
 
     def _layout(self, shape: tuple[str, ...]) -> dict[str, Any]:

@@ -248,6 +248,8 @@ def test_plans_are_bounded() -> None:
     for n in range(1500):
         one.apply({f"labels.l{n}": 1})
     assert len(one._plans) <= 512
+    one.apply({f"labels.{'x' * 100}{n}": 1 for n in range(1000)})
+    assert max(sum(map(len, shape)) for shape in one._plans) < 20_000
 
 
 def test_the_default_policy_hides_people_and_keeps_roles() -> None:

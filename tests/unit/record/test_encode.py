@@ -59,6 +59,8 @@ def test_endless_shapes_do_not_fill_the_memory() -> None:
     for number in range(2000):
         encoder.encode({f"labels.{number}": 1})
     assert len(encoder._layouts) <= 256
+    encoder.encode({f"labels.{'x' * 100}{n}": n for n in range(1000)})
+    assert max(sum(map(len, shape)) for shape in encoder._layouts) < 20_000
 
 
 def circular() -> list[Any]:
