@@ -92,7 +92,9 @@ class Common:
     def _remember(self, shape: tuple[str, ...]) -> dict[str, Any]:
         layout = self._layout(shape)
         if sum(map(len, shape)) <= _MAX_SHAPE:
-            if len(self._layouts) >= _MAX_LAYOUTS:  # labels make shapes without end: start over rather than grow
+            if (
+                len(self._layouts) >= _MAX_LAYOUTS
+            ):  # labels make shapes without end: start over rather than grow
                 self._layouts.clear()
             self._layouts[shape] = layout
         return layout
