@@ -70,3 +70,8 @@ def small_disk(stack: Stack, folder: Path, size: int) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=False)
+
+
+def enlarge(disk: Path, size: int) -> None:
+    """Gives a small disk more bytes."""
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)

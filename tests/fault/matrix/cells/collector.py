@@ -13,7 +13,7 @@ from tests.fault.matrix import service as services
 from tests.fault.matrix.cell import Cell, Outcome
 from tests.fault.matrix.emitting import ROOT, Audited, wait_for
 from tests.fault.matrix.ground import Ground
-from tests.fault.matrix.variation import small_disk, varied_collector
+from tests.fault.matrix.variation import enlarge, small_disk, varied_collector
 
 from mlaudit.stack import Stack, process
 
@@ -152,7 +152,10 @@ def queue_bounded(ground: Ground) -> Outcome:
 
 
 def queue_disk_full(ground: Ground) -> Outcome:
-    """Nothing bounds the queue but its disk: the collector refuses, is killed on the full disk and starts on it."""
+    """Nothing bounds the queue but its disk: the collector refuses, is killed on the full disk and starts on it.
+
+    A full queue's file cannot even delete what was sent, so the disk is enlarged at the end, as its owner would.
+    """
     stack = ground.stack
     size = max(20 << 20, round(_QUEUE_DISK * min(1.0, ground.scale)))
     with (
@@ -172,6 +175,7 @@ def queue_disk_full(ground: Ground) -> Outcome:
         stack.restart_elasticsearch()
         ground.notebook.wait_for(ground.scaled(RECORDS))
         emitter.terminate()
+        enlarge(disk, 4 * size)
         ground.drain(300)
         missing, named = _look(ground)
         notes = {} if not missing else {"resend": _resend(ground)}
@@ -369,8 +373,8 @@ CELLS = [
     ),
     Cell(
         "collector-disk-full",
-        "The disk of the collector's queue fills before its bound; the collector is killed on the full disk. `mlaudit "
-        "verify` names what that costs and `mlaudit resend` sends it again.",
+        "The disk of the collector's queue fills before its bound, the collector is killed on it, the disk enlarged; "
+        "`mlaudit verify` names what that costs and `mlaudit resend` sends it again.",
         queue_disk_full,
         minutes=2,
         group="collector",
