@@ -166,9 +166,9 @@ def main() -> None:
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     found = measure(options.rounds, options.seconds, options.folder)
-    table = Table(
-        "", *WAYS, title=f"records of {RECORD_BYTES} bytes, median, least, greatest", title_justify="left"
-    )
+    table = Table(title=f"records of {RECORD_BYTES} bytes, median, least, greatest", title_justify="left")
+    for heading in ("", *WAYS):
+        table.add_column(heading, no_wrap=True)
     for measurement, ways in found.items():
         cells = []
         for name in WAYS:
@@ -176,7 +176,7 @@ def main() -> None:
             digits = 1 if figures["median"] < 1000 else 0
             cells.append(" ".join(f"{figures[figure]:,.{digits}f}" for figure in ("median", "min", "max")))
         table.add_row(measurement, *cells)
-    console = Console(highlight=False, width=120)
+    console = Console(highlight=False, width=160)
     console.print(table)
     versions = f"lmdb {lmdb.__version__} (LMDB {'.'.join(map(str, lmdb.version()))}), SQLite {sqlite3.sqlite_version}"
     console.print(

@@ -46,6 +46,7 @@ def test_the_compiled_rules_are_whole() -> None:
         "prediction-flood",
         "refused-then-success-actor",
         "refused-then-success-source",
+        "sender-mismatch",
         "uncontrolled-production-change",
     }
     for plan in loaded:
