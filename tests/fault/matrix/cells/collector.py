@@ -255,7 +255,7 @@ def direct(ground: Ground) -> Outcome:
 
 def _emitting(ground: Ground, rate: int) -> Audited:
     """Emits under every fault, but no more than a slow machine can store again in time."""
-    most = ground.scaled(3 * RECORDS)
+    most = ground.scaled(3 * RECORDS // 2)
     return ground.workload("--durable-every", 20, "--rate", rate, "--count", most)
 
 

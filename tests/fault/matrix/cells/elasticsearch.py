@@ -20,7 +20,7 @@ _WATERMARKS = ("low", "high", "flood_stage", "flood_stage.frozen")
 
 def killed(ground: Ground) -> Outcome:
     """SIGKILL, 25 s without, and a start, all under load."""
-    process = ground.workload("--durable-every", 20, "--rate", 1000, "--count", ground.scaled(60_000))
+    process = ground.workload("--durable-every", 20, "--rate", 1000, "--count", ground.scaled(40_000))
     ground.notebook.wait_for(ground.scaled(4_000))
     began = time.monotonic()
     ground.stack.kill_elasticsearch()
@@ -36,7 +36,7 @@ def killed(ground: Ground) -> Outcome:
 def killed_with_collector(ground: Ground) -> Outcome:
     """Elasticsearch is killed; the collector is killed twice meanwhile, and once more while records flow again."""
     stack = ground.stack
-    process = ground.workload("--durable-every", 20, "--rate", 2500, "--count", ground.scaled(160_000))
+    process = ground.workload("--durable-every", 20, "--rate", 2500, "--count", ground.scaled(120_000))
     ground.notebook.wait_for(ground.scaled(20_000))
     stack.kill_elasticsearch()
     began = time.monotonic()
@@ -63,7 +63,7 @@ def killed_with_collector(ground: Ground) -> Outcome:
 def flooded(ground: Ground) -> Outcome:
     """The disk passes Elasticsearch's flood-stage watermark, which blocks the indices, and comes back below it."""
     client = ground.elasticsearch
-    process = ground.workload("--durable-every", 20, "--rate", 1000, "--count", ground.scaled(60_000))
+    process = ground.workload("--durable-every", 20, "--rate", 1000, "--count", ground.scaled(40_000))
     ground.notebook.wait_for(ground.scaled(5_000))
     began = time.monotonic()
     with _watermarks_passed(ground):
