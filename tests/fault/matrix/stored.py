@@ -46,16 +46,22 @@ class Stored:
         return ids + self.requests.total() - len(self.requests)
 
 
+def _refresh(client: Elasticsearch) -> None:
+    """Makes everything searchable; an index that is just being made answers 503 until its shards have started."""
+    client.cluster.health(index=INDEX, wait_for_status="yellow", timeout="60s", expand_wildcards="all")
+    client.indices.refresh(index=INDEX, ignore_unavailable=True, allow_no_indices=True)
+
+
 def count(client: Elasticsearch, service: str) -> int:
     """How many documents of a service can be searched."""
-    client.indices.refresh(index=INDEX, ignore_unavailable=True, allow_no_indices=True)
+    _refresh(client)
     answer = client.count(index=INDEX, query={"term": {"service.name": service}}, allow_no_indices=True)
     return int(answer["count"])
 
 
 def look_up(client: Elasticsearch, service: str) -> Stored:
     """Every document of a service."""
-    client.indices.refresh(index=INDEX, ignore_unavailable=True, allow_no_indices=True)
+    _refresh(client)
     found = Stored()
     for hit in _hits(client, service):
         fields = hit.get("fields", {})
@@ -73,7 +79,7 @@ def look_up(client: Elasticsearch, service: str) -> Stored:
 
 def sources(client: Elasticsearch, service: str, kind: str) -> list[dict[str, Any]]:
     """The documents of one kind of a service, whole, oldest first; for kinds of which there are few."""
-    client.indices.refresh(index=INDEX, ignore_unavailable=True, allow_no_indices=True)
+    _refresh(client)
     query = {"bool": {"filter": [{"term": {"service.name": service}}, {"term": {"audit.kind": kind}}]}}
     answer = client.search(index=INDEX, query=query, size=1000, sort=[{"@timestamp": "asc"}])
     return [hit["_source"] for hit in answer["hits"]["hits"]]
