@@ -346,7 +346,6 @@ CELLS = [
         "collector-absent",
         "No collector for ten minutes while the service behind uvicorn answers as fast as it can; then it comes back.",
         absent,
-        records=100_000,
         minutes=16,
         group="absent",
     ),
