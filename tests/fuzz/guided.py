@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import atheris
@@ -12,6 +13,7 @@ with atheris.instrument_imports(include=["mlaudit", "yaml"]):
 
 def main() -> None:
     """Takes the target's name, then libFuzzer's own arguments."""
+    logging.getLogger("mlaudit").setLevel(logging.CRITICAL)
     target = TARGETS[sys.argv[1]]
     atheris.Setup([sys.argv[0], *sys.argv[2:]], target)
     atheris.Fuzz()

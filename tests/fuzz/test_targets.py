@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from tests.fuzz.targets import TARGETS
+from tests.fuzz.targets.encode import close_audit_log
 
 CORPUS = Path(__file__).parent / "corpus"
 # How many inputs fit into about two seconds.
@@ -17,6 +20,17 @@ EXAMPLES = {
     "verify-documents": 200, "notes": 800,
     "asgi": 800, "answer": 1500, "encode": 800, "redaction": 150,
 }  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """The shared trail ends with these tests, and what they provoke is not logged."""
+    logger = logging.getLogger("mlaudit")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    yield
+    logger.setLevel(level)
+    close_audit_log()
 
 
 def made_up(size: int) -> st.SearchStrategy[bytes]:

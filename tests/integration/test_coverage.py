@@ -160,7 +160,10 @@ def _forged(archive: bytes, source: dict[str, object]) -> bytes:
     original = str(source["event.original"])
     changed = original.replace('"ml.prediction.rows":', '"ml.prediction.rows":9')
     for line in archive.splitlines():
-        request = json.loads(line)
+        try:
+            request = json.loads(line)
+        except ValueError:  # a crash cut it short
+            continue
         for resource in request.get("resourceLogs", []):
             for scope in resource["scopeLogs"]:
                 for record in scope["logRecords"]:

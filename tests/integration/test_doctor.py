@@ -78,9 +78,7 @@ def test_whole_path_is_whole(examine: Examine, elasticsearch: Elasticsearch, ser
     answer = examine()
     assert answer["ok"], answer
     states = {one["step"]: one["state"] for one in answer["checks"]}
-    assert states["probe: arrived"] == states["probe: verified"] == states["collector: counters"] == "ok", (
-        answer
-    )
+    assert states["probe: arrived"] == states["probe: verified"] == "ok", answer
     found = elasticsearch.search(index="logs-mlaudit.*", query={"term": {"service.name": service}})["hits"][
         "hits"
     ]

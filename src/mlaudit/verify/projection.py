@@ -103,7 +103,7 @@ def compare_document(
     for name, value in fields.items():
         if name in document:
             found = document[name]
-            if found == value and type(found) is type(value) and type(value) is str:
+            if type(value) is str and type(found) is str and found == value:
                 continue
             if name in COLLECTOR_FIELDS or same(value, found):
                 continue
@@ -193,23 +193,33 @@ def _seconds(text: str) -> int:
 
 
 def same(expected: Any, found: Any) -> bool:
-    """Whether two JSON values are equal; 2 and 2.0 are, true and 1 are not."""
-    if isinstance(expected, bool) or isinstance(found, bool):
-        return expected is found
-    if isinstance(expected, int | float) and isinstance(found, int | float):
-        return expected == found
-    if isinstance(expected, list) and isinstance(found, list):
-        return len(expected) == len(found) and all(map(same, expected, found))
-    if isinstance(expected, dict) and isinstance(found, dict):
-        return expected.keys() == found.keys() and all(
-            same(value, found[name]) for name, value in expected.items()
-        )
-    return type(expected) is type(found) and expected == found
+    """Whether two JSON values are equal, however deep; 2 and 2.0 are, true and 1 are not."""
+    pending = [(expected, found)]
+    while pending:
+        one, other = pending.pop()
+        if isinstance(one, bool) or isinstance(other, bool):
+            equal = one is other
+        elif isinstance(one, int | float) and isinstance(other, int | float):
+            equal = one == other
+        elif isinstance(one, list) and isinstance(other, list):
+            equal = len(one) == len(other)
+            pending += zip(one, other, strict=False)
+        elif isinstance(one, dict) and isinstance(other, dict):
+            equal = one.keys() == other.keys()
+            pending += [(value, other[name]) for name, value in one.items()] if equal else ()
+        else:
+            equal = type(one) is type(other) and one == other
+        if not equal:
+            return False
+    return True
 
 
 def shown(value: Any) -> str:
     """A value as text for a finding, cut to a bearable length."""
-    text = value if type(value) is str else json.dumps(value, ensure_ascii=False)
+    try:
+        text = value if type(value) is str else json.dumps(value, ensure_ascii=False)
+    except RecursionError:  # a stranger's record, kept whole by Elasticsearch
+        return "(nested too deeply to show)"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import json
-import logging
 from contextlib import ExitStack
 from functools import lru_cache
 from typing import Any
@@ -65,10 +64,15 @@ _OWN = (FAILURE_KIND, "audit.stream.", "audit.policy.")
 @lru_cache(maxsize=1)
 def audit_log() -> AuditLog:
     """One trail in memory for all runs; it ends with the process."""
-    logging.getLogger("mlaudit").setLevel(logging.CRITICAL)
     log = _OPEN.enter_context(capture(instrument=False))
     atexit.register(_OPEN.close)
     return log
+
+
+def close_audit_log() -> None:
+    """Ends the trail that all runs shared; the next run begins another."""
+    _OPEN.close()
+    audit_log.cache_clear()
 
 
 def forget_records(log: AuditLog) -> None:

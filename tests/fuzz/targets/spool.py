@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from hashlib import sha256
 from pathlib import Path
@@ -64,7 +63,6 @@ def run_frames(data: bytes) -> None:
 
 def run_adoption(data: bytes) -> None:
     """A left-behind folder is drained: every whole frame is read, or its bytes are kept for a person."""
-    logging.getLogger("mlaudit").setLevel(logging.CRITICAL)
     choices = Choices(data)
     with fresh_folder() as root:
         folder = layout.stream_folder(root, _STREAM)

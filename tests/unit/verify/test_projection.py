@@ -206,3 +206,17 @@ def test_values_are_compared_as_json(one: Any, other: Any, equal: bool) -> None:
 def test_long_values_are_cut() -> None:
     """A finding does not carry a megabyte."""
     assert len(shown("x" * 1_000_000)) < 1100
+
+
+def test_deep_nesting_is_compared_and_shown() -> None:
+    """A document that nests deeper than Python recurses is judged like any other."""
+
+    def nested(depth: int, innermost: int) -> dict[str, object]:
+        value: object = innermost
+        for _ in range(depth):
+            value = {"a": value}
+        return {"labels": value}
+
+    assert compare_document(nested(5000, 1), nested(5000, 1)) == []
+    (found,) = compare_document(nested(5000, 2), nested(5000, 1))
+    assert (found.name, found.expected) == ("labels", "(nested too deeply to show)")
