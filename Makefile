@@ -23,8 +23,9 @@ $(READY): pyproject.toml constraints/dev.txt constraints/bootstrap.txt src/mlaud
 demo: $(READY)
 	$(BIN)/python -m examples.demo
 
+# Two at a time: most of the time is spent waiting. A file stays together, and each of the two has a stack of its own.
 test: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: $(READY)
 	$(BIN)/ruff format --check $(CHECKED)

@@ -8,11 +8,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from mlaudit.errors import StackError
 from mlaudit.stack import Stack, layout
+from mlaudit.stack.ports import claimed_ports
 from mlaudit.stack.state import read_state
 
 
@@ -26,6 +28,17 @@ def test_second_start_in_the_same_folder_is_refused(stack):
     """Two stacks would share data; the message says how to stop the first."""
     with pytest.raises(StackError, match="already runs in .*mlaudit stack down --dir"):
         Stack(stack.directory).start()
+
+
+def test_port_of_a_killed_program_is_kept_for_it(stack):
+    """Another stack that starts meanwhile gets another port, and the killed program comes back on its own."""
+    port = urlsplit(stack.otlp_endpoint).port
+    stack.kill_collector()
+    try:
+        with claimed_ports([port]) as (other,):
+            assert other != port
+    finally:
+        stack.restart_collector()
 
 
 def test_status_tells_what_runs_and_no_secret(stack):

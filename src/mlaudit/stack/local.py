@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Self
@@ -79,6 +80,8 @@ class Stack(Running):
         self._quick = quick
         self._tied = tied
         self._report = report
+        # Held until the end: while one of the two is killed, no other stack of this machine takes its port.
+        self._claims = contextlib.ExitStack()
 
     # -- life ----------------------------------------------------------------------------------------------
 
@@ -106,8 +109,8 @@ class Stack(Running):
                 )
             java_home, home, binary = prepare(self._report, self.layout.uid)
             try:
-                with claimed_ports(PORTS) as ports:
-                    self._start(java_home, home, binary, ports)
+                ports = self._claims.enter_context(claimed_ports(PORTS))
+                self._start(java_home, home, binary, ports)
             except BaseException:
                 self._stop()
                 raise
@@ -205,6 +208,7 @@ class Stack(Running):
         if self._elasticsearch is not None:
             process.stop(self._elasticsearch[1], elasticsearch_module.STOP_SECONDS)
         self._collector = self._elasticsearch = None
+        self._claims.close()
         self.layout.state.unlink(missing_ok=True)
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def claimed_ports(usual: Sequence[int]) -> Iterator[list[int]]:
     """One free port for each usual one: that itself, or a random one where something else has it.
 
-    Elasticsearch takes seconds before it listens. Until the end of the ``with`` block no other stack of this
-    machine is given the same ports.
+    Elasticsearch takes seconds before it listens, and a killed one comes back. Until the end of the ``with`` block no
+    other stack of this machine is given the same ports.
     """
     with contextlib.ExitStack() as claims:
         yield [_claim(port, claims) for port in usual]

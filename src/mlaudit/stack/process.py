@@ -44,7 +44,7 @@ class ProcessId:
             for entry in Path("/proc").iterdir():
                 if entry.name.isdecimal() and (fields := _linux_status(int(entry.name))):
                     state, _parent, group = fields[:3]
-                    if int(group) == self.pid and state not in "ZX":
+                    if int(group) == self.pid and (state not in "ZX" or _has_threads(entry)):
                         members.append(int(entry.name))
             return members
         done = subprocess.run(
@@ -154,6 +154,14 @@ def kill(process: ProcessId) -> None:
     """SIGKILL the process and its group; returns when all of it is gone."""
     if process.alive():
         _kill_group(process)
+
+
+def _has_threads(entry: Path) -> bool:
+    """Whether a dead leader's threads are still on their way out: until then its ports are open."""
+    try:
+        return len(list((entry / "task").iterdir())) > 1
+    except OSError:
+        return False
 
 
 def _kill_group(process: ProcessId) -> None:
