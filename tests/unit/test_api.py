@@ -118,7 +118,7 @@ def _circular() -> dict[str, Any]:
         {"actor": 5},
         {"outcome": None},
     ],
-    ids=str,
+    ids=lambda case: str(case).partition(" at 0x")[0],
 )
 def test_wrong_arguments_leave_a_marked_record(log: AuditLog, arguments: dict[str, Any]) -> None:
     """Whatever is passed, the caller goes on, and the trail holds the event at metadata level or as it was meant."""
