@@ -69,7 +69,9 @@ def status(patience: float, *, as_json: bool) -> int:
     except SpoolError as error:
         if as_json:
             _write_json({"ok": False, "streams": [], "error": str(error)})
-        Console(stderr=True).print(f"mlaudit status: could not look: {safe(str(error))}", markup=False)
+        Console(stderr=True).print(
+            f"mlaudit status: could not look: {safe(str(error))}", markup=False, soft_wrap=True
+        )
         return COULD_NOT_LOOK
     if as_json:
         _write_json(seen.to_dict())

@@ -72,7 +72,10 @@ def verify(
         if as_json:
             _write_json({"ok": False, "records": 0, "streams": [], "findings": [], "error": str(error)})
         console.print(
-            f"mlaudit verify: could not look: {safe_lines(str(error))}", markup=False, highlight=False
+            f"mlaudit verify: could not look: {safe_lines(str(error))}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
         return COULD_NOT_LOOK
     if as_json:

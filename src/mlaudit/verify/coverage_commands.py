@@ -74,7 +74,10 @@ def coverage(elasticsearch: str | None, *, as_json: bool, **options: Any) -> int
         if as_json:
             _write({"ok": False, "streams": [], "error": str(error)})
         Console(stderr=True).print(
-            f"mlaudit verify: could not look: {safe(str(error))}", markup=False, highlight=False
+            f"mlaudit verify: could not look: {safe(str(error))}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
         return 2
     found = [streams[name] for name in sorted(streams)]

@@ -75,7 +75,10 @@ def resend(
         if as_json:
             _write({"ok": False, "error": str(error)})
         Console(stderr=True).print(
-            f"mlaudit resend: could not look: {safe(str(error))}", markup=False, highlight=False
+            f"mlaudit resend: could not look: {safe(str(error))}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
         return 2
     ok = not (left or outcome.refused_count or outcome.undelivered or outcome.waiting)
