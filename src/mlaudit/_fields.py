@@ -100,6 +100,32 @@ AUDIT_KEY_PREVIOUS_PUBLIC_KEY: Final = "audit.key.previous.public_key"
 AUDIT_KEY_STATEMENT: Final = "audit.key.statement"
 AUDIT_ENVIRONMENT_DIGEST: Final = "audit.environment.digest"
 AUDIT_ENVIRONMENT_CHANGES: Final = "audit.environment.changes"
+AUDIT_ENVIRONMENT_ADDED: Final = "audit.environment.added"
+AUDIT_ENVIRONMENT_REMOVED: Final = "audit.environment.removed"
+AUDIT_ENVIRONMENT_UPDATED: Final = "audit.environment.updated"
+AUDIT_ENVIRONMENT_PREVIOUS_REVISION: Final = "audit.environment.previous_revision"
+AUDIT_SERVICE_START: Final = "audit.service.start"
+AUDIT_SERVICE_PREVIOUS_END: Final = "audit.service.previous.end"
+AUDIT_SERVICE_PREVIOUS_DOWNTIME: Final = "audit.service.previous.downtime"
+AUDIT_RUNTIME_EVENT: Final = "audit.runtime.event"
+AUDIT_RUNTIME_DETAIL: Final = "audit.runtime.detail"
+AUDIT_DEBUG_TOOL: Final = "audit.debug.tool"
+AUDIT_DEBUG_SESSION_ID: Final = "audit.debug.session_id"
+AUDIT_NOTEBOOK_CELL_DIGEST: Final = "audit.notebook.cell.digest"
+AUDIT_NOTEBOOK_CELL_LINES: Final = "audit.notebook.cell.lines"
+AUDIT_NOTEBOOK_CELL_NUMBER: Final = "audit.notebook.cell.number"
+AUDIT_NOTEBOOK_CELL_IMPORTS: Final = "audit.notebook.cell.imports"
+AUDIT_ACCESS_SCHEME: Final = "audit.access.scheme"
+AUDIT_ACCESS_ISSUER: Final = "audit.access.issuer"
+AUDIT_ACCESS_KEY_ID: Final = "audit.access.key_id"
+AUDIT_ACCESS_BEFORE: Final = "audit.access.before"
+AUDIT_ACCESS_AFTER: Final = "audit.access.after"
+AUDIT_HOST_COMPONENT: Final = "audit.host.component"
+AUDIT_HOST_SOURCE: Final = "audit.host.source"
+AUDIT_HOST_TEXT: Final = "audit.host.text"
+AUDIT_HOST_METRIC: Final = "audit.host.metric"
+AUDIT_HOST_VALUE: Final = "audit.host.value"
+AUDIT_HOST_THRESHOLD: Final = "audit.host.threshold"
 TIMESTAMP: Final = "@timestamp"
 MESSAGE: Final = "message"
 ECS_VERSION: Final = "ecs.version"
@@ -140,6 +166,7 @@ MLAUDIT_SENDER_ADDRESS: Final = "mlaudit.sender.address"
 MLAUDIT_UNPARSED: Final = "mlaudit.unparsed"
 MLAUDIT_UNCLASSIFIED: Final = "mlaudit.unclassified"
 MLAUDIT_RETIMED: Final = "mlaudit.retimed"
+MLAUDIT_UNSEALED: Final = "mlaudit.unsealed"
 GEN_AI_OPERATION_NAME: Final = "gen_ai.operation.name"
 GEN_AI_PROVIDER_NAME: Final = "gen_ai.provider.name"
 GEN_AI_REQUEST_MODEL: Final = "gen_ai.request.model"
@@ -147,6 +174,11 @@ GEN_AI_RESPONSE_MODEL: Final = "gen_ai.response.model"
 GEN_AI_USAGE_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
 GEN_AI_USAGE_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
 GEN_AI_RESPONSE_FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
+GEN_AI_RESPONSE_ID: Final = "gen_ai.response.id"
+GEN_AI_CONVERSATION_ID: Final = "gen_ai.conversation.id"
+GEN_AI_AGENT_NAME: Final = "gen_ai.agent.name"
+GEN_AI_TOOL_NAME: Final = "gen_ai.tool.name"
+GEN_AI_OUTPUT_TYPE: Final = "gen_ai.output.type"
 HTTP_REQUEST_METHOD: Final = "http.request.method"
 HTTP_REQUEST_ID: Final = "http.request.id"
 HTTP_REQUEST_BODY_BYTES: Final = "http.request.body.bytes"
@@ -204,6 +236,26 @@ ML_CONFIG_CHANGES: Final = "ml.config.changes"
 ML_CHANGE_TICKET: Final = "ml.change.ticket"
 ML_CHANGE_APPROVER: Final = "ml.change.approver"
 ML_CHANGE_IN_WINDOW: Final = "ml.change.in_window"
+ML_TRAINING_TRIAL_NUMBER: Final = "ml.training.trial.number"
+ML_TRAINING_TRIAL_STATE: Final = "ml.training.trial.state"
+ML_TRAINING_DIRECTIONS: Final = "ml.training.directions"
+ML_EXPERIMENT_NAME: Final = "ml.experiment.name"
+ML_EXPERIMENT_ID: Final = "ml.experiment.id"
+ML_DATASET_URI: Final = "ml.dataset.uri"
+ML_DATASET_FORMAT: Final = "ml.dataset.format"
+ML_DATASET_BYTES: Final = "ml.dataset.bytes"
+ML_DATASET_OPERATION: Final = "ml.dataset.operation"
+ML_DATASET_PURPOSE: Final = "ml.dataset.purpose"
+ML_MODEL_PREVIOUS_VERSION: Final = "ml.model.previous.version"
+ML_MODEL_PREVIOUS_DIGEST: Final = "ml.model.previous.digest"
+ML_MODEL_PREVIOUS_RUN_ID: Final = "ml.model.previous.run_id"
+ML_REGISTRY_NAME: Final = "ml.registry.name"
+ML_REGISTRY_ALIAS: Final = "ml.registry.alias"
+ML_REGISTRY_BEFORE: Final = "ml.registry.before"
+ML_REGISTRY_AFTER: Final = "ml.registry.after"
+ML_DEPLOYMENT_ID: Final = "ml.deployment.id"
+ML_GUARDRAIL_NAME: Final = "ml.guardrail.name"
+ML_GUARDRAIL_OUTCOME: Final = "ml.guardrail.outcome"
 SERVICE_NAME: Final = "service.name"
 SERVICE_VERSION: Final = "service.version"
 SERVICE_ENVIRONMENT: Final = "service.environment"
@@ -215,6 +267,29 @@ PROCESS_EXECUTABLE: Final = "process.executable"
 PROCESS_COMMAND_LINE: Final = "process.command_line"
 PROCESS_EXIT_CODE: Final = "process.exit_code"
 PROCESS_WORKING_DIRECTORY: Final = "process.working_directory"
+CONTAINER_ID: Final = "container.id"
+CONTAINER_IMAGE_NAME: Final = "container.image.name"
+CONTAINER_IMAGE_TAG: Final = "container.image.tag"
+CONTAINER_IMAGE_HASH_ALL: Final = "container.image.hash.all"
+VCS_REF_HEAD_REVISION: Final = "vcs.ref.head.revision"
+FILE_PATH: Final = "file.path"
+CODE_FUNCTION_NAME: Final = "code.function.name"
+CODE_FILE_PATH: Final = "code.file.path"
+CODE_LINE_NUMBER: Final = "code.line.number"
+SERVER_ADDRESS: Final = "server.address"
+RPC_SYSTEM: Final = "rpc.system"
+RPC_SERVICE: Final = "rpc.service"
+RPC_METHOD: Final = "rpc.method"
+RPC_GRPC_STATUS_CODE: Final = "rpc.grpc.status_code"
+DB_SYSTEM_NAME: Final = "db.system.name"
+DB_NAMESPACE: Final = "db.namespace"
+DB_COLLECTION_NAME: Final = "db.collection.name"
+DB_OPERATION_NAME: Final = "db.operation.name"
+ORCHESTRATOR_TYPE: Final = "orchestrator.type"
+ORCHESTRATOR_CLUSTER_NAME: Final = "orchestrator.cluster.name"
+ORCHESTRATOR_NAMESPACE: Final = "orchestrator.namespace"
+ORCHESTRATOR_RESOURCE_NAME: Final = "orchestrator.resource.name"
+ORCHESTRATOR_RESOURCE_TYPE: Final = "orchestrator.resource.type"
 
 #: Fields that may tell who a person is.
 PERSONAL_FIELDS: Final = frozenset(
@@ -265,15 +340,24 @@ IP_FIELDS: Final = frozenset(
 #: Fields whose value is a list.
 LIST_FIELDS: Final = frozenset(
     {
+        "audit.access.after",
+        "audit.access.before",
+        "audit.environment.added",
         "audit.environment.changes",
+        "audit.environment.removed",
+        "audit.environment.updated",
+        "audit.notebook.cell.imports",
         "audit.policy.changes",
         "audit.redaction.failed",
         "audit.truncated",
+        "container.image.hash.all",
+        "container.image.tag",
         "event.category",
         "event.type",
         "gen_ai.response.finish_reasons",
         "ml.config.keys",
         "ml.models",
+        "ml.training.directions",
         "related.ip",
         "related.user",
         "user.roles",
@@ -319,6 +403,7 @@ COLLECTOR_FIELDS: Final = frozenset(
         "mlaudit.sender.mismatch",
         "mlaudit.unclassified",
         "mlaudit.unparsed",
+        "mlaudit.unsealed",
     }
 )
 
@@ -382,6 +467,32 @@ FIELD_TYPES: Final[Mapping[str, str]] = {
     "audit.key.statement": "keyword",
     "audit.environment.digest": "keyword",
     "audit.environment.changes": "keyword",
+    "audit.environment.added": "keyword",
+    "audit.environment.removed": "keyword",
+    "audit.environment.updated": "keyword",
+    "audit.environment.previous_revision": "keyword",
+    "audit.service.start": "keyword",
+    "audit.service.previous.end": "keyword",
+    "audit.service.previous.downtime": "long",
+    "audit.runtime.event": "keyword",
+    "audit.runtime.detail": "keyword",
+    "audit.debug.tool": "keyword",
+    "audit.debug.session_id": "keyword",
+    "audit.notebook.cell.digest": "keyword",
+    "audit.notebook.cell.lines": "long",
+    "audit.notebook.cell.number": "long",
+    "audit.notebook.cell.imports": "keyword",
+    "audit.access.scheme": "keyword",
+    "audit.access.issuer": "keyword",
+    "audit.access.key_id": "keyword",
+    "audit.access.before": "keyword",
+    "audit.access.after": "keyword",
+    "audit.host.component": "keyword",
+    "audit.host.source": "keyword",
+    "audit.host.text": "keyword",
+    "audit.host.metric": "keyword",
+    "audit.host.value": "double",
+    "audit.host.threshold": "double",
     "@timestamp": "date_nanos",
     "message": "match_only_text",
     "ecs.version": "keyword",
@@ -422,6 +533,7 @@ FIELD_TYPES: Final[Mapping[str, str]] = {
     "mlaudit.unparsed": "boolean",
     "mlaudit.unclassified": "boolean",
     "mlaudit.retimed": "boolean",
+    "mlaudit.unsealed": "boolean",
     "gen_ai.operation.name": "keyword",
     "gen_ai.provider.name": "keyword",
     "gen_ai.request.model": "keyword",
@@ -429,6 +541,11 @@ FIELD_TYPES: Final[Mapping[str, str]] = {
     "gen_ai.usage.input_tokens": "long",
     "gen_ai.usage.output_tokens": "long",
     "gen_ai.response.finish_reasons": "keyword",
+    "gen_ai.response.id": "keyword",
+    "gen_ai.conversation.id": "keyword",
+    "gen_ai.agent.name": "keyword",
+    "gen_ai.tool.name": "keyword",
+    "gen_ai.output.type": "keyword",
     "http.request.method": "keyword",
     "http.request.id": "keyword",
     "http.request.body.bytes": "long",
@@ -486,6 +603,26 @@ FIELD_TYPES: Final[Mapping[str, str]] = {
     "ml.change.ticket": "keyword",
     "ml.change.approver": "keyword",
     "ml.change.in_window": "boolean",
+    "ml.training.trial.number": "long",
+    "ml.training.trial.state": "keyword",
+    "ml.training.directions": "keyword",
+    "ml.experiment.name": "keyword",
+    "ml.experiment.id": "keyword",
+    "ml.dataset.uri": "keyword",
+    "ml.dataset.format": "keyword",
+    "ml.dataset.bytes": "long",
+    "ml.dataset.operation": "keyword",
+    "ml.dataset.purpose": "keyword",
+    "ml.model.previous.version": "keyword",
+    "ml.model.previous.digest": "keyword",
+    "ml.model.previous.run_id": "keyword",
+    "ml.registry.name": "keyword",
+    "ml.registry.alias": "keyword",
+    "ml.registry.before": "keyword",
+    "ml.registry.after": "keyword",
+    "ml.deployment.id": "keyword",
+    "ml.guardrail.name": "keyword",
+    "ml.guardrail.outcome": "keyword",
     "service.name": "keyword",
     "service.version": "keyword",
     "service.environment": "keyword",
@@ -497,6 +634,29 @@ FIELD_TYPES: Final[Mapping[str, str]] = {
     "process.command_line": "wildcard",
     "process.exit_code": "long",
     "process.working_directory": "keyword",
+    "container.id": "keyword",
+    "container.image.name": "keyword",
+    "container.image.tag": "keyword",
+    "container.image.hash.all": "keyword",
+    "vcs.ref.head.revision": "keyword",
+    "file.path": "keyword",
+    "code.function.name": "keyword",
+    "code.file.path": "keyword",
+    "code.line.number": "long",
+    "server.address": "keyword",
+    "rpc.system": "keyword",
+    "rpc.service": "keyword",
+    "rpc.method": "keyword",
+    "rpc.grpc.status_code": "long",
+    "db.system.name": "keyword",
+    "db.namespace": "keyword",
+    "db.collection.name": "keyword",
+    "db.operation.name": "keyword",
+    "orchestrator.type": "keyword",
+    "orchestrator.cluster.name": "keyword",
+    "orchestrator.namespace": "keyword",
+    "orchestrator.resource.name": "keyword",
+    "orchestrator.resource.type": "keyword",
 }
 
 KINDS: Final[Mapping[str, Kind]] = {
@@ -566,6 +726,141 @@ KINDS: Final[Mapping[str, Kind]] = {
         severity_failure=13,
         message=("", "audit.actor.id", " was denied ", "audit.target.id", ""),
         message_failure=("", "audit.actor.id", " was denied ", "audit.target.id", ""),
+        durable=True,
+    ),
+    "audit.access.role.changed": Kind(
+        name="audit.access.role.changed",
+        stream="change",
+        dataset="mlaudit.change",
+        action="UPDATE",
+        event_action="access-role-changed",
+        event_kind="event",
+        categories=("iam",),
+        types=("change", "user"),
+        severity=13,
+        severity_failure=13,
+        message=("", "audit.actor.id", " changed the roles of ", "audit.target.id", ""),
+        message_failure=("", "audit.actor.id", " tried to change the roles of ", "audit.target.id", ""),
+        durable=True,
+    ),
+    "audit.access.credential.changed": Kind(
+        name="audit.access.credential.changed",
+        stream="change",
+        dataset="mlaudit.change",
+        action="UPDATE",
+        event_action="access-credential-changed",
+        event_kind="event",
+        categories=("iam",),
+        types=("change",),
+        severity=13,
+        severity_failure=13,
+        message=("", "audit.actor.id", " changed a credential of ", "audit.target.id", ""),
+        message_failure=("", "audit.actor.id", " tried to change a credential of ", "audit.target.id", ""),
+        durable=True,
+    ),
+    "audit.data.read": Kind(
+        name="audit.data.read",
+        stream="access",
+        dataset="mlaudit.access",
+        action="READ",
+        event_action="data-read",
+        event_kind="event",
+        categories=("database", "file"),
+        types=("access",),
+        severity=9,
+        severity_failure=13,
+        message=("", "audit.actor.id", " read ", "audit.target.id", ""),
+        message_failure=("", "audit.actor.id", " could not read ", "audit.target.id", ""),
+        durable=False,
+    ),
+    "audit.data.modified": Kind(
+        name="audit.data.modified",
+        stream="change",
+        dataset="mlaudit.change",
+        action="MODIFY",
+        event_action="data-modified",
+        event_kind="event",
+        categories=("database", "file"),
+        types=("change",),
+        severity=9,
+        severity_failure=13,
+        message=("", "audit.actor.id", " changed ", "audit.target.id", ""),
+        message_failure=("", "audit.actor.id", " could not change ", "audit.target.id", ""),
+        durable=True,
+    ),
+    "audit.data.exported": Kind(
+        name="audit.data.exported",
+        stream="access",
+        dataset="mlaudit.access",
+        action="EXPORT",
+        event_action="data-exported",
+        event_kind="event",
+        categories=("database", "file"),
+        types=("access",),
+        severity=13,
+        severity_failure=13,
+        message=("", "audit.actor.id", " exported ", "audit.target.id", ""),
+        message_failure=("", "audit.actor.id", " could not export ", "audit.target.id", ""),
+        durable=True,
+    ),
+    "audit.host.hardware.failed": Kind(
+        name="audit.host.hardware.failed",
+        stream="system",
+        dataset="mlaudit.system",
+        action="FAIL",
+        event_action="host-hardware-failed",
+        event_kind="event",
+        categories=("host",),
+        types=("info",),
+        severity=17,
+        severity_failure=17,
+        message=("hardware of ", "host.name", " failed"),
+        message_failure=("hardware of ", "host.name", " failed"),
+        durable=True,
+    ),
+    "audit.host.maintenance": Kind(
+        name="audit.host.maintenance",
+        stream="system",
+        dataset="mlaudit.system",
+        action="MAINTAIN",
+        event_action="host-maintenance",
+        event_kind="event",
+        categories=("host",),
+        types=("change",),
+        severity=9,
+        severity_failure=13,
+        message=("", "host.name", " is maintained"),
+        message_failure=("", "host.name", " is maintained"),
+        durable=True,
+    ),
+    "audit.host.resource.exhausted": Kind(
+        name="audit.host.resource.exhausted",
+        stream="system",
+        dataset="mlaudit.system",
+        action="EXHAUST",
+        event_action="host-resource-exhausted",
+        event_kind="event",
+        categories=("host",),
+        types=("info",),
+        severity=13,
+        severity_failure=17,
+        message=("", "host.name", " ran out of ", "audit.host.component", ""),
+        message_failure=("", "host.name", " ran out of ", "audit.host.component", ""),
+        durable=False,
+    ),
+    "audit.infrastructure.changed": Kind(
+        name="audit.infrastructure.changed",
+        stream="change",
+        dataset="mlaudit.change",
+        action="UPDATE",
+        event_action="infrastructure-changed",
+        event_kind="event",
+        categories=("configuration", "host"),
+        types=("change",),
+        severity=9,
+        severity_failure=13,
+        message=("", "audit.target.id", " changed: ", "event.reason", ""),
+        message_failure=("", "audit.target.id", " did not change: ", "event.reason", ""),
         durable=True,
     ),
     "audit.policy.loaded": Kind(
@@ -886,6 +1181,277 @@ KINDS: Final[Mapping[str, Kind]] = {
         severity_failure=13,
         message=("", "audit.actor.id", " changed the configuration ", "ml.config.path", ""),
         message_failure=("", "audit.actor.id", " tried to change the configuration ", "ml.config.path", ""),
+        durable=True,
+    ),
+    "audit.ml.tuning.started": Kind(
+        name="audit.ml.tuning.started",
+        stream="training",
+        dataset="mlaudit.training",
+        action="TUNE",
+        event_action="tuning-started",
+        event_kind="event",
+        categories=("process",),
+        types=("start",),
+        severity=9,
+        severity_failure=13,
+        message=("", "audit.actor.id", " started to tune ", "audit.target.id", ""),
+        message_failure=("", "audit.actor.id", " could not start to tune ", "audit.target.id", ""),
+        durable=True,
+    ),
+    "audit.ml.tuning.trial": Kind(
+        name="audit.ml.tuning.trial",
+        stream="training",
+        dataset="mlaudit.training",
+        action="TUNE",
+        event_action="tuning-trial",
+        event_kind="event",
+        categories=("process",),
+        types=("info",),
+        severity=9,
+        severity_failure=13,
+        message=("", "audit.actor.id", " tried ", "audit.target.id", ""),
+        message_failure=("", "audit.actor.id", " tried ", "audit.target.id", ", which failed"),
+        durable=False,
+    ),
+    "audit.ml.tuning.completed": Kind(
+        name="audit.ml.tuning.completed",
+        stream="training",
+        dataset="mlaudit.training",
+        action="TUNE",
+        event_action="tuning-completed",
+        event_kind="event",
+        categories=("process",),
+        types=("end",),
+        severity=9,
+        severity_failure=13,
+        message=("", "audit.actor.id", " tuned ", "audit.target.id", ""),
+        message_failure=("", "audit.actor.id", " did not finish tuning ", "audit.target.id", ""),
+        durable=True,
+    ),
+    "audit.ml.model.registered": Kind(
+        name="audit.ml.model.registered",
+        stream="change",
+        dataset="mlaudit.change",
+        action="REGISTER",
+        event_action="model-registered",
+        event_kind="event",
+        categories=("configuration",),
+        types=("creation",),
+        severity=9,
+        severity_failure=13,
+        message=("", "audit.actor.id", " registered ", "audit.target.id", ""),
+        message_failure=("", "audit.actor.id", " could not register ", "audit.target.id", ""),
+        durable=True,
+    ),
+    "audit.ml.model.promoted": Kind(
+        name="audit.ml.model.promoted",
+        stream="change",
+        dataset="mlaudit.change",
+        action="PROMOTE",
+        event_action="model-promoted",
+        event_kind="event",
+        categories=("configuration",),
+        types=("change",),
+        severity=9,
+        severity_failure=13,
+        message=("", "audit.actor.id", " set ", "ml.registry.alias", " of ", "ml.model.name", ""),
+        message_failure=(
+            "",
+            "audit.actor.id",
+            " could not set ",
+            "ml.registry.alias",
+            " of ",
+            "ml.model.name",
+            "",
+        ),
+        durable=True,
+    ),
+    "audit.ml.model.deleted": Kind(
+        name="audit.ml.model.deleted",
+        stream="change",
+        dataset="mlaudit.change",
+        action="DELETE",
+        event_action="model-deleted",
+        event_kind="event",
+        categories=("configuration",),
+        types=("deletion",),
+        severity=13,
+        severity_failure=13,
+        message=("", "audit.actor.id", " deleted ", "audit.target.id", ""),
+        message_failure=("", "audit.actor.id", " could not delete ", "audit.target.id", ""),
+        durable=True,
+    ),
+    "audit.ml.model.retrained": Kind(
+        name="audit.ml.model.retrained",
+        stream="change",
+        dataset="mlaudit.change",
+        action="UPDATE",
+        event_action="model-retrained",
+        event_kind="event",
+        categories=("configuration",),
+        types=("change",),
+        severity=9,
+        severity_failure=13,
+        message=("", "audit.actor.id", " retrained ", "ml.model.name", ""),
+        message_failure=("", "audit.actor.id", " could not retrain ", "ml.model.name", ""),
+        durable=True,
+    ),
+    "audit.ml.deployment.started": Kind(
+        name="audit.ml.deployment.started",
+        stream="change",
+        dataset="mlaudit.change",
+        action="DEPLOY",
+        event_action="deployment-started",
+        event_kind="event",
+        categories=("process",),
+        types=("start",),
+        severity=9,
+        severity_failure=13,
+        message=("", "service.name", " serves ", "audit.target.id", ""),
+        message_failure=("", "service.name", " cannot serve ", "audit.target.id", ""),
+        durable=True,
+    ),
+    "audit.ml.deployment.replaced": Kind(
+        name="audit.ml.deployment.replaced",
+        stream="change",
+        dataset="mlaudit.change",
+        action="REPLACE",
+        event_action="deployment-replaced",
+        event_kind="event",
+        categories=("process",),
+        types=("change",),
+        severity=9,
+        severity_failure=13,
+        message=("", "service.name", " replaced ", "ml.model.name", ""),
+        message_failure=("", "service.name", " could not replace ", "ml.model.name", ""),
+        durable=True,
+    ),
+    "audit.ml.deployment.ended": Kind(
+        name="audit.ml.deployment.ended",
+        stream="change",
+        dataset="mlaudit.change",
+        action="UNDEPLOY",
+        event_action="deployment-ended",
+        event_kind="event",
+        categories=("process",),
+        types=("end",),
+        severity=9,
+        severity_failure=13,
+        message=("", "service.name", " no longer serves ", "audit.target.id", ""),
+        message_failure=("", "service.name", " could not stop serving ", "audit.target.id", ""),
+        durable=True,
+    ),
+    "audit.runtime.deserialized": Kind(
+        name="audit.runtime.deserialized",
+        stream="access",
+        dataset="mlaudit.access",
+        action="DESERIALIZE",
+        event_action="runtime-deserialized",
+        event_kind="event",
+        categories=("intrusion_detection", "process"),
+        types=("info",),
+        severity=13,
+        severity_failure=13,
+        message=("", "service.name", " unpickled ", "audit.runtime.detail", ""),
+        message_failure=("", "service.name", " unpickled ", "audit.runtime.detail", ""),
+        durable=True,
+    ),
+    "audit.runtime.process.started": Kind(
+        name="audit.runtime.process.started",
+        stream="access",
+        dataset="mlaudit.access",
+        action="EXECUTE",
+        event_action="runtime-process-started",
+        event_kind="event",
+        categories=("process",),
+        types=("start",),
+        severity=13,
+        severity_failure=13,
+        message=("", "service.name", " started ", "audit.target.id", ""),
+        message_failure=("", "service.name", " could not start ", "audit.target.id", ""),
+        durable=True,
+    ),
+    "audit.runtime.file.opened": Kind(
+        name="audit.runtime.file.opened",
+        stream="access",
+        dataset="mlaudit.access",
+        action="OPEN",
+        event_action="runtime-file-opened",
+        event_kind="event",
+        categories=("file",),
+        types=("access",),
+        severity=9,
+        severity_failure=13,
+        message=("", "service.name", " opened ", "audit.target.id", ""),
+        message_failure=("", "service.name", " could not open ", "audit.target.id", ""),
+        durable=True,
+    ),
+    "audit.debug.started": Kind(
+        name="audit.debug.started",
+        stream="access",
+        dataset="mlaudit.access",
+        action="DEBUG",
+        event_action="debug-started",
+        event_kind="event",
+        categories=("process", "session"),
+        types=("start",),
+        severity=13,
+        severity_failure=13,
+        message=("", "audit.actor.id", " debugs ", "service.name", " with ", "audit.debug.tool", ""),
+        message_failure=(
+            "",
+            "audit.actor.id",
+            " could not debug ",
+            "service.name",
+            " with ",
+            "audit.debug.tool",
+            "",
+        ),
+        durable=True,
+    ),
+    "audit.debug.ended": Kind(
+        name="audit.debug.ended",
+        stream="access",
+        dataset="mlaudit.access",
+        action="DEBUG",
+        event_action="debug-ended",
+        event_kind="event",
+        categories=("process", "session"),
+        types=("end",),
+        severity=9,
+        severity_failure=13,
+        message=("", "audit.actor.id", " ended a session of ", "audit.debug.tool", ""),
+        message_failure=("", "audit.actor.id", " ended a session of ", "audit.debug.tool", ""),
+        durable=False,
+    ),
+    "audit.notebook.cell.executed": Kind(
+        name="audit.notebook.cell.executed",
+        stream="access",
+        dataset="mlaudit.access",
+        action="EXECUTE",
+        event_action="notebook-cell-executed",
+        event_kind="event",
+        categories=("process",),
+        types=("info",),
+        severity=9,
+        severity_failure=13,
+        message=("", "audit.actor.id", " executed a cell of ", "audit.target.id", ""),
+        message_failure=("", "audit.actor.id", " executed a cell of ", "audit.target.id", ", which failed"),
+        durable=False,
+    ),
+    "audit.error.reported": Kind(
+        name="audit.error.reported",
+        stream="system",
+        dataset="mlaudit.system",
+        action="REPORT",
+        event_action="error-reported",
+        event_kind="event",
+        categories=("process",),
+        types=("info",),
+        severity=17,
+        severity_failure=17,
+        message=("", "service.name", " reported ", "error.type", ""),
+        message_failure=("", "service.name", " reported ", "error.type", ""),
         durable=True,
     ),
     "audit.service.started": Kind(

@@ -33,7 +33,7 @@ class StarletteIntegration:
             await audited(functools.partial(original, self), scope, receive, send)
 
         setattr(call, ORIGINAL, original)
-        Starlette.__call__ = call  # type: ignore[method-assign]
+        Starlette.__call__ = call
 
     def uninstrument(self) -> None:
         """Takes the hook out."""
@@ -41,4 +41,4 @@ class StarletteIntegration:
 
         original = getattr(Starlette.__call__, ORIGINAL, None)
         if original is not None:
-            Starlette.__call__ = original  # type: ignore[method-assign]
+            Starlette.__call__ = original

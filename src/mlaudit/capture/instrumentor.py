@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import wrapt
 
-from mlaudit.capture.interface import INTEGRATIONS
+from mlaudit.capture.integrations import INTEGRATIONS
 from mlaudit.health import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mlaudit.capture.interface import Integration, Registration
+    from mlaudit.capture.integrations import Integration, Registration
     from mlaudit.capture.otel_instrumentor import MlauditInstrumentor as MlauditInstrumentor
 
 PROVIDERS: Final = (

@@ -1,4 +1,4 @@
-"""What the capture hooks share: who acts, the request under way, the run under way, and the integrations.
+"""What the capture hooks share: who acts, the request under way, and the run under way.
 
 The context variables hold *mutable* objects on purpose: a web framework runs an endpoint in a copy of the
 context (a thread pool, a task), so what an endpoint *sets* is lost to the layer around it, what it *writes into*
@@ -7,12 +7,11 @@ is not.
 
 from __future__ import annotations
 
-import importlib
 import logging
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any
 
 from mlaudit.event import Target
 
@@ -125,47 +124,6 @@ def open_trail() -> RequestTrail | None:
     """The trail of the request under way, or None outside of a request and after its record was written."""
     trail = current_request.get()
     return None if trail is None or trail.closed else trail
-
-
-class Integration(Protocol):
-    """The hooks into one library; ``instrument`` and ``uninstrument`` are idempotent and may raise.
-
-    ``name`` is the one that ``MLAUDIT_DISABLED_LIBRARIES`` uses; ``module`` is the module after whose import
-    the hooks can be set.
-    """
-
-    name: str
-    module: str
-
-    def instrument(self) -> None:
-        """Sets the hooks; the library's module has been imported."""
-
-    def uninstrument(self) -> None:
-        """Takes every hook out again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """Where an integration lives; ``path`` is imported only after ``module`` was."""
-
-    name: str
-    module: str
-    path: str
-
-    def load(self) -> Integration:
-        """Imports the integration and makes one."""
-        module, _, attribute = self.path.partition(":")
-        integration: Integration = getattr(importlib.import_module(module), attribute)()
-        return integration
-
-
-INTEGRATIONS: Final = (
-    Registration(
-        "starlette", "starlette.applications", "mlaudit.capture.asgi_starlette:StarletteIntegration"
-    ),
-    Registration("sklearn", "sklearn.base", "mlaudit.capture.libraries.sklearn:SklearnIntegration"),
-    Registration("joblib", "joblib", "mlaudit.capture.libraries.joblib:JoblibIntegration"),
-)
 
 
 Callback = Callable[[], None]

@@ -46,10 +46,19 @@ def test_every_kind_is_there_as_the_catalog_says() -> None:
         assert (made.categories, made.types) == (kind.ecs.category, kind.ecs.type)
 
 
-def test_only_predictions_requests_and_evaluations_are_buffered() -> None:
+def test_only_what_comes_in_volume_is_buffered() -> None:
     """Every kind that security or proof depends on is durable unless the policy says otherwise."""
     buffered = {name for name, kind in KINDS.items() if not kind.durable}
-    assert buffered == {"audit.ml.prediction", "audit.api.request", "audit.ml.training.evaluated"}
+    assert buffered == {
+        "audit.ml.prediction",
+        "audit.api.request",
+        "audit.ml.training.evaluated",
+        "audit.ml.tuning.trial",
+        "audit.data.read",
+        "audit.debug.ended",
+        "audit.notebook.cell.executed",
+        "audit.host.resource.exhausted",
+    }
 
 
 @pytest.mark.parametrize("name", ["audit.app.report.exported", "audit.app.x", "audit.app.a_b.c2"])

@@ -70,7 +70,7 @@ def test_outside_a_checkout_it_says_so(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(("spoil", "code"), [(False, 0), (True, 1)])
 def test_check_command_exits_1_for_a_difference(tmp_path: Path, spoil: bool, code: int) -> None:
     """``mlaudit generate --check`` in a checkout exits 1 and names the file that differs, else 0."""
-    for name in ("src", "docs", "detections", "dashboards"):
+    for name in ("src", "docs", "detections", "dashboards", "collector-config", "constraints"):
         if (ROOT / name).exists():
             shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)

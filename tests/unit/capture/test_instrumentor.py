@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from mlaudit.capture import instrumentor
 from mlaudit.capture.asgi_starlette import StarletteIntegration
-from mlaudit.capture.interface import Registration
+from mlaudit.capture.integrations import Registration
 from mlaudit.testing import capture
 
 

@@ -212,7 +212,14 @@ def test_a_good_file_loads(tmp_path: Path) -> None:
         (("{service: x}", "{kind: audit.ml.prediction}"), ()),
         (("{kind: 'audit.*'}", "{kind: audit.app.pay}"), (1,)),
         (("{kind: audit.app.pay}", "{kind: 'audit.app.*'}"), ()),
-        (("{kind: audit.access.denied}", "{kind: 'audit.access.auth*'}", "{kind: 'audit.access.*'}"), (2,)),
+        (
+            (
+                "{kind: audit.host.maintenance}",
+                "{kind: 'audit.host.[hr]*'}",
+                "{kind: 'audit.host.*'}",
+            ),
+            (2,),
+        ),
         (("{service: 'a*'}", "{service: [ab, b]}"), ()),
         (("{service: 'a*'}", "{service: [ab, ac], model: m}"), (1,)),
     ],

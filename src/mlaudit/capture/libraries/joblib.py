@@ -33,7 +33,7 @@ _originals: dict[str, Callable[..., Any]] = {}
 
 
 class JoblibIntegration:
-    """See ``capture.interface.Integration``."""
+    """See ``capture.integrations.Integration``."""
 
     name: ClassVar[str] = "joblib"
     module: ClassVar[str] = "joblib"

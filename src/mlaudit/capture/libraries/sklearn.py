@@ -35,7 +35,7 @@ _EVALUATIONS: Final = (
 
 
 class SklearnIntegration:
-    """See ``capture.interface.Integration``."""
+    """See ``capture.integrations.Integration``."""
 
     name: ClassVar[str] = "sklearn"
     module: ClassVar[str] = "sklearn.base"

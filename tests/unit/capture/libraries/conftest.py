@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from threadpoolctl import threadpool_limits
 
-from mlaudit.capture.libraries import calls, joblib, sklearn
+from mlaudit.capture.integrations import INTEGRATIONS
+from mlaudit.capture.libraries import calls, hooks, joblib, sklearn
 from mlaudit.testing import capture
 
 if TYPE_CHECKING:
@@ -44,3 +46,40 @@ def log(auditing: Callable[..., AbstractContextManager[AuditLog]]) -> Iterator[A
     """The records under the built-in policy."""
     with auditing() as audit_log:
         yield audit_log
+
+
+@pytest.fixture
+def hooked() -> Callable[..., AbstractContextManager[AuditLog]]:
+    """Audits code with the hooks of some integrations alone: ``with hooked("optuna", "sklearn") as log``."""
+
+    @contextmanager
+    def start(
+        *names: str, policy: str | None = None, env: dict[str, str] | None = None
+    ) -> Iterator[AuditLog]:
+        registrations = [one for one in INTEGRATIONS if one.name in names]
+        assert sorted(one.name for one in registrations) == sorted(names)
+        integrations = []
+        try:
+            with threadpool_limits(1), capture(policy, env, instrument=False) as log:
+                for registration in registrations:
+                    importlib.import_module(registration.module)
+                    integrations.append(registration.load())
+                    integrations[-1].instrument()
+                yield log
+        finally:
+            for integration in reversed(integrations):
+                integration.uninstrument()
+        assert calls.inside.get() is False
+
+    return start
+
+
+@pytest.fixture(params=["before", "after"])
+def broken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every hook made with ``hooks.Hooks`` raises, before the library's call or after it."""
+
+    def raises(*_: Any) -> Any:
+        raise RuntimeError("broken on purpose")
+
+    monkeypatch.setattr(hooks, "start" if request.param == "before" else "finish", raises)
+    return str(request.param)

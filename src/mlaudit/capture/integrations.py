@@ -1,0 +1,83 @@
+"""The integrations: which library's import sets which hooks, and from which version of the library on.
+
+One line for each. ``docs/libraries.md`` is generated from here, and ``make test-versions`` runs the tests of each
+with the oldest version that the line states.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+
+class Integration(Protocol):
+    """The hooks into one library; ``instrument`` and ``uninstrument`` are idempotent and may raise.
+
+    ``name`` is the one that ``MLAUDIT_DISABLED_LIBRARIES`` uses; ``module`` is the module after whose import
+    the hooks can be set.
+    """
+
+    name: str
+    module: str
+
+    def instrument(self) -> None:
+        """Sets the hooks; the library's module has been imported."""
+
+    def uninstrument(self) -> None:
+        """Takes every hook out again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """Where an integration lives; ``path`` is imported only after ``module`` was.
+
+    Attributes:
+        name: see ``Integration``.
+        module: see ``Integration``.
+        path: module and class of the integration, ``package.module:Class``.
+        distribution: name of the library on PyPI; "" for the standard library.
+        oldest: the oldest version that is tested.
+        captures: what it records, in a few words.
+    """
+
+    name: str
+    module: str
+    path: str
+    distribution: str
+    oldest: str
+    captures: str
+
+    def load(self) -> Integration:
+        """Imports the integration and makes one."""
+        module, _, attribute = self.path.partition(":")
+        integration: Integration = getattr(importlib.import_module(module), attribute)()
+        return integration
+
+
+INTEGRATIONS: Final = (
+    Registration(
+        "starlette",
+        "starlette.applications",
+        "mlaudit.capture.asgi_starlette:StarletteIntegration",
+        "starlette",
+        "0.36",
+        "requests to Starlette and FastAPI services: predictions, changes, authentication, denials, errors",
+    ),
+    Registration(
+        "sklearn",
+        "sklearn.base",
+        "mlaudit.capture.libraries.sklearn:SklearnIntegration",
+        "scikit-learn",
+        "1.4",
+        "training, searches, evaluation and prediction by any estimator",
+    ),
+    Registration(
+        "joblib",
+        "joblib",
+        "mlaudit.capture.libraries.joblib:JoblibIntegration",
+        "joblib",
+        "1.3",
+        "models saved and loaded, compared with the register of artifacts",
+    ),
+)

@@ -1,0 +1,215 @@
+"""The hooks that every library integration is made of."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import sys
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from mlaudit.capture.libraries.hooks import Audit, Call, Hooks, refuse_unless_writable
+from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
+from mlaudit.event import AuditEvent
+from mlaudit.pipeline import Pipeline
+from mlaudit.testing import AuditLog, capture
+
+KIND = "audit.app.library.called"
+REFUSE = """
+version: 1
+revisions: [{number: 1, date: 2026-11-28, changes: first, reason: test, sections: [3]}]
+rules:
+  - {name: all, level: metadata, on_failure: refuse}
+"""
+
+
+def double(value: int) -> int:
+    """What the library does."""
+    if value < 0:
+        raise ValueError("negative")
+    return 2 * value
+
+
+@pytest.fixture
+def library() -> Iterator[Any]:
+    """A library of a function, a coroutine and a class, imported under its own name."""
+    module: Any = types.ModuleType("a_library")
+
+    async def later(value: int) -> int:
+        await asyncio.sleep(0)
+        return double(value)
+
+    class Model:
+        def predict(self, value: int) -> int:
+            return double(value)
+
+        @classmethod
+        def load(cls, value: int) -> tuple[type, int]:
+            return cls, double(value)
+
+        @staticmethod
+        def scale(value: int) -> int:
+            return double(value)
+
+    module.double = types.FunctionType(double.__code__, vars(module), "double")
+    module.double.__module__ = "a_library"
+    module.later, module.Model = later, Model
+    sys.modules["a_library"] = module
+    yield module
+    del sys.modules["a_library"]
+
+
+def told(current: Pipeline, call: Call) -> Audit:
+    """Records every call."""
+    outcome = yield
+    fields = {"labels": {"value": str(call.argument(0, "value")), "result": str(outcome.result)}}
+    current.emit(AuditEvent(KIND, outcome.outcome, fields=fields))
+
+
+@pytest.fixture
+def hooks() -> Iterator[Hooks]:
+    """Hooks of the library, undone afterwards."""
+    found = Hooks("capture.libraries.example")
+    yield found
+    found.undo()
+
+
+@pytest.fixture
+def log() -> Iterator[AuditLog]:
+    """The records under the built-in policy."""
+    with capture(instrument=False) as found:
+        yield found
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "call"),
+    [
+        ("", "double", lambda library: library.double(4)),
+        ("", "later", lambda library: asyncio.run(library.later(4))),
+        ("Model", "predict", lambda library: library.Model().predict(4)),
+        ("Model", "load", lambda library: library.Model.load(value=4)[1]),
+        ("Model", "scale", lambda library: library.Model.scale(4)),
+    ],
+)
+def test_every_kind_of_callable_is_hooked_and_given_back(
+    library: Any, hooks: Hooks, log: AuditLog, owner: str, name: str, call: Any
+) -> None:
+    """The call gives what it gave before, is recorded once with its arguments, and after undo not at all."""
+    place = getattr(library, owner) if owner else library
+    before = vars(place)[name]
+    assert hooks.around(place, name, told, kind=KIND)
+    assert call(library) == 8
+    (record,) = log.of(KIND)
+    assert record["labels"]["value"] == "4"
+    hooks.undo()
+    assert vars(place)[name] is before
+    assert call(library) == 8
+    assert len(log.of(KIND)) == 1
+
+
+def test_an_error_of_the_library_is_its_own(library: Any, hooks: Hooks, log: AuditLog) -> None:
+    """It reaches the caller unchanged and the record as a failure."""
+    hooks.around(library, "double", told, kind=KIND)
+    with pytest.raises(ValueError, match="negative"):
+        library.double(-1)
+    assert [record["event.outcome"] for record in log.of(KIND)] == ["failure"]
+
+
+def _early(current: Pipeline, call: Call) -> Audit:
+    raise RuntimeError("broken before")
+    yield
+
+
+def _late(current: Pipeline, call: Call) -> Audit:
+    yield
+    raise RuntimeError("broken after")
+
+
+def _twice(current: Pipeline, call: Call) -> Audit:
+    yield
+    yield
+
+
+@pytest.mark.parametrize("audit", [_early, _late, _twice])
+def test_a_broken_audit_reaches_nobody_and_is_told(
+    library: Any, hooks: Hooks, log: AuditLog, audit: Any
+) -> None:
+    """The call works, and its record is there, marked as failed."""
+    hooks.around(library, "double", audit, kind=KIND)
+    assert library.double(4) == 8
+    (record,) = log.of(KIND)
+    assert record["audit.failed"] is True
+    assert record["audit.failure.reason"] == "capture.libraries.example: RuntimeError"
+
+
+def test_a_broken_condition_reaches_nobody(library: Any, hooks: Hooks, log: AuditLog) -> None:
+    """A ``when`` that raises costs the description, not the call."""
+    hooks.around(library, "double", told, kind=KIND, when=lambda call: call.args[7] == 1)
+    assert library.double(4) == 8
+    assert [record["audit.failed"] for record in log.of(KIND)] == [True]
+
+
+def test_only_the_outermost_call_is_recorded(library: Any, hooks: Hooks, log: AuditLog) -> None:
+    """What an audited call does inside belongs to its own record."""
+    library.outer = lambda value: library.double(value)
+    library.outer.__module__ = "a_library"
+    hooks.around(library, "double", told, kind=KIND, outermost=True)
+    hooks.around(library, "outer", told, kind=KIND, outermost=True)
+    assert library.outer(4) == 8
+    assert len(log.of(KIND)) == 1
+    library.double(5)
+    assert len(log.of(KIND)) == 2
+
+
+def _guarded(current: Pipeline, call: Call) -> Audit:
+    refuse_unless_writable(current, KIND, "a call")
+    yield
+
+
+def test_what_cannot_be_recorded_does_not_happen_when_the_policy_says_so(library: Any, hooks: Hooks) -> None:
+    """Before the call a refusal stops it; after it, only where its result must not be given out."""
+    with capture(REFUSE, instrument=False) as log:
+        hooks.around(library, "double", _guarded, kind=KIND)
+        log.fail(SpoolUnavailableError("full"))
+        with pytest.raises(AuditRefusedError):
+            library.double(4)
+        hooks.undo()
+        hooks.around(library, "double", told, kind=KIND)
+        assert library.double(4) == 8
+        hooks.undo()
+        hooks.around(library, "double", told, kind=KIND, refuse_after=True)
+        with pytest.raises(AuditRefusedError):
+            library.double(4)
+        log.heal()
+
+
+def test_a_hooked_function_still_pickles(library: Any, hooks: Hooks) -> None:
+    """References to it lead to the same name of the same module."""
+    hooks.around(library, "double", told, kind=KIND)
+    assert pickle.loads(pickle.dumps(library.double)) is library.double
+
+
+def test_a_name_that_is_not_there_is_left_alone(library: Any, hooks: Hooks) -> None:
+    """A library of another version that lacks a function is no error."""
+    assert not hooks.around(library, "triple", told)
+    assert not hooks.are_set
+
+
+def test_a_module_imported_later_is_hooked_then_and_not_after_undo(hooks: Hooks, log: AuditLog) -> None:
+    """Work that waits for an import is done at it, contained, and dropped with the hooks."""
+    seen: list[str] = []
+
+    def work(module: Any) -> None:
+        seen.append(module.__name__)
+        raise RuntimeError("broken")
+
+    hooks.when_imported("wave", work)
+    sys.modules.pop("wave", None)
+    __import__("wave")
+    assert seen == ["wave"]
+    hooks.when_imported("chunk_never", work)
+    hooks.undo()
+    assert not hooks.are_set
