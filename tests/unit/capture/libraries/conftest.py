@@ -50,7 +50,7 @@ def log(auditing: Callable[..., AbstractContextManager[AuditLog]]) -> Iterator[A
 
 @pytest.fixture
 def hooked() -> Callable[..., AbstractContextManager[AuditLog]]:
-    """Audits code with the hooks of some integrations alone: ``with hooked("optuna", "sklearn") as log``."""
+    """Audits code with the hooks of the integrations that the test names, and of no others."""
 
     @contextmanager
     def start(
