@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from mlaudit.catalog.model import Catalog, Field, Kind
+    from mlaudit.catalog.model import Catalog, Field, Kind, PolicyLine, PolicySection
 
 EVENTS: Final = "docs/events.md"
 COVERAGE: Final = "docs/coverage.md"
@@ -85,37 +85,77 @@ def events(catalog: Catalog) -> str:
 
 
 def coverage(catalog: Catalog) -> str:
-    """Every line of the policy document's sections 3 to 9, and the kinds that meet it."""
-    by_line = {
+    """Every line of the policy document's sections 2 to 9: its kinds, how they are captured, and the proof."""
+    by_line = kinds_by_line(catalog)
+    lines = catalog.policy.lines()
+    met = sum(not is_open(line, by_line[line.id]) for line in lines.values())
+    return "\n".join(
+        [
+            f"<!-- {MARK} -->",
+            "# Coverage of the governance policy",
+            "",
+            f"What of *{catalog.policy.document}*, version {catalog.policy.version}, is recorded by which kind of "
+            f"[event](events.md) or met by another part of the product, and which test proves it. "
+            f"{met} of {len(lines)} lines are met and proven; **open** stands at any other.",
+            "",
+            "A kind says that such an event is recorded when it is seen. What an organisation has to do itself (who "
+            "may read, who reviews, who decides) no software does for it; there the product gives the means.",
+            "",
+            *(line for section in catalog.policy.sections for line in _section(catalog, section, by_line)),
+            "## Controls",
+            "",
+            "| Control | Title | Kinds |",
+            "|---|---|---|",
+            *(_control(catalog, control, title) for control, title in catalog.controls.controls.items()),
+            "",
+            *(f"- {scheme}: {title}" for scheme, title in catalog.controls.schemes.items()),
+            "",
+        ]
+    )
+
+
+def kinds_by_line(catalog: Catalog) -> Mapping[str, list[str]]:
+    """The kinds that name each line of the policy document."""
+    return {
         line: [name for name, kind in catalog.kinds.items() if line in kind.policy]
         for line in catalog.policy.lines()
     }
-    met = sum(bool(kinds) for kinds in by_line.values())
-    lines = [
-        f"<!-- {MARK} -->",
-        "# Coverage of the governance policy",
-        "",
-        f"What of *{catalog.policy.document}*, version {catalog.policy.version}, is recorded by which kind of "
-        f"[event](events.md). Of {len(by_line)} lines, {met} have a kind; **open** says that none has yet.",
-        "",
-        "A kind says that such an event is recorded when it is seen, not that the whole line is fulfilled: storage, "
-        "access control, analysis and integration are met by other parts of the product, or by the organisation.",
-        "",
-    ]
-    for section in catalog.policy.sections:
-        lines += [f"## {section.id}. {section.title}", "", "| Line | Text | Kinds |", "|---|---|---|"]
-        for line in section.lines:
-            text = f"{line.heading}: {line.text}" if line.heading else line.text
-            kinds = ", ".join(f"[`{name}`](events.md#{_anchor(name)})" for name in by_line[line.id])
-            lines.append(f"| {line.id} | {_cell(text)} | {kinds or '**open**'} |")
-        lines.append("")
-    lines += ["## Controls", "", "| Control | Title | Kinds |", "|---|---|---|"]
-    for control, title in catalog.controls.controls.items():
-        kinds = ", ".join(f"`{name}`" for name, kind in catalog.kinds.items() if control in kind.controls)
-        lines.append(f"| {control} | {_cell(title)} | {kinds or '**open**'} |")
-    lines.append("")
-    lines += [f"- {scheme}: {title}" for scheme, title in catalog.controls.schemes.items()]
-    return "\n".join([*lines, ""])
+
+
+def is_open(line: PolicyLine, kinds: list[str]) -> bool:
+    """Whether nothing meets a line, or nothing proves that it is met."""
+    return not line.proofs or not (kinds or line.met_by)
+
+
+def _section(catalog: Catalog, section: PolicySection, by_line: Mapping[str, list[str]]) -> Iterator[str]:
+    yield f"## {section.id}. {section.title}"
+    yield ""
+    for line in section.lines:
+        kinds = by_line[line.id]
+        text = f"{line.heading}: {line.text}" if line.heading else line.text
+        yield f"### {line.id} {text}"
+        yield ""
+        if is_open(line, kinds):
+            yield "**open**"
+            yield ""
+        if kinds:
+            yield "| Kind | Captured |"
+            yield "|---|---|"
+            for name in kinds:
+                captured = _cell(catalog.kinds[name].captured)
+                yield f"| [`{name}`](events.md#{_anchor(name)}) | {captured} |"
+            yield ""
+        if line.met_by:
+            yield f"{'Also met' if kinds else 'Met'} by: {line.met_by}"
+            yield ""
+        if line.proofs:
+            yield f"Proved by {', '.join(f'`{proof}`' for proof in line.proofs)}."
+            yield ""
+
+
+def _control(catalog: Catalog, control: str, title: str) -> str:
+    kinds = ", ".join(f"`{name}`" for name, kind in catalog.kinds.items() if control in kind.controls)
+    return f"| {control} | {_cell(title)} | {kinds or '**open**'} |"
 
 
 def _kind(catalog: Catalog, name: str, kind: Kind) -> Iterator[str]:

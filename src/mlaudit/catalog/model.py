@@ -136,11 +136,21 @@ class Controls(_Strict):
 
 
 class PolicyLine(_Strict):
-    """One line of the governance policy document."""
+    """One line of the governance policy document.
+
+    Attributes:
+        id: section and place, e.g. ``3.1.2``.
+        text: as the document says it.
+        heading: what the line stands under in the document.
+        met_by: what else of the product meets it, beside the kinds of event that name it.
+        proofs: the tests that prove it, as ``tests/<path>.py::<name>``.
+    """
 
     id: str
     text: str
     heading: str | None = None
+    met_by: str | None = None
+    proofs: Names = ()
 
 
 class PolicySection(_Strict):

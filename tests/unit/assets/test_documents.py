@@ -31,13 +31,25 @@ def test_links_lead_to_headings() -> None:
     assert linked <= headings
 
 
-def test_every_line_of_the_policy_has_its_row_and_open_ones_say_so() -> None:
-    """A line without a kind is shown as open; a line with one names it."""
-    catalog = load_catalog()
-    rows = {line.split(" | ")[0].removeprefix("| "): line for line in coverage(catalog).splitlines()}
-    used = {line for kind in catalog.kinds.values() for line in kind.policy}
-    for line in catalog.policy.lines():
-        assert rows[line].endswith("**open** |") == (line not in used)
+def test_every_line_of_the_policy_has_its_heading_and_open_ones_say_so() -> None:
+    """A line that nothing meets or nothing proves is shown as open; any other names its kinds and proofs."""
+    policy = load_catalog().policy
+    bare = policy.model_copy(
+        update={
+            "sections": tuple(
+                section.model_copy(
+                    update={"lines": tuple(line.model_copy(update={"proofs": ()}) for line in section.lines)}
+                )
+                for section in policy.sections[:1]
+            )
+        }
+    )
+    text = coverage(load_catalog())
+    for line in policy.lines().values():
+        assert f"### {line.id} " in text
+        assert all(f"`{proof}`" in text for proof in line.proofs)
+    shown = coverage(load_catalog().model_copy(update={"policy": bare}))
+    assert shown.count("\n**open**\n") == len(bare.lines())
 
 
 def test_tables_are_not_broken_by_a_bar() -> None:
