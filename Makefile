@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CHECKED := src tests examples benchmarks
 
-.PHONY: setup demo test check format generate bench-quick fault fuzz tamper lock clean
+.PHONY: setup demo test test-versions examples check format generate bench-quick fault fuzz tamper lock clean
 
 setup: $(READY)
 
@@ -26,6 +26,14 @@ demo: $(READY)
 # Two at a time: most of the time is spent waiting. A file stays together, and each of the two has a stack of its own.
 test: $(READY)
 	$(BIN)/pytest -n 2 --dist loadfile
+
+# Each integration's tests with the oldest version of its library; results in build/versions/results.json.
+test-versions: $(READY)
+	$(BIN)/python -m tests.versions $(VERSIONS)
+
+# Every example, audited by the environment alone; which kinds each recorded is in build/examples/summary.json.
+examples: $(READY)
+	$(BIN)/python -m examples
 
 check: $(READY)
 	$(BIN)/ruff format --check $(CHECKED)

@@ -34,6 +34,7 @@ class StarletteIntegration:
 
         setattr(call, ORIGINAL, original)
         Starlette.__call__ = call
+        _hook_routes()
 
     def uninstrument(self) -> None:
         """Takes the hook out."""
@@ -42,3 +43,26 @@ class StarletteIntegration:
         original = getattr(Starlette.__call__, ORIGINAL, None)
         if original is not None:
             Starlette.__call__ = original
+        from starlette.routing import Route
+
+        handle = getattr(Route.handle, ORIGINAL, None)
+        if handle is not None:
+            Route.handle = handle
+
+
+def _hook_routes() -> None:
+    """Until 1.0 Starlette did not say which route a request took, as FastAPI always did (``scope["route"]``)."""
+    import starlette
+    from starlette.routing import Route
+
+    original = Route.handle
+    if not starlette.__version__.startswith("0.") or hasattr(original, ORIGINAL):
+        return
+
+    @functools.wraps(original)
+    async def handle(self: Any, scope: Any, receive: Any, send: Any) -> None:
+        scope.setdefault("route", self)
+        await original(self, scope, receive, send)
+
+    setattr(handle, ORIGINAL, original)
+    Route.handle = handle

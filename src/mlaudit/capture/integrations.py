@@ -61,7 +61,7 @@ INTEGRATIONS: Final = (
         "starlette.applications",
         "mlaudit.capture.asgi_starlette:StarletteIntegration",
         "starlette",
-        "0.36",
+        "0.46",
         "requests to Starlette and FastAPI services: predictions, changes, authentication, denials, errors",
     ),
     Registration(

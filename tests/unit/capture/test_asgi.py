@@ -16,6 +16,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.routing import Mount, Route
 
 from mlaudit.capture.asgi import AuditMiddleware
+from mlaudit.capture.asgi_starlette import StarletteIntegration
 from mlaudit.capture.interface import ModelUse, current_request, open_trail
 from mlaudit.testing import AuditLog, capture
 
@@ -336,8 +337,13 @@ def test_the_route_of_plain_starlette_is_its_template(ask: Any, log: AuditLog) -
     """Starlette's own routes and mounts are read the same way."""
     leaf = Route("/x/{name}", lambda request: PlainTextResponse("x"))
     app = Starlette(routes=[Mount("/m", routes=[leaf]), Route("/go", lambda request: RedirectResponse("/"))])
-    ask(AuditMiddleware(app), "GET", "/m/x/1")
-    ask(AuditMiddleware(app), "GET", "/go")
+    integration = StarletteIntegration()
+    integration.instrument()
+    try:
+        ask(app, "GET", "/m/x/1")
+        ask(app, "GET", "/go")
+    finally:
+        integration.uninstrument()
     assert [record["http.route"] for record in log.of("audit.api.request")] == ["/m/x/{name}", "/go"]
 
 

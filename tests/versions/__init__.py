@@ -1,0 +1,1 @@
+"""The integrations' own tests, run with the oldest version of each library that is supported."""
