@@ -38,9 +38,12 @@ if TYPE_CHECKING:
     from mlaudit.pipeline import Pipeline
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
-    """One call of a hooked function; ``instance`` is None for a plain function, the class for a class method."""
+    """One call of a hooked function; ``instance`` is None for a plain function, the class for a class method.
+
+    The library gets ``args`` and ``kwargs`` as they are when the first half of the audit is over.
+    """
 
     name: str
     instance: Any
@@ -50,6 +53,16 @@ class Call:
     def argument(self, position: int, name: str, default: Any = None) -> Any:
         """The argument at ``position`` (without the instance), or called ``name``."""
         return self.args[position] if len(self.args) > position else self.kwargs.get(name, default)
+
+    def pass_on(self, position: int, name: str, value: Any) -> None:
+        """Gives the library another argument at ``position`` (without the instance), or called ``name``.
+
+        For a callback or a function that must be watched while the call runs; what the program sees must not change.
+        """
+        if len(self.args) > position:
+            self.args = (*self.args[:position], value, *self.args[position + 1 :])
+        else:
+            self.kwargs = {**self.kwargs, name: value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +211,7 @@ class _Hook:
                 if running is None:
                     return await function(*args, **kwargs)
                 try:
-                    result = await function(*args, **kwargs)
+                    result = await function(*running.args, **running.call.kwargs)
                 except BaseException as error:
                     running.end(None, error)
                     raise
@@ -213,7 +226,7 @@ class _Hook:
                 if running is None:
                     return function(*args, **kwargs)
                 try:
-                    result = function(*args, **kwargs)
+                    result = function(*running.args, **running.call.kwargs)
                 except BaseException as error:
                     running.end(None, error)
                     raise
@@ -234,11 +247,9 @@ class _Hook:
         current = pipeline.current()
         if current is None:
             return None
-        call = (
-            Call(self.name, args[0] if args else None, args[1:], kwargs)
-            if bound
-            else Call(self.name, None, args, kwargs)
-        )
+        # Called without its instance, it fails as it would unhooked.
+        bound = bound and bool(args)
+        call = Call(self.name, args[0], args[1:], kwargs) if bound else Call(self.name, None, args, kwargs)
         try:
             if self.when is not None and not self.when(call):
                 return None
@@ -251,7 +262,7 @@ class _Hook:
         if audit is None:
             return None
         token = inside.set(True) if self.outermost else None
-        return _Running(self, current, audit, token, time.perf_counter_ns())
+        return _Running(self, current, call, bound, audit, token, time.perf_counter_ns())
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,9 +271,16 @@ class _Running:
 
     hook: _Hook
     current: Pipeline
+    call: Call
+    bound: bool
     audit: Audit
     token: Any
     begun: int
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """What the library gets by position."""
+        return (self.call.instance, *self.call.args) if self.bound else self.call.args
 
     def end(self, result: Any, error: BaseException | None) -> None:
         outcome = Outcome(result, error, time.perf_counter_ns() - self.begun)

@@ -186,6 +186,25 @@ def test_what_cannot_be_recorded_does_not_happen_when_the_policy_says_so(library
         log.heal()
 
 
+def test_an_audit_may_pass_on_another_argument(library: Any, hooks: Hooks, log: AuditLog) -> None:
+    """What the first half of an audit puts in an argument's place is what the library gets, however it was given."""
+
+    def tripled(current: Pipeline, call: Call) -> Audit:
+        call.pass_on(0, "value", 3 * call.argument(0, "value"))
+        yield
+
+    hooks.around(library, "double", tripled)
+    hooks.around(library, "later", tripled)
+    hooks.around(library.Model, "predict", tripled)
+    given = {"value": 1}
+    assert library.double(1) == library.double(**given) == 6
+    assert given == {"value": 1}
+    assert asyncio.run(library.later(1)) == 6
+    assert library.Model().predict(1) == library.Model().predict(value=1) == 6
+    with pytest.raises(TypeError):
+        library.Model.predict()
+
+
 def test_a_hooked_function_still_pickles(library: Any, hooks: Hooks) -> None:
     """References to it lead to the same name of the same module."""
     hooks.around(library, "double", told, kind=KIND)
