@@ -21,11 +21,27 @@ FILE: Final = "models.json"
 
 
 class Entry(NamedTuple):
-    """What the register says of an artifact; ``digest`` and ``version`` are "" where it says nothing."""
+    """What the register says of an artifact; digest, version and run are "" where it says nothing."""
 
     status: str
     digest: str = ""
     version: str = ""
+    run_id: str = ""
+
+
+class Previous(NamedTuple):
+    """The version of a model before; empty text stands for "not known"."""
+
+    version: str = ""
+    digest: str = ""
+    run_id: str = ""
+
+
+class Registered(NamedTuple):
+    """What became of an artifact that was registered; ``previous`` is None unless it took the place of another."""
+
+    version: str
+    previous: Previous | None
 
 
 class ArtifactRegister:
@@ -34,8 +50,10 @@ class ArtifactRegister:
     def __init__(self, state_dir: Path) -> None:
         self._remembered = Remembered(state_dir / FILE)
 
-    def save(self, path: str, name: str, digest: str) -> str:
-        """Registers the digest of the file at ``path``; returns its version: 1, 2, … for each new content.
+    def save(self, path: str, name: str, digest: str, run_id: str = "") -> Registered:
+        """Registers the digest of the file at ``path``, and the run that made it.
+
+        Versions count 1, 2, … for each new content. The version before is given when the content is new.
 
         Raises:
             OSError, SpoolUnavailableError: the state folder cannot be written.
@@ -43,11 +61,15 @@ class ArtifactRegister:
         """
         with self._remembered.exclusively() as content:
             versions = self._checked(content).setdefault(path, [])
-            if not versions or versions[-1]["digest"] != digest:
-                number = int(versions[-1]["version"]) + 1 if versions else 1
-                versions.append({"digest": digest, "version": str(number), "name": name})
-                del versions[:-KEPT_VERSIONS]
-            return str(versions[-1]["version"])
+            last = versions[-1] if versions else None
+            if last is not None and last["digest"] == digest:
+                return Registered(str(last["version"]), None)
+            version = str(int(last["version"]) + 1 if last is not None else 1)
+            versions.append({"digest": digest, "version": version, "name": name, "run_id": run_id})
+            del versions[:-KEPT_VERSIONS]
+            if last is None:
+                return Registered(version, None)
+            return Registered(version, Previous(str(last["version"]), last["digest"], last.get("run_id", "")))
 
     def lookup(self, path: str, digest: str) -> Entry:
         """Compares an artifact with what was saved last at its path.
@@ -62,12 +84,12 @@ class ArtifactRegister:
         if versions:
             last = versions[-1]
             if last["digest"] == digest:
-                return Entry(MATCH, digest, str(last["version"]))
+                return Entry(MATCH, digest, str(last["version"]), last.get("run_id", ""))
             return Entry(MISMATCH, str(last["digest"]))
         for others in content.values():
             for version in reversed(others):
                 if version["digest"] == digest:
-                    return Entry(MATCH, digest, str(version["version"]))
+                    return Entry(MATCH, digest, str(version["version"]), version.get("run_id", ""))
         return Entry(UNREGISTERED)
 
     def _checked(self, content: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
+    from mlaudit.capture.libraries.known import Known
+    from mlaudit.capture.registry import Previous
     from mlaudit.pipeline import Pipeline
 
 COMPONENT: Final = "api"
@@ -93,7 +95,7 @@ class training_run:  # noqa: N801 - used like a function: with mlaudit.training_
         if pipeline is None:
             return
         try:
-            event = self._artifact_event(pipeline, path)
+            event, about, previous = self._artifact_event(pipeline, path)
         except Exception as error:  # noqa: BLE001 - the training goes on
             pipeline.fault(
                 COMPONENT,
@@ -104,6 +106,9 @@ class training_run:  # noqa: N801 - used like a function: with mlaudit.training_
             )
             return
         pipeline.emit(event)
+        from mlaudit.capture.retraining import notice
+
+        notice(pipeline, about, previous)
 
     def __enter__(self) -> Self:
         self._pipeline = current_pipeline()
@@ -182,28 +187,36 @@ class training_run:  # noqa: N801 - used like a function: with mlaudit.training_
         else:
             self._texts[name] = str(found if found is not None else value)[:256]
 
-    def _artifact_event(self, pipeline: Pipeline, path: str | os.PathLike[str]) -> AuditEvent:
+    def _artifact_event(
+        self, pipeline: Pipeline, path: str | os.PathLike[str]
+    ) -> tuple[AuditEvent, Known, Previous | None]:
         from mlaudit.capture.libraries import artifacts
+        from mlaudit.capture.libraries.known import Known
         from mlaudit.capture.registry import ArtifactRegister
 
+        run = self._run
         artifact = artifacts.read(path)
-        version = ArtifactRegister(pipeline.settings.state_dir).save(
-            artifact.path, self._run.name, artifact.digest
+        version, previous = ArtifactRegister(pipeline.settings.state_dir).save(
+            artifact.path, run.name, artifact.digest, run.run_id
         )
-        return originate(
+        dataset = run.fields.get("ml.dataset.digest", "")
+        metrics: dict[str, Any] = {**run.metrics, **self._texts}
+        about = Known(run.name, version, artifact.digest, artifact.path, run.run_id, dataset, metrics)
+        event = originate(
             AuditEvent(
                 "audit.ml.model.saved",
-                target=Target("model", f"{self._run.name}@{version}"),
+                target=Target("model", f"{run.name}@{version}"),
                 fields={
-                    "ml.model.name": self._run.name,
+                    "ml.model.name": run.name,
                     "ml.model.version": version,
                     "ml.model.path": artifact.path,
                     "ml.model.digest": artifact.digest,
-                    "ml.training.run_id": self._run.run_id,
+                    "ml.training.run_id": run.run_id,
                     "labels": {"bytes": str(artifact.size)},
                 },
             )
         )
+        return event, about, previous
 
     def _event(self, kind: str, outcome: str, fields: dict[str, Any]) -> AuditEvent:
         run = self._run

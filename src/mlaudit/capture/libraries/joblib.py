@@ -13,12 +13,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from mlaudit import pipeline
+from mlaudit.capture import retraining
 from mlaudit.capture.libraries import artifacts, known, parallel
 from mlaudit.capture.libraries.artifacts import Artifact
 from mlaudit.capture.libraries.estimators import parameters
 from mlaudit.capture.libraries.training import error_fields, model_fields
 from mlaudit.capture.origin import originate
-from mlaudit.capture.registry import UNREGISTERED, ArtifactRegister, Entry
+from mlaudit.capture.registry import UNREGISTERED, ArtifactRegister, Entry, Registered
 from mlaudit.errors import AuditRefusedError
 from mlaudit.event import FAILURE, SUCCESS, AuditEvent, Target
 
@@ -110,13 +111,15 @@ def _dump(
 def _saved(current: pipeline.Pipeline, models: list[Any], name: str, target: Any, begin: int) -> None:
     on_disk = isinstance(target, str | os.PathLike)
     artifact = artifacts.read(target) if on_disk else artifacts.read_back(target, begin)
-    version = ""
+    run_id = known.about(models[0]).run_id
+    registered = Registered("", None)
     if artifact.digest and on_disk:
         try:
-            version = ArtifactRegister(current.settings.state_dir).save(artifact.path, name, artifact.digest)
+            register = ArtifactRegister(current.settings.state_dir)
+            registered = register.save(artifact.path, name, artifact.digest, run_id)
         except Exception as error:  # noqa: BLE001 - unregistered is worse than registered, better than unrecorded
             current.fault(COMPONENT, error)
-    run_id = known.about(models[0]).run_id
+    version = registered.version
     for model in models:
         about = known.about(model)
         known.know(
@@ -135,6 +138,7 @@ def _saved(current: pipeline.Pipeline, models: list[Any], name: str, target: Any
     if found:
         fields["ml.model.parameters"] = found
     _emit(current, SAVED, SUCCESS, name, version, fields)
+    retraining.notice(current, known.about(models[0]), registered.previous, model=models[0])
 
 
 def _not_saved(
@@ -187,7 +191,7 @@ def _loading(current: pipeline.Pipeline, artifact: Artifact) -> known.Known:
         **_artifact_fields(artifact),
     }
     _emit(current, LOADED, SUCCESS, artifact.name, entry.version, fields)
-    return known.Known(artifact.name, entry.version, artifact.digest, artifact.path)
+    return known.Known(artifact.name, entry.version, artifact.digest, artifact.path, entry.run_id)
 
 
 def _lookup(current: pipeline.Pipeline, artifact: Artifact) -> Entry:
@@ -202,13 +206,13 @@ def _lookup(current: pipeline.Pipeline, artifact: Artifact) -> Entry:
         local = Entry(UNREGISTERED)
     if found.status == UNREGISTERED:
         return local
-    return Entry(found.status, found.digest, local.version)
+    return Entry(found.status, found.digest, local.version, local.run_id)
 
 
 def _loaded(current: pipeline.Pipeline, artifact: Artifact, about: known.Known, value: Any) -> None:
     models = known.models_in(value)
     for model in models:
-        known.know(model, about)
+        known.loaded(model, about)
     if not artifacts.unchanged(artifact):
         fields = {
             "ml.model.name": about.name,

@@ -6,28 +6,45 @@ Nothing is written into the objects: an attribute would travel into their next p
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.capture.libraries.estimators import is_estimator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 MAX_CONTAINED: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known about one model object; empty text stands for "not known"."""
+    """What is known about one model object; empty text stands for "not known".
+
+    Attributes:
+        name, version: what it is called where it was saved, loaded or registered.
+        digest: SHA-256 (hex) of the artifact.
+        path: where the artifact is.
+        run_id: the training run that made it.
+        dataset: digest of the data that the run was given.
+        metrics: what is known of how good it is, by name.
+        loaded: it came from an artifact; ``run_id`` is then a run of the past.
+    """
 
     name: str = ""
     version: str = ""
     digest: str = ""
     path: str = ""
     run_id: str = ""
+    dataset: str = ""
+    metrics: Mapping[str, float | str] = field(default_factory=dict)
+    loaded: bool = False
 
 
 NOTHING: Final = Known()
 # By identity: estimators may define __eq__ without __hash__.
 _models: dict[int, tuple[weakref.ref[Any], Known]] = {}
+_listeners: list[Callable[[Any, Known], None]] = []
 
 
 def know(model: Any, known: Known) -> bool:
@@ -46,6 +63,21 @@ def know(model: Any, known: Known) -> bool:
         return False
     _models[key] = (reference, known)
     return True
+
+
+def loaded(model: Any, known: Known) -> bool:
+    """As ``know``, of a model that was just loaded from an artifact; tells the listeners of ``on_loaded``."""
+    known = replace(known, loaded=True)
+    remembered = know(model, known)
+    for listener in _listeners:
+        listener(model, known)
+    return remembered
+
+
+def on_loaded(listener: Callable[[Any, Known], None]) -> None:
+    """Registers what runs with every model that is loaded, and what is known of it; it must contain its faults."""
+    if listener not in _listeners:
+        _listeners.append(listener)
 
 
 def about(model: Any) -> Known:

@@ -8,6 +8,7 @@ would lose hours, not prevent anything.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.capture.interface import TrainingRun, current_run
@@ -42,7 +43,7 @@ class Training:
         run = current_run.get()
         before = known.about(estimator)
         # Repeated partial_fit of one object is one run that goes on.
-        self._goes_on = method == "partial_fit" and bool(before.run_id)
+        self._goes_on = method == "partial_fit" and bool(before.run_id) and not before.loaded
         self.run_id = before.run_id if self._goes_on else new_record_id()
         # Given by somebody, rather than the class's name for want of a better one.
         self._given_name = (run.name if run is not None else "") or before.name
@@ -76,7 +77,7 @@ class Training:
         duration = time.perf_counter_ns() - self._begun
         fields: dict[str, Any] = {"ml.training.duration": duration, "event.duration": duration}
         self._contained(lambda: fields.update(_results(self._estimator)))
-        self._contained(self._remember)
+        self._contained(lambda: self._remember(fields.get("ml.training.metrics", {})))
         self._after(self._event(COMPLETED, SUCCESS, fields))
         run = current_run.get()
         if run is not None:
@@ -112,9 +113,14 @@ class Training:
         except Exception as error:  # noqa: BLE001 - estimators and data are foreign objects
             self._pipeline.fault(COMPONENT, error)
 
-    def _remember(self) -> None:
+    def _remember(self, metrics: dict[str, Any]) -> None:
         # What was known of its artifact is no longer true: it has been trained anew.
-        entry = known.Known(name=self._given_name, run_id=self.run_id)
+        entry = known.Known(
+            name=self._given_name,
+            run_id=self.run_id,
+            dataset=self._fields.get("ml.dataset.digest", ""),
+            metrics=metrics,
+        )
         known.know(self._estimator, entry)
         best = getattr(self._estimator, "best_estimator_", None) if is_search(self._estimator) else None
         if best is not None:
@@ -156,6 +162,8 @@ def evaluated(
         found = {key: value for key, item in metrics.items() if (value := number(item)) is not None}
         if found:
             fields["ml.training.metrics"] = found
+            if model.run_id:
+                known.know(estimator, replace(model, metrics={**model.metrics, **found}))
             if run is not None:
                 run.metrics.update({key: value for key, value in found.items() if isinstance(value, float)})
     except Exception as fault:  # noqa: BLE001 - foreign data

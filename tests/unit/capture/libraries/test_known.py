@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import gc
+from typing import TYPE_CHECKING, Any
 
 from sklearn.linear_model import LogisticRegression
 
 from mlaudit.capture.libraries import known
 from mlaudit.capture.libraries.known import NOTHING, Known, about, know
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def test_knowledge_ends_with_the_object() -> None:
@@ -40,3 +44,20 @@ def test_nothing_is_written_into_the_model() -> None:
     before = dict(vars(model))
     know(model, Known("a"))
     assert vars(model) == before
+
+
+def test_listeners_hear_of_loaded_models_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever wants to know which models were loaded is told each, with what is known of it, and once."""
+    heard: list[str] = []
+    monkeypatch.setattr(known, "_listeners", [])
+
+    def listener(_model: Any, about: Known) -> None:
+        heard.append(about.name)
+
+    known.on_loaded(listener)
+    known.on_loaded(listener)
+    model = LogisticRegression()
+    know(model, Known(name="trained"))
+    assert known.loaded(model, Known(name="loaded"))
+    assert heard == ["loaded"]
+    assert about(model).name == "loaded"
