@@ -8,7 +8,7 @@ is not.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mlaudit.event import Target
 
 if TYPE_CHECKING:
+    from mlaudit.capture.authentication import Credential, Failure
     from mlaudit.event import Actor
 
 _log = logging.getLogger("mlaudit")
@@ -89,6 +90,8 @@ class RequestTrail:
     A model hook that finds a current trail appends its ``ModelUse`` instead of emitting a record of its own:
     the request's record carries it. ``mlaudit.actor(...)`` sets ``actor`` besides the context variable, so that
     an actor stated in a dependency or a thread is known to the request's record too.
+    ``credentials`` and ``failures`` are what was presented and verified, and what was not accepted (see
+    ``authentication``).
     ``closed`` is true once the request's record is written: a background task that still sees the trail then
     emits records of its own.
     """
@@ -98,9 +101,13 @@ class RequestTrail:
     route = ""
     kind = ""
     closed = False
+    credentials: tuple[Credential, ...] = ()
+    failures: tuple[Failure, ...] = ()
 
     def __init__(self) -> None:
         self.models: list[ModelUse] = []
+        if _first_request:
+            _run_once(_first_request)
 
 
 @dataclass(slots=True)
@@ -129,6 +136,7 @@ def open_trail() -> RequestTrail | None:
 Callback = Callable[[], None]
 _started: list[Callback] = []
 _stopping: list[Callback] = []
+_first_request: list[Callback] = []
 
 
 def on_service_started(callback: Callback) -> None:
@@ -147,6 +155,12 @@ def on_service_stopping(callback: Callback) -> None:
         _stopping.append(callback)
 
 
+def on_first_request(callback: Callback) -> None:
+    """Registers what runs, once, when the next request comes; in the request's own time, so it must be quick."""
+    if callback not in _first_request:
+        _first_request.append(callback)
+
+
 def service_started() -> None:
     """Runs the callbacks of ``on_service_started``; a fault of one is logged and harms nobody."""
     _run(_started)
@@ -157,7 +171,13 @@ def service_stopping() -> None:
     _run(_stopping)
 
 
-def _run(callbacks: list[Callback]) -> None:
+def _run_once(callbacks: list[Callback]) -> None:
+    due = tuple(callbacks)
+    callbacks.clear()
+    _run(due)
+
+
+def _run(callbacks: Iterable[Callback]) -> None:
     for callback in tuple(callbacks):
         try:
             callback()

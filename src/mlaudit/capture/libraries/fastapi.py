@@ -1,0 +1,104 @@
+"""FastAPI's security dependencies: which credential an application was given, and what it was not given.
+
+They take a credential out of a request and do not check it; that is the application's work. So a credential counts as
+accepted once the request that carried it was not refused, and as missing when the dependency itself refuses.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from mlaudit.capture.authentication import (
+    API_KEY,
+    Credential,
+    Failure,
+    accepted,
+    fingerprint,
+    rejected,
+    token_digest,
+)
+from mlaudit.capture.interface import open_trail
+from mlaudit.capture.libraries.hooks import Hooks
+from mlaudit.event import Actor
+
+if TYPE_CHECKING:
+    from mlaudit.capture.libraries.hooks import Audit, Call
+    from mlaudit.pipeline import Pipeline
+
+COMPONENT: Final = "capture.libraries.fastapi"
+_LONGEST: Final = 256
+_DEPENDENCIES: Final = (
+    "HTTPBasic", "HTTPBearer", "HTTPDigest", "APIKeyCookie", "APIKeyHeader", "APIKeyQuery", "OAuth2",
+    "OAuth2PasswordBearer", "OAuth2AuthorizationCodeBearer", "OpenIdConnect",
+)  # fmt: skip
+
+
+class FastAPIIntegration:
+    """See ``capture.integrations.Integration``."""
+
+    name: ClassVar[str] = "fastapi"
+    module: ClassVar[str] = "fastapi.security"
+
+    def __init__(self) -> None:
+        self._hooks = Hooks(COMPONENT)
+
+    def instrument(self) -> None:
+        """Hooks the security dependencies and the form of a login."""
+        from fastapi import security
+
+        if self._hooks.are_set:
+            return
+        for name in _DEPENDENCIES:
+            self._hooks.around(getattr(security, name), "__call__", _asking, when=_is_in_request)
+        self._hooks.around(security.OAuth2PasswordRequestForm, "__init__", _logging_in, when=_is_in_request)
+
+    def uninstrument(self) -> None:
+        """Puts the originals back."""
+        self._hooks.undo()
+
+
+def _is_in_request(_: Call) -> bool:
+    return open_trail() is not None
+
+
+def _asking(current: Pipeline, call: Call) -> Audit:
+    from starlette.exceptions import HTTPException
+
+    outcome = yield
+    scheme = _scheme(call.instance)
+    if isinstance(outcome.error, HTTPException):
+        rejected(current, Failure(scheme, type(outcome.error).__name__, "no valid credential was sent"))
+    elif outcome.error is None and outcome.result:
+        accepted(current, _credential(scheme, outcome.result, current))
+
+
+def _logging_in(current: Pipeline, call: Call) -> Audit:
+    yield
+    username = getattr(call.instance, "username", None)
+    if isinstance(username, str) and username:
+        actor = Actor(username[:_LONGEST], method="credential")
+        accepted(current, Credential("password", actor=actor))
+
+
+def _scheme(dependency: Any) -> str:
+    model = getattr(dependency, "model", None)
+    kind = getattr(model, "type_", None)
+    kind = str(getattr(kind, "value", kind))
+    if kind == "apiKey":
+        return API_KEY
+    return str(getattr(model, "scheme", "bearer"))[:_LONGEST].lower() if kind == "http" else "bearer"
+
+
+def _credential(scheme: str, result: Any, current: Pipeline) -> Credential:
+    username = getattr(result, "username", None)
+    if isinstance(username, str):
+        return Credential("basic", actor=Actor(username[:_LONGEST], method="credential"))
+    secret = getattr(result, "credentials", result)
+    if not isinstance(secret, str):
+        return Credential(scheme)
+    # OAuth2 and OpenIdConnect themselves give the whole header.
+    if scheme == "bearer" and secret[:7].lower() == "bearer ":
+        secret = secret[7:]
+    key = fingerprint(secret.encode("utf-8", "surrogatepass"), current.policy.pseudonyms.of)
+    actor = Actor(f"credential:{key}", method="credential")
+    return Credential(scheme, key_id=key, actor=actor, digest=token_digest(secret))

@@ -1,0 +1,63 @@
+"""Starlette's AuthenticationMiddleware: a backend that refuses a credential, whatever status answers it.
+
+Who was authenticated is read from the request's scope when the request ends; a refusal leaves nothing there, and
+Starlette answers it with 400.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from mlaudit import pipeline
+from mlaudit.capture.authentication import Failure, rejected
+from mlaudit.capture.libraries.hooks import Hooks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mlaudit.capture.libraries.hooks import Audit, Call
+    from mlaudit.pipeline import Pipeline
+
+COMPONENT: Final = "capture.libraries.starlette_authentication"
+
+
+class StarletteAuthenticationIntegration:
+    """See ``capture.integrations.Integration``."""
+
+    name: ClassVar[str] = "starlette-authentication"
+    module: ClassVar[str] = "starlette.middleware.authentication"
+
+    def __init__(self) -> None:
+        self._hooks = Hooks(COMPONENT)
+
+    def instrument(self) -> None:
+        """Hooks what the middleware does about an error of its backend."""
+        from starlette.middleware.authentication import AuthenticationMiddleware
+
+        if not self._hooks.are_set:
+            self._hooks.around(AuthenticationMiddleware, "__init__", _made)
+
+    def uninstrument(self) -> None:
+        """Puts the original back; a middleware that was made meanwhile keeps telling."""
+        self._hooks.undo()
+
+
+def _made(_current: Pipeline, call: Call) -> Audit:
+    outcome = yield
+    if outcome.error is None:
+        call.instance.on_error = _telling(call.instance.on_error)
+
+
+def _telling(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def on_error(connection: Any, error: Exception) -> Any:
+        current = pipeline.current()
+        if current is not None:
+            try:
+                rejected(current, Failure("", type(error).__name__, "the credential was not accepted"))
+            except Exception as fault:  # noqa: BLE001 - auditing never breaks the service
+                current.fault(COMPONENT, fault)
+        return original(connection, error)
+
+    return on_error
