@@ -17,8 +17,9 @@ from typing import Any
 from rich.console import Console
 
 from examples.demo import show
-from examples.demo.scene import Scene, is_complete, sealed_records
+from examples.demo.scene import Scene
 from examples.demo.store import Store
+from examples.programs import is_complete, sealed_records
 from mlaudit.detect.plans import load_plans
 from mlaudit.stack.local import Stack
 
