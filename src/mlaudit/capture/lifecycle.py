@@ -100,7 +100,7 @@ class Lifecycle:
             "process.working_directory": _working_directory(),
             "audit.environment.digest": environment_digest,
             "labels": {
-                "role": "service" if any(name in sys.modules for name in _SERVERS) else "job",
+                "role": "service" if serves() else "job",
                 "python": platform.python_version(),
                 "platform": f"{platform.system()} {platform.machine()}",
                 "mlaudit": __version__,
@@ -239,6 +239,11 @@ class Lifecycle:
         self._lock = threading.Lock()
         self._told = threading.Event()
         self._before.clear()
+
+
+def serves() -> bool:
+    """Whether this process runs in a server, as far as its modules tell."""
+    return any(name in sys.modules for name in _SERVERS)
 
 
 def _die(number: int) -> None:

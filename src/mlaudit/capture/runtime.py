@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlaudit import pipeline
-from mlaudit.capture import environment
+from mlaudit.capture import deployments, environment
 from mlaudit.capture.config import ConfigWatcher
 from mlaudit.capture.lifecycle import lifecycle
 
@@ -22,6 +22,7 @@ def install() -> None:
         return
     _installed = True
     lifecycle.install()
+    deployments.install()
     pipeline.on_start(begin)
 
 
@@ -36,6 +37,7 @@ def begin(current: Pipeline) -> None:
     except Exception as error:  # noqa: BLE001 - see above
         current.fault(environment.COMPONENT, error)
     lifecycle.started(current, environment.digest(software) if software else "")
+    lifecycle.before_stop(deployments.deployments.stop)
     try:
         if software:
             environment.compare_with_last_start(current, software)

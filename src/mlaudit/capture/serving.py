@@ -1,0 +1,59 @@
+"""Which processes of one service are alive: each holds the lock of a file of its own.
+
+The kernel lets go of a lock when its holder dies, however it dies, so no process has to clean up after itself, and
+the number of a process, which another may get, proves nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from typing import TYPE_CHECKING
+
+from mlaudit.deliver.files import make_folder
+from mlaudit.event import new_record_id
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Mark:
+    """The mark of this process in a folder that the processes of its service share."""
+
+    def __init__(self, folder: Path) -> None:
+        """Takes a mark.
+
+        Raises:
+            OSError, SpoolUnavailableError: the folder cannot be written.
+        """
+        make_folder(folder)
+        self.name = new_record_id()
+        self._path = folder / self.name
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+
+    def drop(self) -> None:
+        """Takes the mark away: this process serves nothing any more."""
+        self._path.unlink(missing_ok=True)
+        self.leave()
+
+    def leave(self) -> None:
+        """Closes this process's copy: a forked child does not keep its parent's mark alive."""
+        os.close(self._descriptor)
+
+
+def is_alive(folder: Path, name: str) -> bool:
+    """Whether the process that took this mark lives and has not dropped it."""
+    path = folder / name
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    path.unlink(missing_ok=True)
+    return False
