@@ -17,9 +17,21 @@ from mlaudit.regular import open_regular
 
 _HEAD: Final = 64 << 10
 _CHUNK: Final = 1 << 20
-_SUFFIXES: Final = frozenset(
-    {".joblib", ".pkl", ".pickle", ".sav", ".model", ".z", ".gz", ".bz2", ".xz", ".lzma", ".lz4"}
-)
+_PICKLES: Final = {
+    ".joblib",
+    ".pkl",
+    ".pickle",
+    ".sav",
+    ".model",
+    ".z",
+    ".gz",
+    ".bz2",
+    ".xz",
+    ".lzma",
+    ".lz4",
+}
+_FORMATS: Final = {".txt", ".json", ".ubj", ".onnx", ".pt", ".pth", ".ckpt", ".keras", ".h5", ".safetensors"}
+_SUFFIXES: Final = frozenset(_PICKLES | _FORMATS)
 _NEUTRAL: Final = ("copyreg.", "copy_reg.", "builtins.", "__builtin__.")
 
 

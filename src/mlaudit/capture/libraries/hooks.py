@@ -112,6 +112,7 @@ class Hooks:
         outermost: bool = False,
         refuse_after: bool = False,
         when: When | None = None,
+        only_here: bool = False,
     ) -> bool:
         """Hooks the function or method ``name`` of a module or class; False when it has none of that name.
 
@@ -125,6 +126,7 @@ class Hooks:
             outermost: silent inside of another such call (see ``outermost``), and silences those inside of it.
             refuse_after: see the module.
             when: leaves calls alone for which it is false; must be cheap, and is contained like an audit.
+            only_here: not in the module that defines it, where the library itself calls it by that name.
         """
         found = inspect.getattr_static(owner, name, None)
         function = found.__func__ if isinstance(found, staticmethod | classmethod) else found
@@ -136,6 +138,9 @@ class Hooks:
         if isinstance(found, staticmethod | classmethod):
             wrapper = type(found)(wrapper)
         self._replace(owner, name, wrapper)
+        if only_here:
+            wrapper.__module__ = owner.__name__
+            return True
         home = sys.modules.get(getattr(function, "__module__", None) or "")
         if home is not None and home is not owner and getattr(home, name, None) is function:
             self._replace(home, name, wrapper)

@@ -211,6 +211,18 @@ def test_a_hooked_function_still_pickles(library: Any, hooks: Hooks) -> None:
     assert pickle.loads(pickle.dumps(library.double)) is library.double
 
 
+def test_a_function_may_be_hooked_under_one_name_only(library: Any, hooks: Hooks, log: AuditLog) -> None:
+    """The module that defines it keeps its own, and a reference to the hook leads to the name that was hooked."""
+    other: Any = types.ModuleType("a_package")
+    other.double = library.double
+    sys.modules["a_package"] = other
+    assert hooks.around(other, "double", told, kind=KIND, only_here=True)
+    assert library.double(1) == other.double(1) == 2
+    assert len(log.of(KIND)) == 1
+    assert pickle.loads(pickle.dumps(other.double)) is other.double
+    del sys.modules["a_package"]
+
+
 def test_a_name_that_is_not_there_is_left_alone(library: Any, hooks: Hooks) -> None:
     """A library of another version that lacks a function is no error."""
     assert not hooks.around(library, "triple", told)

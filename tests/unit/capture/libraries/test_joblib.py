@@ -16,6 +16,7 @@ from sklearn.pipeline import Pipeline
 
 from mlaudit.capture.libraries import artifacts, known
 from mlaudit.capture.libraries import joblib as module
+from mlaudit.capture.libraries.hooks import Call, Outcome, finish, start
 from mlaudit.capture.libraries.joblib import JoblibIntegration
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
 
@@ -274,14 +275,10 @@ def test_file_that_changes_while_it_is_loaded_is_told(log: AuditLog, tmp_path: P
     """When the file is exchanged between digest and load, a second record says so."""
     path = tmp_path / "m.joblib"
     joblib.dump(Constant(), path)
-    original = module._originals["load"]
-
-    def exchanging(*args: Any, **kwargs: Any) -> Any:
-        path.write_bytes(path.read_bytes() + b"x")
-        return original(*args, **kwargs)
-
-    current = log.pipeline
-    module._load(current, exchanging, (str(path),), {})
+    audit = start(module._load, log.pipeline, Call("load", None, (str(path),), {}))
+    path.write_bytes(path.read_bytes() + b"x")
+    assert audit is not None
+    finish(audit, Outcome(Constant(), None, 1))
     first, second = log.of(LOADED)
     assert first["event.outcome"] == "success"
     assert second["event.outcome"] == "unknown"
