@@ -89,6 +89,14 @@ INTEGRATIONS: Final = (
         "tokens that are verified, whom they name, and those that fail",
     ),
     Registration(
+        "pydantic-settings",
+        "pydantic_settings",
+        "mlaudit.capture.libraries.pydantic_settings:PydanticSettingsIntegration",
+        "pydantic-settings",
+        "2.0",
+        "settings that differ from those of the last start, and fields set by the running program",
+    ),
+    Registration(
         "sklearn",
         "sklearn.base",
         "mlaudit.capture.libraries.sklearn:SklearnIntegration",
