@@ -97,6 +97,14 @@ INTEGRATIONS: Final = (
         "settings that differ from those of the last start, and fields set by the running program",
     ),
     Registration(
+        "ipython",
+        "IPython.core.interactiveshell",
+        "mlaudit.capture.libraries.ipython:IPythonIntegration",
+        "ipython",
+        "8.0",
+        "sessions of notebooks and shells, and the cells executed in them, without their code",
+    ),
+    Registration(
         "sklearn",
         "sklearn.base",
         "mlaudit.capture.libraries.sklearn:SklearnIntegration",
@@ -119,5 +127,21 @@ INTEGRATIONS: Final = (
         "optuna",
         "3.2",
         "studies and each of their trials, in threads too; ask and tell",
+    ),
+    Registration(
+        "lightgbm",
+        "lightgbm",
+        "mlaudit.capture.libraries.lightgbm:LightGBMIntegration",
+        "lightgbm",
+        "4.0",
+        "training, cross-validation and prediction by boosters, and their files",
+    ),
+    Registration(
+        "xgboost",
+        "xgboost",
+        "mlaudit.capture.libraries.xgboost:XGBoostIntegration",
+        "xgboost",
+        "2.0",
+        "training, cross-validation and prediction by boosters, and their files",
     ),
 )

@@ -5,11 +5,11 @@ Nothing is written into the objects: an attribute would travel into their next p
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.capture.libraries.estimators import is_estimator
+from mlaudit.capture.libraries.identity import ByIdentity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -42,27 +42,13 @@ class Known:
 
 
 NOTHING: Final = Known()
-# By identity: estimators may define __eq__ without __hash__.
-_models: dict[int, tuple[weakref.ref[Any], Known]] = {}
+_models: Final[ByIdentity[Known]] = ByIdentity()
 _listeners: list[Callable[[Any, Known], None]] = []
 
 
 def know(model: Any, known: Known) -> bool:
     """Remembers ``known`` for as long as the object lives; False when it cannot be referred to weakly."""
-    key = id(model)
-
-    def forget(reference: weakref.ref[Any]) -> None:
-        entry = _models.get(key)
-        # The id may have been given to another object by now.
-        if entry is not None and entry[0] is reference:
-            del _models[key]
-
-    try:
-        reference = weakref.ref(model, forget)
-    except TypeError:
-        return False
-    _models[key] = (reference, known)
-    return True
+    return _models.remember(model, known)
 
 
 def loaded(model: Any, known: Known) -> bool:
@@ -82,8 +68,7 @@ def on_loaded(listener: Callable[[Any, Known], None]) -> None:
 
 def about(model: Any) -> Known:
     """What is known about the object."""
-    entry = _models.get(id(model))
-    return entry[1] if entry is not None and entry[0]() is model else NOTHING
+    return _models.get(model) or NOTHING
 
 
 def models_in(value: Any) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mlaudit.capture.interface import ModelUse, RequestTrail, open_trail
 from mlaudit.capture.libraries import known
@@ -17,6 +17,7 @@ from mlaudit.event import FAILURE, SUCCESS, AuditEvent
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mlaudit.capture.libraries.hooks import Audit
     from mlaudit.pipeline import Pipeline
 
 KIND: Final = "audit.ml.prediction"
@@ -54,12 +55,40 @@ def predict(
     return result
 
 
-def _seen(pipeline: Pipeline, data: Any) -> str:
+class Given(NamedTuple):
+    """What a model is given to predict from, where the argument itself does not say it."""
+
+    digest: str = ""
+    rows: int | None = None
+    features: int | None = None
+
+
+def predicting(
+    pipeline: Pipeline, method: str, model: Any, data: Any, *, given: Given | None = None
+) -> Audit:
+    """The audit of a prediction, for hooks that are made with ``hooks.Hooks``; see ``predict``.
+
+    Args:
+        pipeline: of this process.
+        method: what was called.
+        model: the model object.
+        data: what it was given; digested before the call, which may change it.
+        given: digest and shape of it, where they are known already.
+
+    Raises:
+        AuditRefusedError: as ``predict`` does; the hook is to be made with ``refuse_after``.
+    """
+    seen = _seen(pipeline, data) if given is None else given
+    outcome = yield
+    _leave(pipeline, method, model, data, seen, outcome.result, outcome.duration, outcome.error)
+
+
+def _seen(pipeline: Pipeline, data: Any) -> Given:
     try:
-        return digest(data)
+        return Given(digest(data), *shape(data))
     except Exception as error:  # noqa: BLE001 - foreign data
         pipeline.fault(COMPONENT, error)
-        return ""
+        return Given()
 
 
 def _leave(
@@ -67,15 +96,15 @@ def _leave(
     method: str,
     estimator: Any,
     data: Any,
-    input_digest: str,
+    seen: Given,
     result: Any,
     duration: int,
-    error: Exception | None,
+    error: BaseException | None,
 ) -> None:
     trail = open_trail()
     event = None
     try:
-        use = _use(method, estimator, data, input_digest, result, duration, error)
+        use = _use(method, estimator, seen, result, duration, error)
         if trail is not None:
             trail.models.append(use)
         _show(pipeline, trail, use, data, result)
@@ -91,16 +120,14 @@ def _leave(
 def _use(
     method: str,
     estimator: Any,
-    data: Any,
-    input_digest: str,
+    seen: Given,
     result: Any,
     duration: int,
-    error: Exception | None,
+    error: BaseException | None,
 ) -> ModelUse:
     cls = type(estimator)
     about = known.about(estimator)
     distribution, version = library(cls)
-    rows, features = shape(data)
     return ModelUse(
         name=about.name or cls.__name__,
         version=about.version,
@@ -109,9 +136,9 @@ def _use(
         library_version=version,
         digest=about.digest,
         method=method,
-        rows=rows,
-        features=features,
-        input_digest=input_digest,
+        rows=seen.rows,
+        features=seen.features,
+        input_digest=seen.digest,
         output_digest="" if error is not None else digest(result),
         duration_ns=duration,
         failed=error is not None,
@@ -129,7 +156,7 @@ def _show(pipeline: Pipeline, trail: RequestTrail | None, use: ModelUse, data: A
         use.outputs["ml.prediction.output"] = shown(result)
 
 
-def _event_of(use: ModelUse, error: Exception | None) -> AuditEvent:
+def _event_of(use: ModelUse, error: BaseException | None) -> AuditEvent:
     fields = {"ml.prediction.batch": False, **use.named(), "event.duration": use.duration_ns}
     if error is not None:
         fields |= error_fields(error)

@@ -122,9 +122,11 @@ class Training:
             metrics=metrics,
         )
         known.know(self._estimator, entry)
-        best = getattr(self._estimator, "best_estimator_", None) if is_search(self._estimator) else None
-        if best is not None:
-            known.know(best, entry)
+        # LightGBM's and XGBoost's estimators are shells around a booster that may be saved by itself.
+        for name in ("best_estimator_", "_Booster"):
+            part = vars(self._estimator).get(name)
+            if part is not None:
+                known.know(part, entry)
 
 
 def evaluated(
@@ -176,7 +178,11 @@ def evaluated(
 
 def model_fields(estimator: Any, name: str, about: known.Known) -> dict[str, Any]:
     """Name, class and library of a model, and the artifact it came from where that is known."""
-    cls = type(estimator)
+    return class_fields(type(estimator), name, about)
+
+
+def class_fields(cls: type, name: str, about: known.Known = known.NOTHING) -> dict[str, Any]:
+    """As ``model_fields``, of a model that is not made yet."""
     distribution, version = library(cls)
     fields = {
         "ml.model.name": name,

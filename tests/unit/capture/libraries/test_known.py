@@ -22,7 +22,7 @@ def test_knowledge_ends_with_the_object() -> None:
     assert about(model).name == "a"
     del model
     gc.collect()
-    assert key not in known._models
+    assert key not in known._models._entries
 
 
 def test_objects_that_are_equal_are_not_the_same() -> None:
