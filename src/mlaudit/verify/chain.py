@@ -86,6 +86,12 @@ def verify_source(
     run.link(selection)
     findings = run.all_findings()
     if not run.records and not findings:
+        unsealed = run.remarks.unsealed
+        if unsealed:
+            raise SourceError(
+                f"{source.name}: expected sealed audit records, found {unsealed} unsealed ones that the collector made; "
+                "that proves nothing"
+            )
         about = f"stream {stream}" if stream else "any audit record"
         raise SourceError(
             f"{source.name}: expected {about}, found none in what was asked for; that proves nothing"
@@ -97,6 +103,7 @@ def verify_source(
         suppressed=run.suppressed,
         records=run.records,
         unlooked=run.remarks.unlooked,
+        unsealed=run.remarks.unsealed,
         keys=sorted(key.encode() for key in (keys or {}).values()),
         signatures=keys is not None,
         window={

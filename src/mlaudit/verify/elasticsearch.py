@@ -12,6 +12,7 @@ from mlaudit.errors import InstallError, SourceError
 from mlaudit.install.client import Auth, connect, explained
 from mlaudit.seal.stored import Claims, StoredRecord, document_id, observe, parse_original
 from mlaudit.verify.projection import ABSENT, compare_document, data_stream, misplaced
+from mlaudit.verify.unsealed import examine_unsealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -89,12 +90,22 @@ class ElasticsearchSource:
                 point = self._client.open_point_in_time(index=self._index, keep_alive=_KEEP_ALIVE)["id"]
                 try:
                     for query in self._queries(point, selection):
-                        for hit in self._pages(point, query):
-                            yield read_hit(hit)
+                        yield from self._judged(self._pages(point, query), remarks)
                 finally:
                     self._close_point(point)
         except InstallError as error:
             raise SourceError(str(error)) from None
+
+    def _judged(self, hits: Iterable[dict[str, Any]], remarks: Remarks) -> Iterator[StoredRecord]:
+        """The sealed records among the hits; of the others a remark."""
+        for hit in hits:
+            findings = examine_unsealed(hit)
+            if findings is None:
+                yield read_hit(hit)
+                continue
+            remarks.unsealed += 1
+            for found in findings:
+                remarks.note(found)
 
     def places(self, streams: Iterable[str]) -> Iterator[Place]:
         """Where each document of some streams has its place; reads no originals but of those without fields.

@@ -24,6 +24,7 @@ _OBJECTS: Final = frozenset(
     name[:place] for name in FIELD_TYPES for place, sign in enumerate(name) if sign == "."
 ) - frozenset(FIELD_TYPES)
 _COLLECTOR_PREFIXES: Final = ("mlaudit.", "data_stream.")
+UNSEALED: Final = "mlaudit.unsealed"
 _RETIMED: Final = "mlaudit.retimed"
 _TIMESTAMP: Final = "@timestamp"
 _TIME: Final = re.compile(
@@ -120,6 +121,9 @@ def compare_document(
         and not name.startswith(_COLLECTOR_PREFIXES)
         and not (name == _TIMESTAMP and _is_retimed(document, None))
     ]
+    if UNSEALED in document:
+        # A sealed record never has it: somebody wants it to be passed over.
+        differences.append(Difference(UNSEALED, ABSENT, shown(document[UNSEALED])))
     if class_:
         own = class_of(fields)
         if document.get("data_stream.dataset") not in (f"mlaudit.{own}", f"mlaudit.{class_}"):

@@ -31,6 +31,7 @@ class Report:
     Attributes:
         source: name of the source.
         records: how many records were read.
+        unsealed: how many documents the collector made itself: neither records of a stream nor proven.
         findings: what was found, also what is for information only.
         suppressed: findings beyond the limit of one stream, counted but not kept.
         unlooked: what was not looked at, as sentences.
@@ -51,6 +52,7 @@ class Report:
     window: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     times: list[dict[str, str | int]] = field(default_factory=list)
+    unsealed: int = 0
 
     def add_known(
         self, findings: list[Finding], times: list[dict[str, str | int]], unlooked: list[str]
@@ -71,6 +73,7 @@ class Report:
             "ok": self.ok,
             "source": self.source,
             "records": self.records,
+            "unsealed": self.unsealed,
             "streams": [stream.to_dict() for stream in self.streams],
             "findings": [found.to_dict() for found in self.findings],
             "counts": dict(sorted(Counter(found.code for found in self.findings).items())),
@@ -104,6 +107,11 @@ class Report:
         self._print_verdict(console)
 
     def _print_verdict(self, console: Console) -> None:
+        if self.unsealed:
+            console.print(
+                f"[yellow]not proven: {self.unsealed:,} documents of hosts and clusters, which the collector made and no "
+                "process sealed[/] (mlaudit.unsealed)"
+            )
         broken = sum(found.severity == "finding" for found in self.findings) + self.suppressed
         what = f"{self.records:,} records in {len(self.streams):,} streams of {escape(safe(self.source))}"
         rate = f"{self.seconds:.1f} s, {self.records / self.seconds:,.0f} records/s" if self.seconds else ""

@@ -59,12 +59,14 @@ class Remarks:
         unlooked: what could not or need not be looked at, as sentences.
         trimmed: by stream, up to which sequence records have left the source on purpose.
         suppressed: findings beyond the limit, counted but not kept: a file of nothing but garbage has a million.
+        unsealed: documents that the collector made itself and that no process sealed.
     """
 
     findings: list[Finding] = field(default_factory=list)
     unlooked: list[str] = field(default_factory=list)
     trimmed: dict[str, int] = field(default_factory=dict)
     suppressed: int = 0
+    unsealed: int = 0
 
     def note(self, found: Finding) -> None:
         """Keeps a finding about the source."""
