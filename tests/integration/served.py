@@ -29,7 +29,7 @@ from opentelemetry import trace
 
 app = FastAPI()
 
-@app.get("/ping")
+@app.get("/status")
 async def ping():
     return {"ok": True}
 
@@ -160,7 +160,7 @@ def of(kind: str, among: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def request(
-    port: int, method: str = "GET", path: str = "/ping", body: bytes | None = None, **headers: str
+    port: int, method: str = "GET", path: str = "/status", body: bytes | None = None, **headers: str
 ) -> tuple[int, bytes]:
     """One request to the local service; status and body."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
@@ -178,7 +178,7 @@ def request(
 class Load:
     """Clients that ask until the service is gone, and remember which of their requests were answered whole."""
 
-    def __init__(self, port: int, path: str = "/ping", clients: int = 4) -> None:
+    def __init__(self, port: int, path: str = "/status", clients: int = 4) -> None:
         self.answered: list[str] = []
         self._port = port
         self._path = path

@@ -162,11 +162,11 @@ def ask(process: Process, *paths: str) -> list[Any]:
 def test_with_an_endpoint_a_request_gets_a_span_and_the_record_its_trace(folder: Path) -> None:
     """OpenTelemetry's SDK and FastAPI instrumentation are started; one server span for each request."""
     with serve(folder, SERVICE + TRACED) as process:
-        provider, _, seen = ask(process, "/watch", "/ping", "/seen")
+        provider, _, seen = ask(process, "/watch", "/status", "/seen")
         process.stop()
     assert provider == "TracerProvider"
-    assert [name for name, kind in seen if kind == "SERVER"] == ["GET /watch", "GET /ping"]
-    (ping,) = [r for r in of("audit.api.request", records(folder / "state")) if r["url.path"] == "/ping"]
+    assert [name for name, kind in seen if kind == "SERVER"] == ["GET /watch", "GET /status"]
+    (ping,) = [r for r in of("audit.api.request", records(folder / "state")) if r["url.path"] == "/status"]
     assert len(ping["trace.id"]) == 32
     assert "Traceback" not in process.output
 
@@ -176,10 +176,10 @@ def test_a_service_without_lifespan_events_is_traced_too(folder: Path) -> None:
     (folder / "app.py").write_text(SERVICE + TRACED)
     env = environment(folder / "state", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
     with started([*UVICORN, "--lifespan", "off"], folder, env) as process:
-        provider, _, seen = ask(process, "/watch", "/ping", "/seen")
+        provider, _, seen = ask(process, "/watch", "/status", "/seen")
         process.stop()
     assert provider == "TracerProvider"
-    assert ["GET /ping", "SERVER"] in seen
+    assert ["GET /status", "SERVER"] in seen
 
 
 @pytest.mark.parametrize(
@@ -208,16 +208,16 @@ def test_a_provider_of_the_application_is_never_replaced(folder: Path, when: str
     service = OWN_PROVIDER + SERVICE.replace("FastAPI()", "FastAPI(lifespan=lifespan)") + TRACED
     if when == "at import":
         service = service.replace("    set_own()\n", "").replace(
-            '@app.get("/ping")', 'set_own()\n@app.get("/ping")'
+            '@app.get("/status")', 'set_own()\n@app.get("/status")'
         )
     (folder / "policy.yaml").write_text(
         "version: 1\n"
         "revisions: [{number: 1, date: 2026-11-25, changes: a, reason: b, sections: [3]}]\n"
         "rules: [{name: all, level: metadata}]\n"
-        "spans: [{name: 'GET /ping', kind: audit.app.ping}]\n"
+        "spans: [{name: 'GET /status', kind: audit.app.ping}]\n"
     )
     with serve(folder, service, MLAUDIT_POLICY=str(folder / "policy.yaml")) as process:
-        assert ask(process, "/mine", "/ping")[0] is True
+        assert ask(process, "/mine", "/status")[0] is True
         process.stop()
     assert "Overriding" not in process.output
     assert len(of("audit.app.ping", records(folder / "state"))) == 1

@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("path", ["/ping", "/stream"])
+@pytest.mark.parametrize("path", ["/status", "/stream"])
 @pytest.mark.parametrize(
     "command",
     [
@@ -127,9 +127,9 @@ def test_under_the_launcher_the_trail_is_complete_whatever_is_sampled(
     with started(command, folder, env) as process:
         port = int(process.wait_for(LISTENING)[1])
         assert request(port, "POST", "/predict", b"[1, 2]", Authorization="Basic YWxpY2U6eA==")[0] == 200
-        assert request(port, "GET", "/ping")[0] == 200
+        assert request(port, "GET", "/status")[0] == 200
         if sampler == "always_on":  # the SDK's batches do not survive SIGTERM
-            process.wait_for(r'"name": "GET /ping"')
+            process.wait_for(r'"name": "GET /status"')
         process.stop()
     found = records(state)
     (ping,) = of("audit.api.request", found)

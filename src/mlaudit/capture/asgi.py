@@ -14,18 +14,15 @@ Any fault of ours is contained: it is told to the pipeline, and the request goes
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from mlaudit import pipeline
 from mlaudit.capture import interface
-from mlaudit.capture.asgi_body import in_thread
 from mlaudit.capture.asgi_exchange import COMPONENT, Exchange
-from mlaudit.capture.asgi_record import PREDICTION, REQUEST
 from mlaudit.capture.asgi_refusal import answer_refusal
+from mlaudit.capture.http_body import in_thread
+from mlaudit.capture.http_exchange import refused_kind
 from mlaudit.errors import AuditRefusedError
-
-if TYPE_CHECKING:
-    from mlaudit.pipeline import Pipeline
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -69,7 +66,7 @@ async def audited(app: App, scope: Scope, receive: Receive, send: Send) -> None:
             kind = p.policy.route_kind(scope["method"], scope["path"])
             if kind != "":  # "" is deliberately not audited
                 if p.policy.can_refuse:
-                    refused = _refused(p, kind, scope)  # 1
+                    refused = refused_kind(p, kind, scope["path"])  # 1
                 exchange = Exchange(p, kind, scope, receive, send)
                 scope[MARK] = True
         except Exception as error:  # noqa: BLE001 - contained: the request goes on, and that it does so is told
@@ -94,14 +91,6 @@ async def audited(app: App, scope: Scope, receive: Receive, send: Send) -> None:
         exchange.break_off(None)
     if exchange.refused:
         raise AuditRefusedError(exchange.refused)
-
-
-def _refused(p: Pipeline, kind: str | None, scope: Scope) -> str | None:
-    """The kind on whose account a request must not run: a rule says refuse, and nothing can be written."""
-    for wanted in (PREDICTION, REQUEST) if kind is None else (kind,):
-        if p.decide(wanted, route=scope["path"]).on_failure == "refuse" and not p.writable():
-            return wanted
-    return None
 
 
 def _lifespan(send: Send) -> Send:

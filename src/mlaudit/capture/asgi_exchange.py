@@ -3,59 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from time import perf_counter_ns
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import trace
 
-from mlaudit.capture.asgi_actor import ANONYMOUS, find_actor
-from mlaudit.capture.asgi_body import OFFLOAD_BYTES, Body, in_thread
-from mlaudit.capture.asgi_record import (
-    CONFIG_CHANGED,
-    REQUEST,
-    Answer,
-    add_config_change,
-    add_contents,
-    event_of,
-    kind_of,
-    outcome_of,
-    route_of,
-)
 from mlaudit.capture.asgi_refusal import answer_refusal, discard
-from mlaudit.capture.asgi_trace import mark_span, trace_ids
-from mlaudit.capture.interface import RequestTrail
+from mlaudit.capture.http_body import OFFLOAD_BYTES, in_thread
+from mlaudit.capture.http_exchange import NO_BODY, HttpExchange, handled_exception
+from mlaudit.capture.http_record import outcome_of
 from mlaudit.errors import AuditRefusedError, UnconfirmedError
 from mlaudit.event import FAILURE, UNKNOWN
 
 if TYPE_CHECKING:
-    from mlaudit.event import AuditEvent
     from mlaudit.pipeline import Pipeline
-    from mlaudit.policy.evaluate import Decision
 
 Message = MutableMapping[str, Any]
 
 COMPONENT: Final = "asgi"
-_NO_BODY: Final = frozenset({204, 304})
-_INPUTS: Final = 2
-_FULL: Final = 3
 
 
-class Exchange(Answer):
-    """One request and its response, as they go by.
+class Exchange(HttpExchange):
+    """One request and its response, as they go by."""
 
-    ``recorded`` is true once the record was made, or its making was tried; ``refused`` is then why an answer that
-    had begun was broken off.
-    """
-
-    recorded = False
-    refused = ""
-    _begun = False
+    component = COMPONENT
     _bodiless = False
     _disconnected = False
-    _expected = -1
-    _span: trace.Span = trace.INVALID_SPAN
     _start: Message | None = None
 
     def __init__(
@@ -67,19 +40,13 @@ class Exchange(Answer):
         send: Callable[[Message], Awaitable[None]],
     ) -> None:
         """Takes the request; ``mapped`` is the kind that the policy gives its path, None when it gives none."""
-        self._started = perf_counter_ns()
-        self._p = p
-        self._mapped = mapped
-        self.scope = scope
+        headers = scope["headers"]
+        if isinstance(headers, Iterator):  # which the application must not find used up
+            scope["headers"] = headers = list(headers)
+        super().__init__(p, mapped, scope, headers)
         self._receive = receive
         self._forward = send
         self._root: str = scope.get("root_path", "")
-        headers = scope["headers"]
-        # The first of several wins, as frameworks read it: a second Authorization must not change who it was.
-        if isinstance(headers, Iterator):  # which the application must not find used up
-            scope["headers"] = headers = list(headers)
-        self.headers = dict(reversed(headers if type(headers) is list else list(headers)))
-        self.trail = RequestTrail()
 
     async def receive(self) -> Message:
         """Passes a message to the application, and takes note of the request body in it."""
@@ -90,18 +57,14 @@ class Exchange(Answer):
             if message["type"] == "http.request":
                 chunk = message.get("body")
                 if chunk:
-                    if self.request is None:
-                        wanted = self._p.policy.deepest >= _INPUTS or self._mapped == CONFIG_CHANGED
-                        self.request = Body(self._p.settings.body_limit if wanted else 0)
                     if len(chunk) > OFFLOAD_BYTES:
-                        await in_thread(self.request.add, chunk)
+                        await in_thread(self.add_request, chunk)
                     else:
-                        self.request.add(chunk)
+                        self.add_request(chunk)
                 self.request_complete = not message.get("more_body", False)
             elif message["type"] == "http.disconnect":
                 self._disconnected = True
         except Exception as error:  # noqa: BLE001 - contained
-            self.request = None
             self._p.fault(COMPONENT, error)
         return message
 
@@ -125,7 +88,9 @@ class Exchange(Answer):
             if self._bodiless:
                 last = True
             elif chunk:
-                last = (await in_thread(self._add, chunk) if long else self._add(chunk)) or last
+                last = (
+                    await in_thread(self.add_response, chunk) if long else self.add_response(chunk)
+                ) or last
         elif kind == "http.response.start":
             await self._release()  # a second beginning is the server's to refuse
             self._note_start(message)
@@ -169,25 +134,21 @@ class Exchange(Answer):
             reason = "the application returned without a complete response"
         if outcome == FAILURE and not self._begun:
             self.status = 500  # nothing has gone out, and this is what servers answer then
-        try:
-            if not self._span.get_span_context().is_valid:
-                self._span = trace.get_current_span()
-            self._emit(outcome, name, reason)
-        except AuditRefusedError:
-            return  # counted by the pipeline; there is no answer to hold back
+        self.end(outcome, name, reason)
 
     async def _record_answer(self) -> bool:
         """Stores the record of a complete answer; returns whether the answer may go out."""
         status = self.status
-        error = _handled_exception() if status >= 500 else ""
+        error = handled_exception() if status >= 500 else ""
         try:
-            emitted = self._emit(outcome_of(status), error, "")
+            emitted = self.emit(outcome_of(status), error, "")
             if emitted is None:
                 return True
-            receipt, _, decision = emitted
-            if decision.guarantee != "durable" or await receipt.wait_async():  # 3
-                return True
-            if decision.on_failure != "refuse":
+            refuse = False
+            for receipt, decision in emitted:
+                stored = decision.guarantee != "durable" or await receipt.wait_async()  # 3
+                refuse = refuse or (not stored and decision.on_failure == "refuse")
+            if not refuse:
                 return True
             refused = str(UnconfirmedError())
         except AuditRefusedError as reason:
@@ -202,58 +163,9 @@ class Exchange(Answer):
         self._forward = discard  # what else the application sends is of the answer that was refused
         return False
 
-    def _emit(self, outcome: str, error: str, reason: str) -> tuple[Any, AuditEvent, Decision] | None:
-        """Makes the record; None when there is none to wait for.
-
-        Raises:
-            AuditRefusedError: it could not be stored, and the policy says refuse. Nothing else.
-        """
-        self.recorded = self.trail.closed = True
-        try:
-            described = self._describe(outcome, error, reason)
-        except Exception as fault:  # noqa: BLE001 - contained: a record without what could not be found out
-            fields = {"http.request.method": self.scope["method"], "http.response.status_code": self.status}
-            self._p.fault(COMPONENT, fault, kind=self._mapped or REQUEST, fields=fields, outcome=outcome)
-            return None
-        if described is None:
-            return None
-        event, decision = described
-        receipt = self._p.emit(event, decision, wait=False)
-        try:
-            if self._span.is_recording():
-                mark_span(self._span, event, decision)
-        except Exception as fault:  # noqa: BLE001 - contained
-            self._p.fault(COMPONENT, fault)
-        return receipt, event, decision
-
-    def _describe(self, outcome: str, error: str, reason: str) -> tuple[AuditEvent, Decision] | None:
-        p, scope, trail = self._p, self.scope, self.trail
-        route = trail.route = route_of(scope, self._root)
-        mapped = self._mapped
-        if mapped is None and "{" in route:
-            mapped = p.policy.route_kind(scope["method"], route)
-            if mapped == "":
-                return None
-        kind = trail.kind = kind_of(mapped, trail, self.status)
-        actor = find_actor(scope, self.headers, trail, p.settings.actor_header, p.policy.pseudonyms.of)
-        models = trail.models
-        decision = p.decide(
-            kind,
-            route=route or scope["path"],
-            model=models[-1].name if models else "",
-            actor="" if actor is ANONYMOUS else actor.id,
-        )
-        if decision.level == 0:
-            return None
-        self.duration = perf_counter_ns() - self._started
-        self.outcome, self.error, self.reason = outcome, error, reason
-        event = event_of(kind, mapped, self, trail, actor)
-        event.trace_id, event.span_id = trace_ids(self._span, self.headers)
-        if kind == CONFIG_CHANGED:
-            add_config_change(event, self, p.policy.change)
-        if decision.level >= _INPUTS:
-            add_contents(event, self, decision.level)
-        return event, decision
+    def route(self) -> str:
+        """See ``route_of``."""
+        return route_of(self.scope, self._root)
 
     def _note_start(self, message: Message) -> None:
         try:
@@ -264,7 +176,7 @@ class Exchange(Answer):
             if isinstance(headers, Iterator):
                 message["headers"] = headers = list(headers)
             self.response_headers = headers
-            self._bodiless = status in _NO_BODY or self.scope["method"] == "HEAD"
+            self._bodiless = status in NO_BODY or self.scope["method"] == "HEAD"
             for name, value in headers:
                 if name == b"content-length" or name.lower() == b"content-length":
                     self._expected = int(value)
@@ -274,23 +186,21 @@ class Exchange(Answer):
         except Exception as error:  # noqa: BLE001 - contained
             self._p.fault(COMPONENT, error)
 
-    def _add(self, chunk: bytes) -> bool:
-        """Takes note of a piece of the response; returns whether the client has everything with it."""
-        try:
-            body = self.response
-            if body is None:
-                body = self.response = Body(
-                    self._p.settings.body_limit if self._p.policy.deepest >= _FULL else 0
-                )
-            body.add(chunk)
-            return body.size >= self._expected >= 0
-        except Exception as error:  # noqa: BLE001 - contained
-            self.response = None
-            self._p.fault(COMPONENT, error)
-            return False
 
+def route_of(scope: Mapping[str, Any], root: str) -> str:
+    """The route's template with the prefixes of mounts and routers, or "" when nothing matched.
 
-def _handled_exception() -> str:
-    # An error handler sends its answer from within ``except``: that is the exception the answer is about.
-    error = sys.exception()
-    return "" if error is None else type(error).__name__
+    ``root`` is ``root_path`` as it was before routing.
+    """
+    route = scope.get("route")
+    if route is None:
+        return ""
+    own = scope.get("fastapi")
+    if own:  # FastAPI with nested routers: the route itself does not know the prefixes it was included under
+        context = own.get("effective_route_context")
+        route = route if context is None or context.original_route is not route else context
+    path: str | None = getattr(route, "path_format", None) or getattr(route, "path", None)
+    if path is None:
+        return ""
+    now: str = scope.get("root_path", "")
+    return now[len(root) :] + path if len(now) > len(root) and now.startswith(root) else path

@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import StatusCode
 
 from mlaudit import pipeline
-from mlaudit.capture.asgi_trace import action_of
+from mlaudit.capture.http_trace import action_of
 from mlaudit.capture.interface import current_actor, open_trail
 from mlaudit.errors import AuditRefusedError
 from mlaudit.event import FAILURE, SUCCESS, Actor, AuditEvent, Target

@@ -6,7 +6,6 @@ and every cache is bounded, since routes, paths and actors can be chosen by whoe
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -14,10 +13,11 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mlaudit.policy.change import ChangeControl, make_window
-from mlaudit.policy.globs import Matcher, name_matcher, path_matcher, path_regex
+from mlaudit.policy.globs import Matcher, name_matcher, path_matcher
 from mlaudit.policy.methods import Pseudonyms
 from mlaudit.policy.redact import Redaction, RedactionRule
 from mlaudit.policy.registry import ModelRegistry
+from mlaudit.policy.routes import RouteTables
 from mlaudit.policy.scrub import Scrubber
 from mlaudit.policy.selectors import LogSelector, Selection, SpanSelector, make_projection, make_test
 from mlaudit.policy.vocabulary import (
@@ -26,7 +26,6 @@ from mlaudit.policy.vocabulary import (
     DURABLE,
     FINAL_RULE,
     LEVELS,
-    NOT_AUDITED,
     REFUSE,
     SEVERITIES,
     default_guarantee,
@@ -152,8 +151,9 @@ class CompiledPolicy:
         self._key_of = attrgetter("kind", *used)
         self._used = ("kind", *used)
         self._decided = lru_cache(maxsize=_DECISIONS_KEPT)(self._decide)
-        self._routes, self._any_method = _route_tables(policy)
-        self._kinds = lru_cache(maxsize=_PATHS_KEPT)(self._route_kind)
+        self._routes = RouteTables(policy.routes)
+        self._kinds = lru_cache(maxsize=_PATHS_KEPT)(self._routes.kind)
+        self._models = lru_cache(maxsize=_PATHS_KEPT)(self._routes.model)
         self._spans = _span_selectors(policy)
         self._logs = _log_selectors(policy)
         self.has_span_selectors = bool(self._spans)
@@ -168,7 +168,11 @@ class CompiledPolicy:
 
     def route_kind(self, method: str, path: str) -> str | None:
         """The event kind of a request; "" when it is deliberately not audited, None when no route matches."""
-        return (self._route_kind if len(path) > _LONGEST_KEPT else self._kinds)(method, path)
+        return (self._routes.kind if len(path) > _LONGEST_KEPT else self._kinds)(method, path)
+
+    def route_model(self, method: str, path: str) -> tuple[str, str]:
+        """Name and version of a model, as ``{model}`` and ``{version}`` of the request's route find them; else ""."""
+        return (self._routes.model if len(path) > _LONGEST_KEPT else self._models)(method, path)
 
     def span_kind(self, scope: str, name: str, attributes: Mapping[str, Any]) -> Selection | None:
         """What the first matching entry of ``spans`` makes of a finished span, or None."""
@@ -208,17 +212,6 @@ class CompiledPolicy:
             retention=DEFAULT_RETENTION,
         )
 
-    def _route_kind(self, method: str, path: str) -> str | None:
-        table = self._routes.get(method, self._any_method)
-        if table is None:
-            return None
-        pattern, kinds = table
-        found = pattern.fullmatch(path)
-        if found is None or found.lastindex is None:
-            return None
-        kind = kinds[found.lastindex - 1]
-        return "" if kind == NOT_AUDITED else kind
-
 
 def compile_policy(policy: Policy, pseudonym_key: bytes) -> CompiledPolicy:
     """Make a loaded policy decide; ``pseudonym_key`` keys the pseudonyms of ``hmac`` redactions."""
@@ -236,25 +229,6 @@ def criteria_of(rule: Rule) -> tuple[tuple[str, Matcher], ...]:
 
 def _redactions(entries: Sequence[Redact]) -> tuple[RedactionRule, ...]:
     return tuple(RedactionRule(entry.fields, entry.method, entry.keep) for entry in entries)
-
-
-_RouteTable = tuple[re.Pattern[str], tuple[str, ...]]
-
-
-def _route_tables(policy: Policy) -> tuple[dict[str, _RouteTable], _RouteTable | None]:
-    """One regular expression per method; its first alternative that matches is the first route that does."""
-    methods = {method for route in policy.routes for method in route.methods or ()}
-
-    def table(method: str | None) -> _RouteTable | None:
-        routes = [route for route in policy.routes if route.methods is None or method in route.methods]
-        if not routes:
-            return None
-        # A trailing slash is the same route, as in most frameworks.
-        body = "|".join(f"({path_regex(route.path)}/?)" for route in routes)
-        return re.compile(body, re.DOTALL), tuple(route.kind for route in routes)
-
-    tables = {method: found for method in methods if (found := table(method)) is not None}
-    return tables, table(None)
 
 
 def _span_selectors(policy: Policy) -> tuple[SpanSelector, ...]:

@@ -18,6 +18,8 @@ Matcher = Callable[[str], object]
 MAX_PATTERN: Final = 512
 """Longest pattern that a policy may carry; longer ones are a fault, not a slow match."""
 
+_CAPTURE: Final = re.compile(r"\{(model|version)\}")
+
 _WILDCARDS: Final = frozenset("*?[")
 
 
@@ -44,9 +46,35 @@ def glob_fault(pattern: str) -> str | None:
     return None
 
 
-def path_regex(pattern: str) -> str:
-    """The regular expression of a path pattern, unanchored."""
-    return _translate(pattern, path=True)
+def route_regex(pattern: str) -> str:
+    """The regular expression of a route's path, unanchored and without groups.
+
+    ``{model}`` and ``{version}`` stand for a text within one segment. Any other name in braces is itself, as
+    frameworks write their templates.
+    """
+    return "[^/]+".join(_translate(part, path=True) for part in _CAPTURE.split(pattern)[::2])
+
+
+def capture_regex(pattern: str) -> re.Pattern[str] | None:
+    """As ``route_regex``, with groups named ``model`` and ``version``; None where the path names neither."""
+    parts = _CAPTURE.split(pattern)
+    if len(parts) == 1:
+        return None
+    body = "".join(
+        f"(?P<{part}>[^/]+)" if place % 2 else _translate(part, path=True) for place, part in enumerate(parts)
+    )
+    return re.compile(f"{body}/?", re.DOTALL)
+
+
+def capture_fault(pattern: str) -> str | None:
+    """What is wrong with the names in braces of a route's path, or None."""
+    names = _CAPTURE.findall(pattern)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        return f"expected {{{twice[0]}}} once in a path, found it {names.count(twice[0])} times"
+    if "version" in names and "model" not in names:
+        return "expected {model} beside {version}: a version says nothing without its model"
+    return None
 
 
 @lru_cache(maxsize=1024)  # patterns come from policy files only, never from traffic
@@ -80,7 +108,7 @@ def covers(wide: str, narrow: str, *, path: bool = False) -> bool:
 
 def sample(pattern: str) -> str:
     """A text that the pattern matches, for comparing two policies; not unique."""
-    text = re.sub(r"\*+", "x", pattern).replace("?", "x")
+    text = re.sub(r"\*+", "x", _CAPTURE.sub("x", pattern)).replace("?", "x")
     return re.sub(r"\[!?([^\]])[^\]]*\]", lambda found: found.group(1), text)
 
 

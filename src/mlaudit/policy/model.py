@@ -28,6 +28,7 @@ from mlaudit.policy.values import (
     Name,
     NameGlob,
     PathGlobs,
+    RequestPath,
     Retention,
     RouteKind,
     RoutePath,
@@ -78,7 +79,9 @@ class Route(Strict):
     """Which event kind a request is."""
 
     methods: HttpMethods | None = Field(default=None, description="HTTP methods; absent means all")
-    path: RoutePath = Field(description="a path pattern: * within one segment, ** across segments")
+    path: RequestPath = Field(
+        description="a path pattern: * within one segment, ** across segments, {model} and {version} to be recorded"
+    )
     kind: RouteKind = Field(description="an event kind, or none for requests that are not audited")
 
 

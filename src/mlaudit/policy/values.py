@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfoNotFoundError
 from pydantic import AfterValidator, BeforeValidator
 
 from mlaudit.policy.change import minutes, zone
-from mlaudit.policy.globs import covers, glob_fault, has_wildcard, name_matcher, sample
+from mlaudit.policy.globs import capture_fault, covers, glob_fault, has_wildcard, name_matcher, sample
 from mlaudit.policy.selectors import is_reserved
 from mlaudit.policy.vocabulary import CATALOG_KINDS, CUSTOM_PREFIX, NOT_AUDITED, is_kind, is_own
 
@@ -50,6 +50,13 @@ def _filled(value: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _glob(value: str) -> str:
     fault = glob_fault(value)
+    if fault is not None:
+        raise ValueError(fault)
+    return value
+
+
+def _captures(value: str) -> str:
+    fault = capture_fault(value)
     if fault is not None:
         raise ValueError(fault)
     return value
@@ -177,6 +184,7 @@ Fields = dict[str, Annotated[tuple[Annotated[Text, AfterValidator(_target)], ...
 Day = Annotated[date, BeforeValidator(_date)]
 Sections = Annotated[tuple[Text, ...], BeforeValidator(_sections), AfterValidator(_filled)]
 RoutePath = Annotated[str, AfterValidator(_absolute), AfterValidator(_glob)]
+RequestPath = Annotated[RoutePath, AfterValidator(_captures)]
 RouteKind = Annotated[str, AfterValidator(_route_kind)]
 ForeignKind = Annotated[str, AfterValidator(_foreign_kind)]
 NameGlob = Annotated[str, AfterValidator(_glob)]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mlaudit.capture import asgi, asgi_exchange
+from mlaudit.capture import asgi, asgi_exchange, http_exchange
 from mlaudit.capture.asgi import AuditMiddleware
 from mlaudit.testing import AuditLog, capture
 
@@ -39,12 +39,12 @@ def log() -> Any:
     ("module", "name"),
     [
         (asgi, "Exchange"),
-        (asgi_exchange, "Body"),
+        (http_exchange, "Body"),
         (asgi_exchange, "route_of"),
-        (asgi_exchange, "kind_of"),
-        (asgi_exchange, "find_actor"),
-        (asgi_exchange, "event_of"),
-        (asgi_exchange, "trace_ids"),
+        (http_exchange, "kind_of"),
+        (http_exchange, "find_actor"),
+        (http_exchange, "event_of"),
+        (http_exchange, "trace_ids"),
         (asgi_exchange, "trace"),
     ],
 )
@@ -66,7 +66,7 @@ def test_a_request_that_could_not_be_described_is_recorded_as_failed_audit(
     ask: Any, log: AuditLog, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """The event itself is not lost: its kind, method and status are there, marked as incomplete."""
-    monkeypatch.setattr(asgi_exchange, name, broken)
+    monkeypatch.setattr(asgi_exchange if name == "route_of" else http_exchange, name, broken)
     ask(AuditMiddleware(app), "POST", "/predict")
     (record,) = log.of("audit.ml.prediction")
     assert record["audit.failed"] is True

@@ -10,7 +10,7 @@ import pytest
 
 import mlaudit
 from mlaudit import stream
-from mlaudit.capture import asgi_record
+from mlaudit.capture import http_record
 from mlaudit.event import Actor
 from mlaudit.losses import Hush, Losses
 from mlaudit.policy import secrets
@@ -73,19 +73,19 @@ def test_long_names_are_decided_on_but_not_remembered(policy: CompiledPolicy) ->
 
 def test_what_a_client_says_of_itself_is_cut_before_it_is_remembered() -> None:
     """A user agent of 60 KB is remembered by its first kilobyte."""
-    asgi_record._caller.cache_clear()
+    http_record._caller.cache_clear()
     scope = {"path": "/", "method": "GET", "client": (LONG, 1)}
-    answer = asgi_record.Answer()
+    answer = http_record.Answer()
     answer.scope = scope
     for number in range(20):
         answer.headers = {
             b"user-agent": LONG.encode() + b"%d" % number,
             b"host": LONG.encode() + b"%d" % number,
         }
-        event = asgi_record.event_of(asgi_record.REQUEST, None, answer, _trail(), Actor("a"))
+        event = http_record.event_of(http_record.REQUEST, None, answer, _trail(), Actor("a"))
         assert len(event.fields["user_agent.original"]) == 1024
         assert len(event.fields["client.address"]) == 256
-    assert asgi_record._caller.cache_info().currsize == 1
+    assert http_record._caller.cache_info().currsize == 1
 
 
 def _trail() -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from mlaudit.capture.asgi_body import Body, json_text
+from mlaudit.capture.http_body import Body, json_text
 from mlaudit.event import FAILURE, SUCCESS, UNKNOWN, Actor, AuditEvent, Target
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Answer:
     """What one HTTP exchange came to.
 
     Attributes:
-        scope: the ASGI scope, as the application left it.
+        scope: the request in the form of an ASGI scope, as the application left it.
         headers: of the request: lower-case names to the first value of each.
         response_headers: as the application gave them.
         status: 0 when no response was begun.
@@ -68,25 +68,6 @@ def kind_of(mapped: str | None, trail: RequestTrail, status: int) -> str:
     if mapped == AUTHENTICATED and status >= 400:
         return UNAUTHENTICATED
     return mapped
-
-
-def route_of(scope: Mapping[str, Any], root: str) -> str:
-    """The route's template with the prefixes of mounts and routers, or "" when nothing matched.
-
-    ``root`` is ``root_path`` as it was before routing.
-    """
-    route = scope.get("route")
-    if route is None:
-        return ""
-    own = scope.get("fastapi")
-    if own:  # FastAPI with nested routers: the route itself does not know the prefixes it was included under
-        context = own.get("effective_route_context")
-        route = route if context is None or context.original_route is not route else context
-    path: str | None = getattr(route, "path_format", None) or getattr(route, "path", None)
-    if path is None:
-        return ""
-    now: str = scope.get("root_path", "")
-    return now[len(root) :] + path if len(now) > len(root) and now.startswith(root) else path
 
 
 def event_of(kind: str, mapped: str | None, answer: Answer, trail: RequestTrail, actor: Actor) -> AuditEvent:
@@ -161,14 +142,7 @@ def add_config_change(event: AuditEvent, answer: Answer, change: ChangeControl) 
     fields["ml.config.source"] = "route"
     fields["ml.config.path"] = answer.scope["path"][:_LONGEST]
     event.target = Target("config", fields["ml.config.path"])
-    for field, name in (
-        ("ml.change.ticket", change.ticket_header),
-        ("ml.change.approver", change.approver_header),
-    ):
-        value = answer.headers.get(name.encode("latin-1")) if name else None
-        if value:
-            fields[field] = value[:_LONGEST].decode("latin-1")
-    fields["ml.change.in_window"] = change.in_window(event.timestamp)
+    add_change_control(event, answer, change)
     if answer.request is None or not answer.request_complete:
         return
     fields["ml.config.after.digest"] = answer.request.digest()
@@ -183,6 +157,19 @@ def add_config_change(event: AuditEvent, answer: Answer, change: ChangeControl) 
     if changes:
         fields["ml.config.keys"] = sorted(changes)
         event.inputs["ml.config.changes"] = changes
+
+
+def add_change_control(event: AuditEvent, answer: Answer, change: ChangeControl) -> None:
+    """Adds the ticket, who approved it, and whether a change window was open."""
+    fields = event.fields
+    for field, name in (
+        ("ml.change.ticket", change.ticket_header),
+        ("ml.change.approver", change.approver_header),
+    ):
+        value = answer.headers.get(name.encode("latin-1")) if name else None
+        if value:
+            fields[field] = value[:_LONGEST].decode("latin-1")
+    fields["ml.change.in_window"] = change.in_window(event.timestamp)
 
 
 def _flat(settings: Any) -> dict[str, Any]:
@@ -216,6 +203,11 @@ def _add_models(event: AuditEvent, models: Sequence[ModelUse]) -> None:
     event.outputs.update(use.outputs)
     if event.kind == PREDICTION:
         event.target = use.target() or event.target
+
+
+def target_of(name: str, version: str) -> Target:
+    """A model as what was acted on."""
+    return Target("model", f"{name}@{version}" if version else name)
 
 
 def outcome_of(status: int) -> str:

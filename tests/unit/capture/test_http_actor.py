@@ -10,7 +10,7 @@ import pytest
 from starlette.authentication import AuthCredentials, SimpleUser, UnauthenticatedUser
 from starlette.datastructures import State
 
-from mlaudit.capture.asgi_actor import ANONYMOUS, find_actor
+from mlaudit.capture.http_actor import ANONYMOUS, find_actor
 from mlaudit.capture.interface import RequestTrail, current_actor
 from mlaudit.event import SERVICE, Actor
 from mlaudit.policy.redact import Pseudonyms

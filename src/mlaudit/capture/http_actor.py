@@ -3,23 +3,27 @@
 1. ``scope["user"]`` of an authentication middleware that says it is authenticated;
 2. what the application stated with ``mlaudit.actor(...)``;
 3. ``request.state.user`` (or ``request.state.actor``), set by the application;
-4. the header that a trusted proxy sets, when ``MLAUDIT_ACTOR_HEADER`` names one;
-5. the credential of the request: the user name of HTTP Basic, else a keyed hash; never the credential itself;
-6. nobody: ``anonymous``.
+4. the subject of a token that the application verified;
+5. the header that a trusted proxy sets, when ``MLAUDIT_ACTOR_HEADER`` names one;
+6. the credential of the request: the user name of HTTP Basic or of a login, else a keyed hash; never the
+   credential itself;
+7. nobody: ``anonymous``.
 """
 
 from __future__ import annotations
 
 import binascii
-import hashlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from mlaudit.capture.authentication import fingerprint
 from mlaudit.capture.interface import RequestTrail, current_actor
 from mlaudit.event import SERVICE, USER, Actor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from mlaudit.capture.authentication import Credential
 
 ANONYMOUS: Final = Actor("anonymous", method="anonymous")
 _LONGEST: Final = 256
@@ -33,15 +37,17 @@ def find_actor(
     trail: RequestTrail,
     actor_header: str,
     pseudonym: Callable[[str], str],
+    credential: Credential | None = None,
 ) -> Actor:
     """The actor of a request whose application has run.
 
     Args:
-        scope: the ASGI scope, as the application left it.
+        scope: the request in the form of an ASGI scope, as the application left it.
         headers: lower-case names to the first value of each.
         trail: what hooks inside the request left.
         actor_header: name of the trusted proxy's header, empty when there is none.
         pseudonym: the policy's keyed hash.
+        credential: of the request, as ``authentication.of_request`` found it.
 
     Returns:
         The actor; ``ANONYMOUS`` when nobody is known.
@@ -59,18 +65,23 @@ def find_actor(
         known = _of_state(state)
         if known is not None:
             return known
-    if actor_header:  # 4
+    named = credential.actor if credential is not None else None
+    if credential is not None and credential.verified and named is not None:  # 4
+        return named
+    if actor_header:  # 5
         wanted = actor_header.lower().encode("latin-1")
         value = headers.get(wanted)
         if value and _only_once(scope["headers"], wanted):
             return Actor(_text(value), method="header")
-    credential = headers.get(b"authorization")  # 5
-    if credential:
-        return _of_authorization(credential, pseudonym)
+    if named is not None:  # 6
+        return named
+    authorization = headers.get(b"authorization")
+    if authorization:
+        return _of_authorization(authorization, pseudonym)
     key = headers.get(b"x-api-key")
     if key:
         return _hashed(key, pseudonym)
-    return ANONYMOUS  # 6
+    return ANONYMOUS  # 7
 
 
 def _authenticated(user: Any, auth: Any) -> Actor | None:
@@ -145,9 +156,7 @@ def _of_authorization(credential: bytes, pseudonym: Callable[[str], str]) -> Act
 
 
 def _hashed(credential: bytes, pseudonym: Callable[[str], str]) -> Actor:
-    # Hashed before it is keyed, because the policy remembers what it has keyed: a credential must not stay in memory.
-    digest = hashlib.sha256(credential).hexdigest()
-    return Actor(f"credential:{pseudonym(f'credential {digest}')}", method="credential")
+    return Actor(f"credential:{fingerprint(credential, pseudonym)}", method="credential")
 
 
 def _only_once(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> bool:
