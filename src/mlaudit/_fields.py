@@ -222,6 +222,7 @@ ML_TRAINING_DURATION: Final = "ml.training.duration"
 ML_TRAINING_CANDIDATES: Final = "ml.training.candidates"
 ML_TRAINING_BEST_PARAMETERS: Final = "ml.training.best_parameters"
 ML_TRAINING_BEST_SCORE: Final = "ml.training.best_score"
+ML_TRAINING_TOP_CANDIDATES: Final = "ml.training.top_candidates"
 ML_DATASET_NAME: Final = "ml.dataset.name"
 ML_DATASET_DIGEST: Final = "ml.dataset.digest"
 ML_DATASET_ROWS: Final = "ml.dataset.rows"
@@ -383,6 +384,7 @@ ORIGINAL_ONLY_FIELDS: Final = frozenset(
         "http.response.body.content",
         "ml.prediction.input",
         "ml.prediction.output",
+        "ml.training.top_candidates",
     }
 )
 
@@ -589,6 +591,7 @@ FIELD_TYPES: Final[Mapping[str, str]] = {
     "ml.training.candidates": "long",
     "ml.training.best_parameters": "flattened",
     "ml.training.best_score": "double",
+    "ml.training.top_candidates": "any",
     "ml.dataset.name": "keyword",
     "ml.dataset.digest": "keyword",
     "ml.dataset.rows": "long",

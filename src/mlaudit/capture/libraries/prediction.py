@@ -9,6 +9,7 @@ from mlaudit.capture.interface import ModelUse, RequestTrail, open_trail
 from mlaudit.capture.libraries import known
 from mlaudit.capture.libraries.digest import digest, shape
 from mlaudit.capture.libraries.estimators import class_name, library
+from mlaudit.capture.libraries.identity import ByIdentity
 from mlaudit.capture.libraries.training import COMPONENT, error_fields
 from mlaudit.capture.origin import originate
 from mlaudit.capture.shorten import shortened
@@ -24,6 +25,7 @@ KIND: Final = "audit.ml.prediction"
 SHOWN_ROWS: Final = 20
 SHOWN_VALUES: Final = 200
 SHOWN_TEXT: Final = 256
+_made: Final[ByIdentity[tuple[type, known.Known]]] = ByIdentity()
 _INPUTS: Final = 2
 _FULL: Final = 3
 
@@ -110,6 +112,7 @@ def _leave(
         _show(pipeline, trail, use, data, result)
         if trail is None:
             event = _event_of(use, error)
+            _made.remember(_owner(result), (type(estimator), known.about(estimator)))
     except Exception as fault:  # noqa: BLE001 - foreign objects
         pipeline.fault(COMPONENT, fault, kind=KIND, outcome=SUCCESS if error is None else FAILURE)
         return
@@ -144,6 +147,19 @@ def _use(
         failed=error is not None,
         error="" if error is None else type(error).__name__,
     )
+
+
+def maker(result: Any) -> tuple[type, known.Known] | None:
+    """Class of the model that made a prediction and what is known of it, for results made outside of requests.
+
+    A part of an array (the second column of ``predict_proba``) counts as the whole.
+    """
+    return _made.get(_owner(result))
+
+
+def _owner(result: Any) -> Any:
+    base = getattr(result, "base", None)
+    return result if base is None else base
 
 
 def _show(pipeline: Pipeline, trail: RequestTrail | None, use: ModelUse, data: Any, result: Any) -> None:

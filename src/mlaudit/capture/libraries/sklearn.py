@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final
 import wrapt
 
 from mlaudit import pipeline
-from mlaudit.capture.libraries import calls, parallel
+from mlaudit.capture.libraries import calls, parallel, scoring
 from mlaudit.capture.libraries.training import COMPONENT
 
 _Call = Callable[[Callable[..., Any], str, Any, tuple[Any, ...], dict[str, Any]], Any]
@@ -48,6 +48,7 @@ class SklearnIntegration:
             return
         _state.base = BaseEstimator
         parallel.install(self.name)
+        scoring.install()
         _watch_subclasses(BaseEstimator)
         waiting = [BaseEstimator]
         while waiting:
@@ -65,6 +66,7 @@ class SklearnIntegration:
         if _state.base is None:
             return
         parallel.remove(self.name)
+        scoring.remove()
         _state.base = None
         while _state.undo:
             _state.undo.pop()()

@@ -30,6 +30,10 @@ COMPLETED: Final = "audit.ml.training.completed"
 FAILED: Final = "audit.ml.training.failed"
 EVALUATED: Final = "audit.ml.training.evaluated"
 COMPONENT: Final = "capture.libraries.sklearn"
+# Ways of judging the very object, not clones of it.
+_OF_ITSELF: Final = ("score", "scorer")
+# Candidates of a search that are told one by one.
+MAX_TOP: Final = 10
 # What a fitted estimator may say about its own training, as one number.
 _METRICS: Final = ("oob_score_", "inertia_", "loss_", "n_iter_", "best_loss_", "lower_bound_", "cost_")
 
@@ -145,7 +149,7 @@ def evaluated(
         AuditRefusedError: it cannot be recorded and the policy says refuse.
     """
     # Cross-validation trains clones of the estimator: what is known of the object itself does not hold for them.
-    model = known.about(estimator) if method == "score" else known.NOTHING
+    model = known.about(estimator) if method in _OF_ITSELF else known.NOTHING
     run = current_run.get()
     name = model.name or (run.name if run is not None else "") or type(estimator).__name__
     fields: dict[str, Any] = {
@@ -159,7 +163,7 @@ def evaluated(
         fields["ml.training.parent_run_id"] = run.run_id
     try:
         fields |= dataset_fields(data, target)
-        if method != "score":
+        if method not in _OF_ITSELF:
             fields |= _parameter_fields(estimator)
         found = {key: value for key, item in metrics.items() if (value := number(item)) is not None}
         if found:
@@ -242,7 +246,12 @@ def _search_results(estimator: Any, metrics: dict[str, Any]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     results = getattr(estimator, "cv_results_", {})
     if "params" in results:
-        fields["ml.training.candidates"] = len(results["params"])
+        # A halving search tries the good ones of its candidates again, with more data.
+        first = getattr(estimator, "n_candidates_", None)
+        fields["ml.training.candidates"] = int(first[0]) if first else len(results["params"])
+        if first:
+            metrics["iterations"] = len(first)
+        fields["ml.training.top_candidates"] = _top(results, getattr(estimator, "refit", None))
     best = getattr(estimator, "best_params_", None)
     if isinstance(best, dict):
         fields["ml.training.best_parameters"] = {str(key): text(value) for key, value in best.items()}
@@ -258,6 +267,25 @@ def _search_results(estimator: Any, metrics: dict[str, Any]) -> dict[str, Any]:
             if value is not None:
                 metrics[name] = value
     return fields
+
+
+def _top(results: dict[str, Any], refit: Any) -> list[dict[str, Any]]:
+    """The best candidates with rank, score and parameters, those of a halving search's last round before others."""
+    names = [name.removeprefix("rank_test_") for name in results if name.startswith("rank_test_")]
+    if not names:
+        return []
+    name = refit if refit in names else names[0]
+    ranks, scores, given = results[f"rank_test_{name}"], results[f"mean_test_{name}"], results["params"]
+    rounds = results.get("iter", [0] * len(given))
+    best = sorted(range(len(given)), key=lambda place: (-int(rounds[place]), int(ranks[place])))
+    return [
+        {
+            "rank": int(ranks[place]),
+            "score": number(scores[place]),
+            "parameters": {str(key): text(value) for key, value in given[place].items()},
+        }
+        for place in best[:MAX_TOP]
+    ]
 
 
 def _tell(run: TrainingRun, fields: dict[str, Any]) -> None:
