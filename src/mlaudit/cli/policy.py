@@ -28,6 +28,11 @@ def policy_explain(
     route: Annotated[str, typer.Option("--route", help="Route of the request, e.g. /predict.")] = "",
     model: Annotated[str, typer.Option("--model", help="Name of the model.")] = "",
     actor: Annotated[str, typer.Option("--actor", help="Who acts, before pseudonymisation.")] = "",
+    table: Annotated[str, typer.Option("--table", help="Of an access to data: the table.")] = "",
+    path: Annotated[str, typer.Option("--path", help="Of an access to data: the absolute path or URI.")] = "",
+    rows: Annotated[
+        int | None, typer.Option("--rows", help="Of an access to data: how many rows.", min=0)
+    ] = None,
     policy: Annotated[
         Path | None,
         typer.Option("--policy", help="The policy file; the built-in one if absent.", metavar="FILE"),
@@ -37,6 +42,7 @@ def policy_explain(
     """Show which rule decides on an event, and why the rules before it do not."""
     from mlaudit.policy import commands
     from mlaudit.policy.evaluate import Facts
+    from mlaudit.policy.explain import Access
     from mlaudit.policy.vocabulary import is_kind
 
     if not is_kind(kind):
@@ -44,4 +50,5 @@ def policy_explain(
             f"expected a kind of docs/events.md or audit.app.*, found {kind!r}", param_hint="--kind"
         )
     facts = Facts(kind, service, route, model, actor)
-    raise typer.Exit(commands.show_explanation(facts, policy, as_json=as_json))
+    access = Access(table, path, rows) if table or path or rows is not None else None
+    raise typer.Exit(commands.show_explanation(facts, policy, as_json=as_json, access=access))

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mlaudit.policy.explain import explain
+from mlaudit.policy.explain import Access, explain
 from mlaudit.policy.load import BUILT_IN, inspect_policy, load_policy, read_file
 from mlaudit.printable import safe
 
@@ -70,15 +70,22 @@ def check(path: Path, *, as_json: bool, console: Console | None = None) -> int:
 
 
 def show_explanation(
-    facts: Facts, path: Path | None, *, as_json: bool, console: Console | None = None
+    facts: Facts,
+    path: Path | None,
+    *,
+    as_json: bool,
+    access: Access | None = None,
+    console: Console | None = None,
 ) -> int:
     """Print which rule of a policy (None: the built-in one) decides on an event, and why.
+
+    Of an ``access`` it also tells whether the policy's ``data`` records it.
 
     Raises:
         PolicyError: the policy is wrong; lists every fault.
     """
     console = console or Console(soft_wrap=True)
-    found = explain(load_policy(path), facts)
+    found = explain(load_policy(path), facts, access)
     if as_json:
         _print_json(console, {"policy": str(path) if path else BUILT_IN, **found.as_dict()})
         return OK

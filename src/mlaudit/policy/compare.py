@@ -30,7 +30,10 @@ _NO_KEY: Final = b"compare"  # comparing needs no pseudonyms
 
 
 class Lowered(NamedTuple):
-    """One thing that is recorded less: ``what`` is level, guarantee, on_failure, fields, route, watch, span or log."""
+    """One thing that is recorded less.
+
+    ``what`` is level, guarantee, on_failure, fields, route, watch, table, path, bulk_rows, span or log.
+    """
 
     what: str
     subject: str
@@ -101,8 +104,25 @@ def _lowered(before: Policy, after: Policy) -> Iterator[Lowered]:
     for path in before.watch:
         if path not in after.watch:
             yield Lowered("watch", path, "watched", "not watched")
+    yield from _lowered_data(before, after, old, new)
     yield from _lowered_selectors("span", before.spans, after.spans)
     yield from _lowered_selectors("log", before.logs, after.logs)
+
+
+def _lowered_data(
+    before: Policy, after: Policy, old: CompiledPolicy, new: CompiledPolicy
+) -> Iterator[Lowered]:
+    for what in ("table", "path"):
+        patterns = [pattern for policy in (before, after) for pattern in getattr(policy.data, f"{what}s")]
+        texts = dict.fromkeys(sample(pattern.removeprefix("!")) for pattern in patterns)
+        was, now = getattr(old.data, what), getattr(new.data, what)
+        for text in (*texts, f"/{_ANY_TEXT}" if what == "path" else _ANY_TEXT):
+            if was(text) and not now(text):
+                shown = f"any {what}" if _ANY_TEXT in text else f"{what} {text}"
+                yield Lowered(what, shown, "recorded", "not recorded")
+    one, two = before.data.bulk_rows, after.data.bulk_rows
+    if one is not None and (two is None or two > one):
+        yield Lowered("bulk_rows", "data in bulk", f"from {one} rows", f"from {two} rows" if two else "never")
 
 
 def _lowered_selectors(

@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mlaudit.policy.change import ChangeControl, make_window
+from mlaudit.policy.data import make_selection
 from mlaudit.policy.globs import Matcher, name_matcher, path_matcher
 from mlaudit.policy.methods import Pseudonyms
 from mlaudit.policy.redact import Redaction, RedactionRule
@@ -111,6 +112,7 @@ class CompiledPolicy:
         watch: paths of configuration files to watch.
         models: the model registry.
         change: change control.
+        data: which accesses to data are recorded.
         has_span_selectors, has_log_selectors: whether ``span_kind`` and ``log_kind`` can ever answer.
         deepest: the highest level that any rule has; below ``INPUTS`` nobody needs to keep a body.
         can_refuse: whether any rule has ``on_failure: refuse``.
@@ -127,6 +129,7 @@ class CompiledPolicy:
             approver_header=policy.change.approver_header.lower(),
             windows=tuple(make_window(w.days, w.start, w.end, w.timezone) for w in policy.change.windows),
         )
+        self.data = make_selection(policy.data.tables, policy.data.paths, policy.data.bulk_rows)
         self.pseudonyms = Pseudonyms(pseudonym_key)
         self.scrubber = Scrubber(pseudonym_key, emails=policy.scrub.emails, keys=policy.scrub.keys or ())
         base = _redactions(policy.redact)

@@ -74,8 +74,20 @@ class Explanation:
         }
 
 
-def explain(policy: Policy, facts: Facts) -> Explanation:
-    """Which rule of a policy decides on an event with these facts, and why the earlier ones do not."""
+@dataclass(frozen=True, slots=True)
+class Access:
+    """An access to data: a table or a path, and how many rows."""
+
+    table: str = ""
+    path: str = ""
+    rows: int | None = None
+
+
+def explain(policy: Policy, facts: Facts, access: Access | None = None) -> Explanation:
+    """Which rule of a policy decides on an event with these facts, and why the earlier ones do not.
+
+    ``access`` asks besides whether the policy's ``data`` records that access at all.
+    """
     steps: list[Step] = []
     own: tuple[Redact, ...] = ()
     level = Level.METADATA
@@ -98,6 +110,8 @@ def explain(policy: Policy, facts: Facts) -> Explanation:
         notes.append("no rule of the policy matches; the built-in final rule records metadata")
     if decision.level != level:
         notes.append(f"mlaudit's own kinds are always recorded: {level.name.lower()} was raised to metadata")
+    if access is not None:
+        notes += _data_notes(policy, access)
     return Explanation(
         facts=facts,
         steps=tuple(steps),
@@ -109,3 +123,17 @@ def explain(policy: Policy, facts: Facts) -> Explanation:
         redactions=tuple((entry.method, " ".join(entry.fields)) for entry in (*policy.redact, *own)),
         note="; ".join(notes),
     )
+
+
+def _data_notes(policy: Policy, access: Access) -> list[str]:
+    data = compile_policy(policy, b"explain").data
+    notes = []
+    for what, name, chosen in (("table", access.table, data.table), ("path", access.path, data.path)):
+        if name:
+            patterns = ", ".join(getattr(policy.data, f"{what}s")) or "empty"
+            told = "is recorded" if chosen(name) else "is not recorded"
+            notes.append(f"an access to {what} {name!r} {told} (data.{what}s: {patterns})")
+    if access.rows is not None:
+        told = "an export" if data.is_bulk(access.rows) else "no export"
+        notes.append(f"{access.rows} rows are {told} (data.bulk_rows: {data.bulk_rows or 'null'})")
+    return notes

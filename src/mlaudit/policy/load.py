@@ -1,6 +1,6 @@
 """Loading a policy: strict, every fault of a file at once, each with its line and what was expected.
 
-Sections that a policy leaves out (``scrub``, ``redact``, ``routes``, ``spans``, ``logs``) are the built-in
+Sections that a policy leaves out (``scrub``, ``redact``, ``routes``, ``data``, ``spans``, ``logs``) are the built-in
 policy's: leaving something out must not make a policy weaker than having none. ``redact: []`` says that nothing is
 redacted.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 BUILT_IN: Final = "built-in policy"
 _FAULTS_SHOWN: Final = 200
-_INHERITED: Final = ("scrub", "redact", "routes", "spans", "logs")
+_INHERITED: Final = ("scrub", "redact", "routes", "data", "spans", "logs")
 
 
 @dataclass(frozen=True, slots=True)

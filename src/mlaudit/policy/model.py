@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mlaudit.policy.values import (
     Attributes,
+    DataGlobs,
     Day,
     Digest,
     FieldGlobs,
@@ -119,6 +120,20 @@ class Model(Strict):
     digest: Digest = Field(description="the artifact's digest: sha256: and 64 lower-case hex digits")
 
 
+class Data(Strict):
+    """Which accesses to data are recorded."""
+
+    tables: DataGlobs = Field(
+        default=(), description="patterns of table names (customers, crm.*, *); !name makes an exception"
+    )
+    paths: DataGlobs = Field(
+        default=("**",), description="patterns of paths and URIs of files; !pattern makes an exception"
+    )
+    bulk_rows: Annotated[int, Field(ge=1)] | None = Field(
+        default=100_000, description="from how many rows data is exported, a whole number from 1, or null"
+    )
+
+
 class ChangeWindow(Strict):
     """When changes may happen."""
 
@@ -190,6 +205,7 @@ class Policy(Strict):
     models: Annotated[tuple[Model, ...], Many] = Field(
         default=(), description="a list of registered models: name, path, digest"
     )
+    data: Data = Field(default=Data(), description="tables, paths, bulk_rows")
     change: Change = Field(default=Change(), description="ticket_header, approver_header, windows")
     spans: Annotated[tuple[SpanEntry, ...], Many] = Field(default=(), description="a list of span selectors")
     logs: Annotated[tuple[LogEntry, ...], Many] = Field(default=(), description="a list of log selectors")

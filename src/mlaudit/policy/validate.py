@@ -11,6 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mlaudit._fields import FIELD_TYPES
+from mlaudit.policy.data import pattern_issues
 from mlaudit.policy.globs import covers, glob_fault, has_wildcard, name_matcher
 from mlaudit.policy.vocabulary import CATALOG_KINDS, CUSTOM_PREFIX, FINAL_RULE, is_own, is_protected
 
@@ -42,6 +43,7 @@ def check(value: Mapping[str, Any], now: datetime) -> list[Issue]:
         lambda: _shadowed_rules(value),
         lambda: _shadowed_routes(value),
         lambda: _models(value),
+        lambda: _data(value),
         lambda: _selectors(value),
     )
     return [issue for each in checks for issue in each()]
@@ -199,6 +201,15 @@ def _models(value: Mapping[str, Any]) -> Iterator[Issue]:
                 ("models", index),
                 "expected a name or a path, found neither; say which model the digest is of",
             )
+
+
+def _data(value: Mapping[str, Any]) -> Iterator[Issue]:
+    data = value.get("data")
+    if not isinstance(data, dict):
+        return
+    for key in ("tables", "paths"):
+        for text, warning in pattern_issues(_texts(data.get(key)), paths=key == "paths"):
+            yield Issue(("data", key), text, warning)
 
 
 def _selectors(value: Mapping[str, Any]) -> Iterator[Issue]:

@@ -179,6 +179,7 @@ HttpMethods = Annotated[
     AfterValidator(_filled),
 ]
 Header = Annotated[str, AfterValidator(_full(_HEADER, "the name of an HTTP header"))]
+DataGlobs = Annotated[tuple[Annotated[str, AfterValidator(_field_glob)], ...], BeforeValidator(_many)]
 Attributes = dict[str, str | bool | int | float]
 Fields = dict[str, Annotated[tuple[Annotated[Text, AfterValidator(_target)], ...], BeforeValidator(_many)]]
 Day = Annotated[date, BeforeValidator(_date)]

@@ -112,3 +112,29 @@ def test_changes_are_sentences() -> None:
         "rule 'b' removed",
         "watch: added /etc/x",
     ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("tables: [customers, 'crm.*']", "tables: customers", {
+            "table crm.x: table was recorded, is not recorded"
+        }),
+        ("tables: customers", "tables: '*'", set()),
+        ("tables: '*'", "tables: ['*', '!loans']", {"table loans: table was recorded, is not recorded"}),
+        ("paths: '**'", "paths: /srv/**", {
+            "any path: path was recorded, is not recorded", "path x: path was recorded, is not recorded"
+        }),
+        ("paths: '**'", "paths: ['**', '!/tmp/**']", {"path /tmp/x: path was recorded, is not recorded"}),
+        ("paths: []", "paths: '**'", set()),
+        ("bulk_rows: 100", "bulk_rows: 200", {
+            "data in bulk: bulk_rows was from 100 rows, is from 200 rows"
+        }),
+        ("bulk_rows: 100", "bulk_rows: null", {"data in bulk: bulk_rows was from 100 rows, is never"}),
+        ("bulk_rows: null", "bulk_rows: 100", set()),
+    ],
+)  # fmt: skip
+def test_data_that_is_no_longer_recorded_is_named(before: str, after: str, expected: set[str]) -> None:
+    """Tables and paths by a text that their pattern matches, and a bulk that begins later."""
+    one, two = (policy(f"{BASE}\ndata: {{{text}}}\n") for text in (before, after))
+    assert {str(entry) for entry in lowered(one, two)} == expected
