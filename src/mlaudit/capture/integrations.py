@@ -97,6 +97,14 @@ INTEGRATIONS: Final = (
         "settings that differ from those of the last start, and fields set by the running program",
     ),
     Registration(
+        "hydra",
+        "hydra",
+        "mlaudit.capture.libraries.hydra:HydraIntegration",
+        "hydra-core",
+        "1.2",
+        "jobs as runs with their composed configuration, and how it differs from that of the last run",
+    ),
+    Registration(
         "ipython",
         "IPython.core.interactiveshell",
         "mlaudit.capture.libraries.ipython:IPythonIntegration",
@@ -143,5 +151,13 @@ INTEGRATIONS: Final = (
         "xgboost",
         "2.0",
         "training, cross-validation and prediction by boosters, and their files",
+    ),
+    Registration(
+        "mlflow",
+        "mlflow",
+        "mlaudit.capture.libraries.mlflow:MlflowIntegration",
+        "mlflow",
+        "2.9",
+        "runs, evaluations, the model registry, models logged, loaded and asked",
     ),
 )
