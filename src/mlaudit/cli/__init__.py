@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from mlaudit.cli import assets, detect, health, policy, spool, stack, trail
+from mlaudit.cli import assets, detect, health, lineage, policy, spool, stack, trail
 from mlaudit.errors import MlauditError
 from mlaudit.printable import guard_log, safe_lines
 
@@ -34,6 +34,7 @@ app.command("verify")(trail.verify_command)
 app.add_typer(trail.keys_app, name="keys")
 app.add_typer(trail.checkpoint_app, name="checkpoint")
 app.command("resend")(trail.resend_command)
+app.command("lineage")(lineage.lineage_command)
 app.add_typer(spool.spool_app, name="spool")
 app.command("status")(health.status_command)
 app.command("doctor")(health.doctor_command)

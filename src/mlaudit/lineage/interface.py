@@ -1,0 +1,164 @@
+"""What a lineage is read from: records, and the questions that are asked of a trail."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One audit record, as its sealed original says.
+
+    Attributes:
+        id: ``audit.record.id``; of a record without one, what the store calls it.
+        kind: ``audit.kind``.
+        time: ``@timestamp``, RFC 3339 in UTC.
+        fields: of the original; of a record without one, those of its document.
+        stream_id, sequence: its place in a chain; "" and 0 where it has none.
+        sealed: it claims a place in a chain. Whether the chain holds is for ``mlaudit verify`` to say.
+        fault: in which way the store disagrees with the original; "" where it does not.
+    """
+
+    id: str
+    kind: str
+    time: str
+    fields: Mapping[str, Any]
+    stream_id: str = ""
+    sequence: int = 0
+    sealed: bool = True
+    fault: str = ""
+
+    def text(self, name: str) -> str:
+        """A field as text; "" where it is absent or nothing that has one text."""
+        value = self.fields.get(name)
+        if isinstance(value, str):
+            return value
+        return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""
+
+    def number(self, name: str) -> int | float | None:
+        """A field as a number; None where it is absent or none. Whole numbers are integers."""
+        value = self.fields.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        return int(value) if isinstance(value, float) and value.is_integer() else value
+
+    def mapping(self, name: str) -> dict[str, Any]:
+        """The plain values of a field that is an object, by name; empty where it is none."""
+        value = self.fields.get(name)
+        if not isinstance(value, dict):
+            return {}
+        return {key: item for key, item in value.items() if isinstance(item, str | int | float | bool)}
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether what it tells of happened."""
+        return self.fields.get("event.outcome") != "failure"
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """All of these must hold for a record.
+
+    Attributes:
+        terms: each field has one of its values.
+        absent: fields that it must not have.
+        below: a field and the number that its value must be less than.
+    """
+
+    terms: tuple[tuple[str, tuple[str, ...]], ...]
+    absent: tuple[str, ...] = ()
+    below: tuple[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Records of some kinds for which any of some matches holds; of more than ``limit`` the newest.
+
+    ``since`` and ``until`` (exclusive) are RFC 3339 in UTC; empty where time does not matter.
+    """
+
+    kinds: tuple[str, ...]
+    any_of: tuple[Match, ...]
+    limit: int = 500
+    since: str = ""
+    until: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The records found, and how many there are in all."""
+
+    records: tuple[Record, ...]
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Many records of one service, counted where they are stored.
+
+    Attributes:
+        service: ``service.name``.
+        count, unsealed: all of them, and those that no process sealed.
+        outcomes: how many by ``event.outcome``.
+        actors: how many different ones, approximately from some thousands on.
+        rows: the sum of ``ml.prediction.rows``.
+        first, last: the oldest and the newest one.
+    """
+
+    service: str
+    count: int
+    first: Record
+    last: Record
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+    actors: int = 0
+    rows: int = 0
+    unsealed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tallies:
+    """By service, the most frequent first, and how many records belong to services beyond."""
+
+    by_service: tuple[Tally, ...] = ()
+    beyond: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A version and digest under which a model is named, by kind and outcome; empty text where it has none."""
+
+    version: str
+    digest: str
+    kind: str
+    outcome: str
+    count: int
+    first: str
+    last: str
+
+
+class Trail(Protocol):
+    """A place that can be asked; every method raises SourceError where it cannot answer."""
+
+    def find(self, ask: Ask) -> Page:
+        """The newest ``ask.limit`` records, in any order, and how many match."""
+        ...
+
+    def distinct(self, ask: Ask, name: str) -> int:
+        """How many different values a field has, approximately from some thousands on."""
+        ...
+
+    def tallies(self, ask: Ask) -> Tallies:
+        """The records counted by service; the limit does not matter."""
+        ...
+
+    def sightings(self, name: str) -> tuple[Sighting, ...]:
+        """Under which versions and digests records name the model."""
+        ...
+
+    def names(self) -> tuple[str, ...]:
+        """Names of models, the most frequent first; not all where there are thousands."""
+        ...
