@@ -201,13 +201,13 @@ def test_a_program_is_audited_by_the_variable_alone(tmp_path: Path, job: Any) ->
     done = subprocess.run(
         [sys.executable, "train.py", "seed=23"],
         cwd=tmp_path,
-        env={**inherited, **audited, "MLAUDIT_OTEL": "off"},
+        env={**inherited, **audited, "MLAUDIT_OTEL": "off", "MLAUDIT_ENDPOINT": "http://127.0.0.1:9/v1/logs"},
         capture_output=True,
         text=True,
         timeout=120,
         check=True,
     )
-    assert done.stdout.splitlines()[0] == "23"
+    assert "23" in done.stdout.splitlines()
     frames = [frame for segment in sorted(state.rglob("*.seg")) for frame in read_frames(segment)[0]]
     records = [json.loads(LogRecord.FromString(frame.payload).body.string_value) for frame in frames]
     (run,) = [record for record in records if record["audit.kind"] == STARTED]

@@ -63,6 +63,7 @@ def environment(state: Path, **more: str) -> dict[str, str]:
         "MLAUDIT_ENABLED": "true",
         "MLAUDIT_SERVICE_NAME": "notebooks",
         "MLAUDIT_STATE_DIR": str(state),
+        "MLAUDIT_ENDPOINT": "http://127.0.0.1:9/v1/logs",
         "MLAUDIT_SHUTDOWN_SECONDS": "0",
         "MLAUDIT_OTEL": "off",
         "IPYTHONDIR": str(state / "ipython"),
