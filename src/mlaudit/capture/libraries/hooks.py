@@ -24,6 +24,7 @@ import inspect
 import sys
 import time
 from collections.abc import Callable, Generator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -65,9 +66,12 @@ class Call:
             self.kwargs = {**self.kwargs, name: value}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
-    """How a call ended: ``error`` is None where it returned ``result``; ``duration`` in nanoseconds."""
+    """How a call ended: ``error`` is None where it returned ``result``; ``duration`` in nanoseconds.
+
+    The program gets ``result`` as it is when the audit is over: an iterator may be put into one that watches it.
+    """
 
     result: Any
     error: BaseException | None
@@ -113,6 +117,7 @@ class Hooks:
         refuse_after: bool = False,
         when: When | None = None,
         only_here: bool = False,
+        level: ContextVar[bool] = inside,
     ) -> bool:
         """Hooks the function or method ``name`` of a module or class; False when it has none of that name.
 
@@ -127,13 +132,14 @@ class Hooks:
             refuse_after: see the module.
             when: leaves calls alone for which it is false; must be cheap, and is contained like an audit.
             only_here: not in the module that defines it, where the library itself calls it by that name.
+            level: what ``outermost`` counts: calls of models by default.
         """
         found = inspect.getattr_static(owner, name, None)
         function = found.__func__ if isinstance(found, staticmethod | classmethod) else found
         if function is None or not callable(function) or hasattr(function, _MARK):
             return False
         bound = inspect.isclass(owner) and not isinstance(found, staticmethod)
-        hook = _Hook(self.component, name, audit, kind, outermost, refuse_after, when)
+        hook = _Hook(self.component, name, audit, kind, level if outermost else None, refuse_after, when)
         wrapper: Any = hook.wrap(function, bound)
         if isinstance(found, staticmethod | classmethod):
             wrapper = type(found)(wrapper)
@@ -203,7 +209,7 @@ class _Hook:
     name: str
     audit: MakeAudit
     kind: str
-    outermost: bool
+    level: ContextVar[bool] | None
     refuse_after: bool
     when: When | None
 
@@ -220,8 +226,7 @@ class _Hook:
                 except BaseException as error:
                     running.end(None, error)
                     raise
-                running.end(result, None)
-                return result
+                return running.end(result, None)
 
         else:
 
@@ -235,8 +240,7 @@ class _Hook:
                 except BaseException as error:
                     running.end(None, error)
                     raise
-                running.end(result, None)
-                return result
+                return running.end(result, None)
 
         setattr(wrapper, _MARK, True)
         return wrapper
@@ -247,7 +251,7 @@ class _Hook:
         Raises:
             AuditRefusedError: the policy wants a record of it, and none can be stored.
         """
-        if self.outermost and inside.get():
+        if self.level is not None and self.level.get():
             return None
         current = pipeline.current()
         if current is None:
@@ -266,7 +270,7 @@ class _Hook:
             return None
         if audit is None:
             return None
-        token = inside.set(True) if self.outermost else None
+        token = self.level.set(True) if self.level is not None else None
         return _Running(self, current, call, bound, audit, token, time.perf_counter_ns())
 
 
@@ -287,10 +291,11 @@ class _Running:
         """What the library gets by position."""
         return (self.call.instance, *self.call.args) if self.bound else self.call.args
 
-    def end(self, result: Any, error: BaseException | None) -> None:
+    def end(self, result: Any, error: BaseException | None) -> Any:
+        """What the program gets for the ``result`` of the library."""
         outcome = Outcome(result, error, time.perf_counter_ns() - self.begun)
-        if self.token is not None:
-            inside.reset(self.token)
+        if self.token is not None and self.hook.level is not None:
+            self.hook.level.reset(self.token)
         try:
             finish(self.audit, outcome)
         except AuditRefusedError:
@@ -298,6 +303,8 @@ class _Running:
                 raise
         except Exception as fault:  # noqa: BLE001 - auditing never breaks the program
             self.current.fault(self.hook.component, fault, kind=self.hook.kind, outcome=outcome.outcome)
+            return result
+        return outcome.result
 
 
 def start(make: MakeAudit, current: Pipeline, call: Call) -> Audit | None:

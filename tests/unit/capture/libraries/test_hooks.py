@@ -7,6 +7,7 @@ import pickle
 import sys
 import types
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -244,3 +245,40 @@ def test_a_module_imported_later_is_hooked_then_and_not_after_undo(hooks: Hooks,
     hooks.when_imported("chunk_never", work)
     hooks.undo()
     assert not hooks.are_set
+
+
+def test_an_audit_may_put_the_result_into_one_that_watches_it(library: Any) -> None:
+    """The program gets what the audit made of it, unless the audit went wrong afterwards."""
+
+    def watched(current: Pipeline, call: Call) -> Audit:
+        outcome = yield
+        outcome.result = [outcome.result]
+        if call.argument(0, "value") == 2:
+            raise RuntimeError("broken on purpose")
+
+    hooks = Hooks("capture.libraries.a_library")
+    with capture(instrument=False):
+        hooks.around(library, "double", watched)
+        assert (library.double(1), library.double(2)) == ([2], 4)
+        hooks.undo()
+
+
+def test_calls_of_one_level_silence_each_other_and_no_others(library: Any) -> None:
+    """A read of data inside of a model's call is the outermost read."""
+    level: ContextVar[bool] = ContextVar("level", default=False)
+    seen: list[str] = []
+
+    def noted(current: Pipeline, call: Call) -> Audit:
+        seen.append(call.name)
+        yield
+
+    hooks = Hooks("capture.libraries.a_library")
+    inner = library.double
+    library.outer = lambda value: library.double(library.Model.scale(value))
+    with capture(instrument=False):
+        hooks.around(library, "outer", noted, outermost=True)
+        hooks.around(library, "double", noted, outermost=True, level=level)
+        hooks.around(library.Model, "scale", noted, outermost=True)
+        assert library.outer(1) == 4
+        hooks.undo()
+    assert (seen, library.double) == (["outer", "double"], inner)
