@@ -55,10 +55,11 @@ class Artifact(NamedTuple):
     mark: tuple[int, ...] = ()
 
 
-def read(source: Any) -> Artifact:
+def read(source: Any, ignored: frozenset[str] = frozenset()) -> Artifact:
     """Reads a path or an open file, whose position stays as it was.
 
-    A folder is digested as the sorted lines ``<digest>  <relative path>`` of its files, as ``sha256sum`` writes them.
+    A folder is digested as the sorted lines ``<digest>  <relative path>`` of its files, as ``sha256sum`` writes them,
+    without those whose relative path is ``ignored``.
 
     Raises:
         OSError: the file cannot be read.
@@ -66,7 +67,7 @@ def read(source: Any) -> Artifact:
     if isinstance(source, str | os.PathLike):
         path = os.path.abspath(os.fsdecode(source))  # noqa: PTH100 - as written: a link's name is its name
         if os.path.isdir(path):  # noqa: PTH112
-            return _folder(path)
+            return _folder(path, ignored)
         with open_regular(path) as file:
             digest, size, head = _consume(file)
             return Artifact(path, name_of(path), digest, size, first_class(head), _mark(file.fileno()))
@@ -149,11 +150,11 @@ def first_class(head: bytes) -> str:
     return ""
 
 
-def _folder(path: str) -> Artifact:
+def _folder(path: str, ignored: frozenset[str]) -> Artifact:
     lines = []
     size = 0
     for file in sorted(Path(path).rglob("*")):
-        if file.is_file():
+        if file.is_file() and file.relative_to(path).as_posix() not in ignored:
             with open_regular(file) as content:
                 digest, length, _ = _consume(content)
             size += length
