@@ -6,6 +6,8 @@ where digests must be vouched for by somebody else, list them under ``models`` i
 
 from __future__ import annotations
 
+import math
+import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mlaudit.capture.remembered import Remembered
@@ -17,6 +19,7 @@ MATCH: Final = "match"
 MISMATCH: Final = "mismatch"
 UNREGISTERED: Final = "unregistered"
 KEPT_VERSIONS: Final = 50
+KEPT_PATHS: Final = 10_000
 FILE: Final = "models.json"
 
 
@@ -50,10 +53,11 @@ class ArtifactRegister:
     def __init__(self, state_dir: Path) -> None:
         self._remembered = Remembered(state_dir / FILE)
 
-    def save(self, path: str, name: str, digest: str, run_id: str = "") -> Registered:
-        """Registers the digest of the file at ``path``, and the run that made it.
+    def save(self, path: str, name: str, digest: str, run_id: str = "", version: str = "") -> Registered:
+        """Registers the digest of the artifact at ``path``, and the run that made it.
 
-        Versions count 1, 2, … for each new content. The version before is given when the content is new.
+        Versions count 1, 2, … for each new content, unless whoever registers it numbers them himself. The version
+        before is given when the content is new. At most ``KEPT_PATHS`` paths are kept, the newest.
 
         Raises:
             OSError, SpoolUnavailableError: the state folder cannot be written.
@@ -61,15 +65,31 @@ class ArtifactRegister:
         """
         with self._remembered.exclusively() as content:
             versions = self._checked(content).setdefault(path, [])
+            while len(content) > KEPT_PATHS:
+                del content[
+                    min(
+                        content,
+                        key=lambda known: content[known][-1].get("at", 0) if content[known] else math.inf,
+                    )
+                ]
             last = versions[-1] if versions else None
             if last is not None and last["digest"] == digest:
                 return Registered(str(last["version"]), None)
-            version = str(int(last["version"]) + 1 if last is not None else 1)
-            versions.append({"digest": digest, "version": version, "name": name, "run_id": run_id})
+            version = version or str(int(last["version"]) + 1 if last is not None else 1)
+            versions.append(
+                {"digest": digest, "version": version, "name": name, "run_id": run_id, "at": int(time.time())}
+            )
             del versions[:-KEPT_VERSIONS]
-            if last is None:
-                return Registered(version, None)
-            return Registered(version, Previous(str(last["version"]), last["digest"], last.get("run_id", "")))
+            return Registered(version, None if last is None else _previous(last))
+
+    def last(self, path: str) -> Previous | None:
+        """What was registered last at ``path``.
+
+        Raises:
+            OSError, ValueError: the register cannot be read or is damaged.
+        """
+        versions = self._checked(self._remembered.read()).get(path)
+        return _previous(versions[-1]) if versions else None
 
     def lookup(self, path: str, digest: str) -> Entry:
         """Compares an artifact with what was saved last at its path.
@@ -103,3 +123,7 @@ class ArtifactRegister:
                 "move it away to begin a new one"
             ) from None
         return content
+
+
+def _previous(version: dict[str, Any]) -> Previous:
+    return Previous(str(version["version"]), str(version["digest"]), str(version.get("run_id", "")))

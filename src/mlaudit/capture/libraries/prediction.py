@@ -146,6 +146,7 @@ def _use(
         duration_ns=duration,
         failed=error is not None,
         error="" if error is None else type(error).__name__,
+        fields={"ml.training.run_id": about.run_id} if about.run_id else {},
     )
 
 
@@ -173,7 +174,7 @@ def _show(pipeline: Pipeline, trail: RequestTrail | None, use: ModelUse, data: A
 
 
 def _event_of(use: ModelUse, error: BaseException | None) -> AuditEvent:
-    fields = {"ml.prediction.batch": False, **use.named(), "event.duration": use.duration_ns}
+    fields = {"ml.prediction.batch": False, **use.named(), **use.fields, "event.duration": use.duration_ns}
     if error is not None:
         fields |= error_fields(error)
     outcome = FAILURE if use.failed else SUCCESS

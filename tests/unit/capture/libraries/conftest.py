@@ -11,11 +11,13 @@ from threadpoolctl import threadpool_limits
 
 from mlaudit.capture.integrations import INTEGRATIONS
 from mlaudit.capture.libraries import calls, hooks, joblib, sklearn
+from mlaudit.event import new_record_id
 from mlaudit.testing import capture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from mlaudit.testing import AuditLog
 
@@ -83,3 +85,27 @@ def broken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
     monkeypatch.setattr(hooks, "start" if request.param == "before" else "finish", raises)
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of an MLflow store of this machine, for all tests: making one takes seconds."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'store.db'}"
+
+
+@pytest.fixture
+def store(mlflow_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """MLflow with a store of its own, no network, and nothing under way."""
+    mlflow = importlib.import_module("mlflow")
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_TRACKING_USERNAME", "MLFLOW_EXPERIMENT_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    # Found out in a process of its own, which takes ten seconds.
+    monkeypatch.setattr(mlflow.models, "infer_pip_requirements", lambda *_, **__: [])
+    monkeypatch.chdir(tmp_path)
+    mlflow.set_tracking_uri(mlflow_store)
+    mlflow.set_registry_uri(mlflow_store)
+    mlflow.set_experiment(f"experiment-{new_record_id()}")
+    yield mlflow_store
+    while mlflow.active_run() is not None:
+        mlflow.end_run()

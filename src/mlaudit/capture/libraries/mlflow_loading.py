@@ -1,0 +1,125 @@
+"""Models that MLflow reads: recorded, with the digest of their folder, before anything of them runs."""
+
+from __future__ import annotations
+
+import os
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from mlaudit.capture.libraries import artifacts, known
+from mlaudit.capture.libraries.artifact_records import LOADED
+from mlaudit.capture.libraries.hooks import refuse_unless_writable
+from mlaudit.capture.libraries.known import Known
+from mlaudit.capture.libraries.mlflow_change import version_path
+from mlaudit.capture.libraries.mlflow_record import emit, fields_of, flavors
+from mlaudit.capture.libraries.mlflow_state import IGNORED, MLMODEL, place_of
+from mlaudit.capture.registry import UNREGISTERED, ArtifactRegister, Entry
+from mlaudit.errors import AuditRefusedError
+
+if TYPE_CHECKING:
+    from mlaudit.capture.libraries.hooks import Audit, Call
+    from mlaudit.pipeline import Pipeline
+
+
+@dataclass(slots=True)
+class _Loading:
+    """A model while ``load_model`` reads it; ``about`` is set once that is recorded."""
+
+    source: str
+    about: Known | None = None
+
+
+_loading: Final[ContextVar[_Loading | None]] = ContextVar("mlaudit_mlflow_loading", default=None)
+
+
+def load(current: Pipeline, call: Call) -> Audit:
+    """The audit of ``load_model`` of any flavour."""
+    source = str(call.argument(0, "model_uri"))
+    refuse_unless_writable(current, LOADED, f"loading {place_of(source)}")
+    under_way = _Loading(source)
+    token = _loading.set(under_way)
+    outcome = yield
+    _loading.reset(token)
+    if isinstance(outcome.error, AuditRefusedError):
+        return
+    if outcome.error is not None:
+        about = under_way.about or Known(artifacts.name_of(source), path=place_of(source))
+        emit(current, LOADED, outcome, about, fields_of(about))
+        return
+    if under_way.about is None:
+        # A flavour that reads its folder by ways of its own.
+        under_way.about = named(source, "")
+        fields = {**fields_of(under_way.about), "ml.model.registration": UNREGISTERED}
+        emit(current, LOADED, outcome, under_way.about, fields)
+    model = outcome.result
+    inner = getattr(model, "_model_impl", None)
+    for part in known.models_in(inner) if inner is not None else ():
+        known.know(part, replace(under_way.about, loaded=True))
+    known.loaded(model, under_way.about)
+
+
+def is_loading(_: Call) -> bool:
+    """Whether a model is being loaded and that is not recorded yet."""
+    under_way = _loading.get()
+    return under_way is not None and under_way.about is None
+
+
+def read(current: Pipeline, call: Call) -> Audit:
+    """Every flavour reads the description in the model's folder first, before anything that may run."""
+    outcome = yield
+    under_way = _loading.get()
+    path = os.fspath(call.argument(0, "path"))
+    folder = path if os.path.isdir(path) else os.path.dirname(path)  # noqa: PTH112, PTH120
+    if outcome.error is not None or under_way is None or not _is_whole(folder):
+        return
+    artifact = artifacts.read(folder, IGNORED)
+    about = named(under_way.source, str(getattr(outcome.result, "run_id", None) or ""))
+    about = replace(about, digest=artifact.digest)
+    entry = _lookup(current, about, artifact.path)
+    under_way.about = about
+    fields = {
+        **fields_of(about),
+        "ml.model.registration": entry.status,
+        "ml.model.registered_digest": entry.digest,
+        "ml.registry.name": "mlflow" if about.version else "",
+        "ml.registry.alias": under_way.source.rpartition("@")[2]
+        if about.version and "@" in under_way.source
+        else "",
+        "labels": {"bytes": str(artifact.size), **flavors(outcome.result)},
+    }
+    emit(current, LOADED, outcome, about, fields)
+
+
+def _is_whole(folder: str) -> bool:
+    """Not when only the description was fetched, to see what there is."""
+    return any(name not in (MLMODEL, *IGNORED) for name in os.listdir(folder))  # noqa: PTH208
+
+
+def named(source: str, run_id: str) -> Known:
+    """What a model address says of the model: name and version in the registry, else its last part."""
+    from mlflow.tracking.client import MlflowClient
+
+    place = place_of(source)
+    if source.startswith("models:"):
+        from mlflow.store.artifact.utils.models import get_model_name_and_version
+
+        client = MlflowClient()
+        try:
+            found = get_model_name_and_version(client, source)
+            if len(found) == 2:
+                return Known(found[0], str(found[1]), "", version_path(*found), run_id)
+            return Known(str(client.get_logged_model(found[0]).name), "", "", f"models:/{found[0]}", run_id)
+        except Exception:  # noqa: BLE001 - a registry that does not answer: the load itself will tell
+            return Known(source.partition("/")[2].lstrip("/").partition("/")[0], path=place, run_id=run_id)
+    return Known(artifacts.name_of(place.rstrip("/")) or "model", path=place, run_id=run_id)
+
+
+def _lookup(current: Pipeline, about: Known, folder: str) -> Entry:
+    """The policy's register, else the local one: as this version, as this folder, else by content."""
+    found = current.policy.models.lookup(about.digest, name=about.name, path=about.path)
+    if found.status != UNREGISTERED:
+        return Entry(found.status, found.digest)
+    register = ArtifactRegister(current.settings.state_dir)
+    path = about.path if register.last(about.path) is not None else folder
+    return register.lookup(path, about.digest)

@@ -1,0 +1,193 @@
+"""Models that MLflow writes, reads, asks and evaluates."""
+
+from __future__ import annotations
+
+import os
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from mlaudit.capture.libraries import artifacts, known, prediction
+from mlaudit.capture.libraries.artifact_records import LOADED, SAVED, saving
+from mlaudit.capture.libraries.hooks import refuse_unless_writable
+from mlaudit.capture.libraries.known import Known
+from mlaudit.capture.libraries.mlflow_loading import is_loading, load, read
+from mlaudit.capture.libraries.mlflow_record import emit, fields_of, flavors
+from mlaudit.capture.libraries.mlflow_state import COMPONENT, IGNORED, MLMODEL, logging_model, place_of
+from mlaudit.capture.libraries.training import model_fields
+from mlaudit.capture.registry import ArtifactRegister
+
+if TYPE_CHECKING:
+    from mlaudit.capture.libraries.hooks import Audit, Call, Hooks
+    from mlaudit.pipeline import Pipeline
+
+# Modules that save and load models of one library each; one that is not imported costs nothing.
+FLAVORS: Final = (
+    "catboost",
+    "h2o",
+    "keras",
+    "langchain",
+    "lightgbm",
+    "llama_index",
+    "onnx",
+    "openai",
+    "paddle",
+    "pmdarima",
+    "prophet",
+    "pyfunc",
+    "pytorch",
+    "sentence_transformers",
+    "sklearn",
+    "spacy",
+    "spark",
+    "statsmodels",
+    "tensorflow",
+    "transformers",
+    "xgboost",
+)
+
+
+_EXAMPLE: Final = "resolve_input_example_and_signature"
+
+
+@dataclass(slots=True)
+class _Logging:
+    """A model while ``log_model`` writes it."""
+
+    model: Any
+    name: str
+    about: Known = known.NOTHING
+
+
+_logging: Final[ContextVar[_Logging | None]] = ContextVar("mlaudit_mlflow_logging", default=None)
+
+
+def hook(hooks: Hooks, client: Any) -> None:
+    """Sets the hooks on the class ``MlflowClient``, and those of a flavour when its module is imported."""
+    from mlflow.models import Model
+    from mlflow.utils import autologging_utils
+
+    hooks.around(Model, "log", _log, outermost=True)
+    hooks.around(Model, "load", read, refuse_after=True, when=is_loading)
+    hooks.around(client, "log_artifacts", _upload, kind=SAVED, when=_is_model)
+    hooks.around(client, "log_model_artifacts", _upload, kind=SAVED, when=_is_model)
+    # What autologging asks a model for its own purposes is nobody's prediction.
+    hooks.around(autologging_utils, _EXAMPLE, _quiet, outermost=True)
+    hooks.when_imported(
+        "mlflow.sklearn.utils",
+        lambda module: _hook_autologging(hooks, module),
+    )
+    for flavor in FLAVORS:
+        hooks.when_imported(f"mlflow.{flavor}", lambda module: _hook_flavor(hooks, module))
+
+
+def _hook_autologging(hooks: Hooks, module: Any) -> None:
+    hooks.around(module, "_log_estimator_content", _quiet, outermost=True)
+
+
+def _hook_flavor(hooks: Hooks, module: Any) -> None:
+    # Imported by name, maybe before the hooks were set.
+    hooks.around(module, _EXAMPLE, _quiet, outermost=True)
+    hooks.around(module, "save_model", _save, kind=SAVED, outermost=True)
+    hooks.around(module, "load_model", load, kind=LOADED, outermost=True, refuse_after=True)
+    for name in ("PyFuncModel", "_ServedPyFuncModel"):
+        cls = vars(module).get(name)
+        if cls is not None:
+            hooks.around(cls, "predict", _predict, kind=prediction.KIND, outermost=True, refuse_after=True)
+
+
+def _quiet(_: Pipeline, __: Call) -> Audit:
+    yield
+
+
+def _object_in(arguments: dict[str, Any]) -> Any:
+    """The model among the arguments of a function that saves one: each flavour has a name of its own for it."""
+    for name, value in arguments.items():
+        is_named_so = (name == "model" or name.endswith("_model")) and name != "mlflow_model"
+        if is_named_so and not isinstance(value, str | os.PathLike | None):
+            return value
+    return None
+
+
+def _log(_: Pipeline, call: Call) -> Audit:
+    """``log_model`` of every flavour: says which object is uploaded, and knows it by what it became."""
+    kwargs = call.kwargs
+    name = str(kwargs.get("name") or call.argument(0, "artifact_path") or "model")
+    model = _object_in(kwargs)
+    under_way = _Logging(model, name)
+    tokens = _logging.set(under_way), logging_model.set(True)
+    outcome = yield
+    _logging.reset(tokens[0])
+    logging_model.reset(tokens[1])
+    if outcome.error is not None or model is None or under_way.about is known.NOTHING:
+        return
+    about = under_way.about
+    version = getattr(outcome.result, "registered_model_version", None)
+    if version:
+        about = replace(about, name=str(kwargs.get("registered_model_name")), version=str(version))
+    before = known.about(model)
+    known.know(model, replace(about, dataset=before.dataset, metrics=before.metrics))
+
+
+def _is_model(call: Call) -> bool:
+    folder = call.argument(1, "local_dir")
+    return folder is not None and os.path.isfile(os.path.join(folder, MLMODEL))  # noqa: PTH113, PTH118
+
+
+def _upload(current: Pipeline, call: Call) -> Audit:
+    """A folder that holds a model goes into the artifact store of a run, or of MLflow 3's logged models."""
+    under_way = _logging.get()
+    folder = os.fspath(call.argument(1, "local_dir"))
+    given = str(call.argument(2, "artifact_path") or "")
+    name = (
+        under_way.name if under_way is not None else (given or artifacts.name_of(folder)).rpartition("/")[2]
+    )
+    refuse_unless_writable(current, SAVED, f"saving {name}", model=name)
+    artifact = artifacts.read(folder, IGNORED)
+    meta = _meta(folder)
+    run_id = str(getattr(meta, "run_id", None) or "")
+    outcome = yield
+    if call.name == "log_model_artifacts":
+        path = f"models:/{call.argument(0, 'model_id')}"
+    else:
+        run_id = str(call.argument(0, "run_id"))
+        path = place_of(f"{call.instance.get_run(run_id).info.artifact_uri}/{given}".rstrip("/"))
+    model = None if under_way is None else under_way.model
+    about = Known(name, "", artifact.digest, path, run_id or known.about(model).run_id)
+    fields = {
+        **({} if model is None else model_fields(model, name, about)),
+        **fields_of(about),
+        "labels": {"bytes": str(artifact.size), **flavors(meta)},
+    }
+    if outcome.error is None:
+        ArtifactRegister(current.settings.state_dir).save(path, name, artifact.digest, about.run_id)
+        if under_way is not None:
+            under_way.about = about
+    emit(current, SAVED, outcome, about, fields)
+
+
+def _save(current: Pipeline, call: Call) -> Audit:
+    """``save_model`` of any flavour; within ``log_model`` it is silent."""
+    model, path = call.argument(0, "model"), call.kwargs.get("path")
+    if path is None:
+        # ``mlflow.pyfunc`` takes the path first, the others the model.
+        path = next((value for value in call.args[:2] if isinstance(value, str | os.PathLike)), "")
+    if model is None or isinstance(model, str | os.PathLike):
+        model = _object_in(call.kwargs)
+    if model is None:
+        model = _Unknown()
+    return saving(current, COMPONENT, [model], path)
+
+
+class _Unknown:
+    """A model that is saved by code instead of an object."""
+
+
+def _predict(current: Pipeline, call: Call) -> Audit:
+    return prediction.predicting(current, "predict", call.instance, call.argument(0, "data"))
+
+
+def _meta(folder: str) -> Any:
+    from mlflow.models import Model
+
+    return Model.load(os.path.join(folder, MLMODEL))  # noqa: PTH118

@@ -1,0 +1,40 @@
+"""What records say of a model in MLflow's format."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlaudit.capture.libraries.training import error_fields
+from mlaudit.capture.origin import originate
+from mlaudit.event import AuditEvent, Target
+
+if TYPE_CHECKING:
+    from mlaudit.capture.libraries.hooks import Outcome
+    from mlaudit.capture.libraries.known import Known
+    from mlaudit.pipeline import Pipeline
+
+
+def flavors(meta: Any) -> dict[str, str]:
+    """The libraries that can read it, as a label."""
+    found = sorted(getattr(meta, "flavors", None) or ())
+    return {"flavors": ", ".join(map(str, found))[:256]} if found else {}
+
+
+def fields_of(about: Known) -> dict[str, Any]:
+    """The model as catalog fields; empty text where nothing is known."""
+    return {
+        "ml.model.name": about.name,
+        "ml.model.version": about.version,
+        "ml.model.digest": about.digest,
+        "ml.model.path": about.path,
+        "ml.training.run_id": about.run_id,
+    }
+
+
+def emit(current: Pipeline, kind: str, outcome: Outcome, about: Known, fields: dict[str, Any]) -> None:
+    """Records what was done to the model, and how it ended."""
+    if outcome.error is not None:
+        fields |= error_fields(outcome.error)
+    target = Target("model", f"{about.name}@{about.version}" if about.version else about.name)
+    present = {name: value for name, value in fields.items() if value != ""}
+    current.emit(originate(AuditEvent(kind, outcome.outcome, target=target, fields=present)))

@@ -1,0 +1,71 @@
+"""What the parts of the MLflow integration share: who acts, whether MLflow evaluates, how a place is written."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+from contextvars import ContextVar
+from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
+
+from mlaudit.capture.interface import current_actor
+from mlaudit.capture.shorten import shortened
+from mlaudit.event import USER, Actor
+
+COMPONENT: Final = "capture.libraries.mlflow"
+_USER: Final = "mlflow.user"
+
+MLMODEL: Final = "MLmodel"
+# Written into a model's folder when it is fetched from a registry: not part of what was logged.
+IGNORED: Final = frozenset({"registered_model_meta"})
+# Whether MLflow itself evaluates a model: the run that it makes for that is no training run.
+evaluating: Final[ContextVar[bool]] = ContextVar("mlaudit_mlflow_evaluating", default=False)
+# Whether MLflow writes a model: it then logs the run's metrics again, as those of the model.
+logging_model: Final[ContextVar[bool]] = ContextVar("mlaudit_mlflow_logging_model", default=False)
+
+
+def place_of(source: Any) -> str:
+    """Where data or a model is, from an address or MLflow's JSON description of a source.
+
+    Only its place is taken: no user, no password, no query (signed addresses have their signature there). "" for
+    what is no address, e.g. the text of an SQL query.
+    """
+    found = str(source or "")
+    if found.startswith("{"):
+        try:
+            described = json.loads(found)
+        except ValueError:
+            return ""
+        found = str(described.get("uri") or described.get("url") or described.get("path") or "")
+    try:
+        parts = urlsplit(found)
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return ""
+    if any(character.isspace() for character in found):
+        return ""
+    return shortened(urlunsplit((parts.scheme, host, parts.path, "", "")), 1000)
+
+
+def actor(tags: dict[str, str] | None = None) -> Actor | None:
+    """Who acts: the actor that the program stated, else the account at the tracking server, else MLflow's user tag.
+
+    None, which is the process itself, where nobody is named or the name is that of every container.
+    """
+    stated = current_actor.get()
+    if stated is not None:
+        return stated
+    account = os.environ.get("MLFLOW_TRACKING_USERNAME", "")
+    if account:
+        return Actor(account, USER, method="credential")
+    user = _process_user() if tags is None else tags.get(_USER, "")
+    return Actor(user, USER, method="process") if user not in ("", "root", "unknown") else None
+
+
+def _process_user() -> str:
+    """As MLflow itself finds the value of its user tag."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return ""
