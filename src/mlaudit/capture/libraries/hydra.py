@@ -1,4 +1,4 @@
-"""Hydra (1.2 and later): every job of ``hydra.main`` is a run with its composed configuration.
+"""Hydra (1.3 and later): every job of ``hydra.main`` is a run with its composed configuration.
 
 ``run_job`` is what each job comes down to, alone, in a sweep, and in a launcher's worker. What is trained inside is a
 child of the run. A configuration that is not that of the job's last run is a change of configuration; the jobs of a
