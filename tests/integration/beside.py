@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ import urllib3
 from mlaudit.stack import Stack, process
 from mlaudit.stack.collector import STOP_SECONDS, Collector, Tls
 from mlaudit.stack.collector_build import collector_binary
-from mlaudit.stack.layout import layout_of
+from mlaudit.stack.layout import Layout, layout_of
 from mlaudit.stack.ports import claimed_ports
 
 
@@ -50,8 +50,14 @@ class Beside:
 
 
 @contextmanager
-def collector_beside(stack: Stack, *, tls: Tls = "off", direct: bool = False) -> Iterator[Beside]:
-    """Starts it and stops it at the end."""
+def collector_beside(
+    stack: Stack,
+    *,
+    tls: Tls = "off",
+    direct: bool = False,
+    system: Callable[[Layout], dict[str, str]] | None = None,
+) -> Iterator[Beside]:
+    """Starts it and stops it at the end; ``system`` prepares what system.yaml reads and gives its variables."""
     # Not pytest's temporary folders: they are closed to the unprivileged user that runs the collector.
     directory = Path(tempfile.mkdtemp(prefix="mlaudit-beside-"))
     directory.chmod(0o755)
@@ -73,6 +79,7 @@ def collector_beside(stack: Stack, *, tls: Tls = "off", direct: bool = False) ->
                 None,
                 tls,
                 direct,
+                system(layout) if system else None,
             )
             collector.configure(stack.credentials)
             started = collector.start(tied=True)

@@ -18,6 +18,7 @@ from mlaudit.stack.elasticsearch import request
 from mlaudit.stack.layout import write_private
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from mlaudit.stack.credentials import Credentials
@@ -43,6 +44,8 @@ class Collector:
         archive: OTLP-JSON-lines file that also gets every audit record; None for none.
         tls: ``off``, ``server`` (it shows a certificate) or ``mutual`` (senders must show one too).
         direct: an acknowledgement means stored in Elasticsearch, not on the collector's disk.
+        system: variables of system.yaml, which is merged; with ``MLAUDIT_KUBERNETES_AUTH`` among them kubernetes.yaml
+            too. None: the collector looks at neither host nor cluster.
     """
 
     layout: Layout
@@ -55,6 +58,7 @@ class Collector:
     archive: Path | None
     tls: Tls = "off"
     direct: bool = False
+    system: Mapping[str, str] | None = None
 
     @property
     def otlp_endpoint(self) -> str:
@@ -138,7 +142,7 @@ class Collector:
             environment["MLAUDIT_OTLP_CLIENT_CA_FILE"] = str(root / "otlp-ca.pem")
         if self.archive is not None:
             environment["MLAUDIT_ARCHIVE_FILE"] = str(self.archive)
-        return environment
+        return environment | dict(self.system or {})
 
     def wait(self, started: ProcessId) -> None:
         """Return when every pipeline runs.
@@ -188,6 +192,8 @@ class Collector:
             "tls.yaml": self.tls != "off",
             "direct.yaml": self.direct,
             "archive.yaml": self.archive is not None,
+            "system.yaml": self.system is not None,
+            "kubernetes.yaml": "MLAUDIT_KUBERNETES_AUTH" in (self.system or {}),
         }
         return ("collector.yaml", *(name for name, wanted in overlays.items() if wanted))
 

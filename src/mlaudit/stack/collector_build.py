@@ -106,7 +106,7 @@ def _build(go: Path, target: Path, report: Report) -> None:
                 folder,
             ),
             (
-                "building the collector (about 4 minutes the first time)",
+                "building the collector (about 5 minutes the first time)",
                 [str(go), "build", "-trimpath", "-ldflags=-s -w", "-o", BINARY, "."],
                 {},
                 folder / "dist",

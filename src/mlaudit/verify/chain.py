@@ -89,8 +89,8 @@ def verify_source(
         unsealed = run.remarks.unsealed
         if unsealed:
             raise SourceError(
-                f"{source.name}: expected sealed audit records, found {unsealed} unsealed ones that the collector made; "
-                "that proves nothing"
+                f"{source.name}: expected sealed audit records, found {unsealed} unsealed ones that the collector "
+                "made; that proves nothing"
             )
         about = f"stream {stream}" if stream else "any audit record"
         raise SourceError(

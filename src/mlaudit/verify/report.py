@@ -109,8 +109,8 @@ class Report:
     def _print_verdict(self, console: Console) -> None:
         if self.unsealed:
             console.print(
-                f"[yellow]not proven: {self.unsealed:,} documents of hosts and clusters, which the collector made and no "
-                "process sealed[/] (mlaudit.unsealed)"
+                f"[yellow]not proven: {self.unsealed:,} documents of hosts and clusters, which the collector made "
+                "and no process sealed[/] (mlaudit.unsealed)"
             )
         broken = sum(found.severity == "finding" for found in self.findings) + self.suppressed
         what = f"{self.records:,} records in {len(self.streams):,} streams of {escape(safe(self.source))}"

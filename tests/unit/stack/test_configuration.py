@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 import yaml
 
 from mlaudit._fields import FIELD_TYPES, FLATTENED_FIELDS
+from mlaudit.catalog.load import load_catalog
 from mlaudit.network import is_loopback
+from mlaudit.verify.unsealed import UNSEALED_KINDS
 
 ROOT = Path(__file__).parents[3]
 CONFIG = ROOT / "collector-config"
@@ -20,7 +23,16 @@ OVERLAYS = {
     "tls": ("tls.yaml",),
     "direct": ("direct.yaml",),
     "archive": ("archive.yaml",),
-    "all": ("tls.yaml", "direct.yaml", "archive.yaml"),
+    "system": ("system.yaml",),
+    "kubernetes": ("system.yaml", "kubernetes.yaml"),
+    "all": ("tls.yaml", "direct.yaml", "archive.yaml", "system.yaml", "kubernetes.yaml"),
+}
+# Attributes of the collector's own records, and the fields that they become.
+_SAID = {
+    "host": "host.name",
+    "component": "audit.host.component",
+    "target.id": "audit.target.id",
+    "reason": "event.reason",
 }
 _VARIABLE = re.compile(r"[$][{]env:(?P<name>\w+)(:-(?P<default>[^}]*))?[}]")
 
@@ -49,7 +61,7 @@ def listeners(config: dict[str, Any], environment: dict[str, str]) -> dict[str, 
     """Name of each listener, its host, and whether it asks for TLS and credentials."""
     found = {}
     for name, receiver in config["receivers"].items():
-        for protocol, settings in receiver["protocols"].items():
+        for protocol, settings in receiver.get("protocols", {}).items():
             protected = bool(settings.get("tls", {}).get("cert_file")) and bool(settings.get("auth"))
             found[f"{name}/{protocol}"] = (expanded(settings["endpoint"], environment), protected)
     for name, extension in config["extensions"].items():
@@ -74,7 +86,7 @@ def test_every_receiver_asks_who_sends(overlays: tuple[str, ...]) -> None:
     """No overlay takes the authenticator away, and it is one that the service starts."""
     config = merged(*overlays)
     for receiver in config["receivers"].values():
-        for settings in receiver["protocols"].values():
+        for settings in receiver.get("protocols", {}).values():
             assert settings["auth"]["authenticator"] in config["service"]["extensions"]
 
 
@@ -131,3 +143,60 @@ def test_no_object_can_say_a_field_a_second_time() -> None:
     ours = set(FIELD_TYPES) - {name for name in FIELD_TYPES if name.startswith(("mlaudit.", "data_stream."))}
     assert {name for name in ours if any(pattern.search(name) for pattern in patterns)} == set()
     assert set(FLATTENED_FIELDS) <= ours
+
+
+def statements(config: dict[str, Any], processor: str) -> list[tuple[str, list[str]]]:
+    """Condition and statements of each group of a transform processor for logs."""
+    groups = config["processors"][processor]["log_statements"]
+    return [("".join(group.get("conditions", ())), group["statements"]) for group in groups]
+
+
+def test_the_collectors_own_records_are_those_of_the_catalog() -> None:
+    """What system.yaml writes into a record of a kind is what the catalog says of the kind."""
+    catalog = load_catalog()
+    common: dict[str, Any] = {}
+    own: dict[str, dict[str, Any]] = {}
+    for condition, lines in statements(merged("system.yaml"), "transform/record"):
+        kinds = re.findall(r'attributes\["kind"\] == "([^"]+)"', condition)
+        for line in lines:
+            if found := re.search(r'^set\(attributes\["record"\], ([{].*[}])\)$', line):
+                common = json.loads(found[1])
+            elif found := re.search(r'^merge_maps\(attributes\["record"\], ([{].*[}]), "upsert"\)$', line):
+                own[kinds[0]] = json.loads(found[1])
+            elif found := re.search(r'"message"\], Concat\((\[.*\]), ""\)\)( where .* != "failure")?$', line):
+                quoted = re.sub(r'attributes\["([^"]+)"\]', lambda name: f'"{{{_SAID[name[1]]}}}"', found[1])
+                message = catalog.kinds[kinds[0]].message
+                assert "".join(json.loads(quoted)) in (message.success, message.failure)
+    assert set(own) == UNSEALED_KINDS
+    for kind, fields in own.items():
+        expected = catalog.sample_of(kind)
+        written = common | fields
+        for name in ("audit.action", "event.action", "event.category", "event.type", "event.dataset"):
+            assert written[name] == expected[name], (kind, name)
+        for name in ("ecs.version", "event.kind", "event.module", "audit.schema.version"):
+            assert written[name] == expected[name], (kind, name)
+
+
+def test_the_collector_makes_only_kinds_that_verify_takes_unsealed() -> None:
+    """No configuration names another kind for a record of its own."""
+    named = set()
+    for name in ("system.yaml", "kubernetes.yaml"):
+        named |= set(re.findall(r'set\(attributes\["kind"\], "([^"]+)"\)', (CONFIG / name).read_text()))
+    assert named == UNSEALED_KINDS
+
+
+def test_every_pipeline_of_the_host_ends_with_the_mark() -> None:
+    """What no process sealed goes through the lock-down and is marked right after it, as the last thing."""
+    pipelines = merged("system.yaml", "kubernetes.yaml")["service"]["pipelines"]
+    own = {name for name in pipelines if name not in merged()["service"]["pipelines"]} - {"metrics/host"}
+    assert own == {"logs/crossings", "logs/host", "logs/kubernetes_events", "logs/kubernetes_objects"}
+    for name in own:
+        assert pipelines[name]["processors"][0] == "memory_limiter/audit"
+        assert pipelines[name]["processors"][-3:] == [
+            "transform/record",
+            "transform/audit",
+            "transform/unsealed",
+        ]
+        assert pipelines[name]["exporters"] == ["elasticsearch/audit"]
+    for name in pipelines.keys() - own:
+        assert "transform/unsealed" not in pipelines[name].get("processors", ())
