@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.capture.libraries import artifacts, known, prediction
@@ -13,7 +12,14 @@ from mlaudit.capture.libraries.hooks import refuse_unless_writable
 from mlaudit.capture.libraries.known import Known
 from mlaudit.capture.libraries.mlflow_loading import is_loading, load, read
 from mlaudit.capture.libraries.mlflow_record import emit, fields_of, flavors
-from mlaudit.capture.libraries.mlflow_state import COMPONENT, IGNORED, MLMODEL, logging_model, place_of
+from mlaudit.capture.libraries.mlflow_state import (
+    COMPONENT,
+    IGNORED,
+    MLMODEL,
+    Logging,
+    logging_model,
+    place_of,
+)
 from mlaudit.capture.libraries.training import model_fields
 from mlaudit.capture.registry import ArtifactRegister
 
@@ -48,18 +54,6 @@ FLAVORS: Final = (
 
 
 _EXAMPLE: Final = "resolve_input_example_and_signature"
-
-
-@dataclass(slots=True)
-class _Logging:
-    """A model while ``log_model`` writes it."""
-
-    model: Any
-    name: str
-    about: Known = known.NOTHING
-
-
-_logging: Final[ContextVar[_Logging | None]] = ContextVar("mlaudit_mlflow_logging", default=None)
 
 
 def hook(hooks: Hooks, client: Any) -> None:
@@ -114,19 +108,19 @@ def _log(_: Pipeline, call: Call) -> Audit:
     kwargs = call.kwargs
     name = str(kwargs.get("name") or call.argument(0, "artifact_path") or "model")
     model = _object_in(kwargs)
-    under_way = _Logging(model, name)
-    tokens = _logging.set(under_way), logging_model.set(True)
+    under_way = Logging(model, name)
+    token = logging_model.set(under_way)
     outcome = yield
-    _logging.reset(tokens[0])
-    logging_model.reset(tokens[1])
+    logging_model.reset(token)
     if outcome.error is not None or model is None or under_way.about is known.NOTHING:
         return
     about = under_way.about
-    version = getattr(outcome.result, "registered_model_version", None)
-    if version:
-        about = replace(about, name=str(kwargs.get("registered_model_name")), version=str(version))
+    if under_way.version:
+        about = replace(about, name=str(kwargs.get("registered_model_name")), version=under_way.version)
     before = known.about(model)
-    known.know(model, replace(about, dataset=before.dataset, metrics=before.metrics))
+    # The run of MLflow around the training that made it: training that goes on is another one.
+    past = about.run_id != before.run_id
+    known.know(model, replace(about, dataset=before.dataset, metrics=before.metrics, loaded=past))
 
 
 def _is_model(call: Call) -> bool:
@@ -136,7 +130,7 @@ def _is_model(call: Call) -> bool:
 
 def _upload(current: Pipeline, call: Call) -> Audit:
     """A folder that holds a model goes into the artifact store of a run, or of MLflow 3's logged models."""
-    under_way = _logging.get()
+    under_way = logging_model.get()
     folder = os.fspath(call.argument(1, "local_dir"))
     given = str(call.argument(2, "artifact_path") or "")
     name = (

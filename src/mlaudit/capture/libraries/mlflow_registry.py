@@ -17,7 +17,7 @@ from mlaudit.capture.libraries import artifacts
 from mlaudit.capture.libraries.known import Known
 from mlaudit.capture.libraries.mlflow_change import DELETED, PROMOTED, REGISTERED, Change, version_path
 from mlaudit.capture.libraries.mlflow_runs import known_run
-from mlaudit.capture.libraries.mlflow_state import IGNORED, place_of
+from mlaudit.capture.libraries.mlflow_state import IGNORED, logging_model, place_of
 from mlaudit.capture.registry import ArtifactRegister, Previous
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ def _registered(change: Change, latest: Any, outcome: Outcome, source: str, run_
         return
     made = outcome.result
     change.version = str(made.version)
+    if (logged := logging_model.get()) is not None:
+        logged.version = change.version
     run_id = made.run_id or run_id or ""
     register = ArtifactRegister(change.current.settings.state_dir)
     digest = change.before(lambda: _digest(register, source), "")

@@ -6,10 +6,12 @@ import getpass
 import json
 import os
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from mlaudit.capture.interface import current_actor
+from mlaudit.capture.libraries.known import NOTHING, Known
 from mlaudit.capture.shorten import shortened
 from mlaudit.event import USER, Actor
 
@@ -21,8 +23,20 @@ MLMODEL: Final = "MLmodel"
 IGNORED: Final = frozenset({"registered_model_meta"})
 # Whether MLflow itself evaluates a model: the run that it makes for that is no training run.
 evaluating: Final[ContextVar[bool]] = ContextVar("mlaudit_mlflow_evaluating", default=False)
-# Whether MLflow writes a model: it then logs the run's metrics again, as those of the model.
-logging_model: Final[ContextVar[bool]] = ContextVar("mlaudit_mlflow_logging_model", default=False)
+
+
+@dataclass(slots=True)
+class Logging:
+    """A model while ``log_model`` writes it: the object, its name, what became of it, and its version if any."""
+
+    model: Any
+    name: str
+    about: Known = NOTHING
+    version: str = ""
+
+
+# MLflow meanwhile logs the run's metrics again, as those of the model.
+logging_model: Final[ContextVar[Logging | None]] = ContextVar("mlaudit_mlflow_logging", default=None)
 
 
 def place_of(source: Any) -> str:

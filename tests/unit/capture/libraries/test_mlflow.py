@@ -5,22 +5,20 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+import mlflow
+import numpy as np
+import pandas as pd
 import pytest
+from mlflow import MlflowClient
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 
-mlflow = pytest.importorskip("mlflow")
-
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
-from mlflow import MlflowClient  # noqa: E402
-from sklearn.linear_model import LogisticRegression  # noqa: E402
-from sklearn.model_selection import GridSearchCV  # noqa: E402
-
-import mlaudit  # noqa: E402
-from mlaudit.capture.interface import current_run  # noqa: E402
-from mlaudit.capture.libraries import mlflow_runs  # noqa: E402
-from mlaudit.capture.libraries.digest import digest  # noqa: E402
-from mlaudit.capture.libraries.mlflow_state import place_of  # noqa: E402
-from mlaudit.errors import AuditRefusedError, SpoolUnavailableError  # noqa: E402
+import mlaudit
+from mlaudit.capture.interface import current_run
+from mlaudit.capture.libraries import mlflow_runs
+from mlaudit.capture.libraries.digest import digest
+from mlaudit.capture.libraries.mlflow_state import place_of
+from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

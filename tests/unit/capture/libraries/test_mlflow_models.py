@@ -5,20 +5,18 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+import cloudpickle
+import mlflow
+import numpy as np
+import pandas as pd
 import pytest
+from mlflow import MlflowClient
+from sklearn.linear_model import LogisticRegression, SGDClassifier
 
-mlflow = pytest.importorskip("mlflow")
-
-import cloudpickle  # noqa: E402
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
-from mlflow import MlflowClient  # noqa: E402
-from sklearn.linear_model import LogisticRegression  # noqa: E402
-
-from mlaudit.capture.interface import RequestTrail, current_request  # noqa: E402
-from mlaudit.capture.libraries import artifacts, known  # noqa: E402
-from mlaudit.errors import AuditRefusedError, SpoolUnavailableError  # noqa: E402
-from mlaudit.event import new_record_id  # noqa: E402
+from mlaudit.capture.interface import RequestTrail, current_request
+from mlaudit.capture.libraries import artifacts, known
+from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
+from mlaudit.event import new_record_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -267,6 +265,18 @@ def test_model_inside_a_loaded_one_is_known_too(log: AuditLog, name: str) -> Non
     inner = getattr(shell._model_impl, "sklearn_model", shell._model_impl)
     inner.predict(X)
     assert log.of(PREDICTION)[0]["audit.target.id"] == f"{name}@1"
+
+
+def test_training_on_after_logging_is_a_run_of_its_own(log: AuditLog) -> None:
+    """A model that was logged and is trained on does not add to the run of MLflow that has ended."""
+    model = SGDClassifier()
+    with mlflow.start_run() as run:
+        model.partial_fit(X, Y, classes=[0, 1])
+        mlflow.sklearn.log_model(model, "model", **PICKLE)
+    model.partial_fit(X, Y)
+    ids = [record["ml.training.run_id"] for record in log.of("audit.ml.training.completed")]
+    assert len(set(ids)) == len(ids) == 3
+    assert ids.count(run.info.run_id) == 1
 
 
 def test_broken_hooks_harm_nobody(hooked: Any, broken: str, name: str, tmp_path: Path) -> None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import mlflow
+import numpy as np
 import pytest
+from mlflow import MlflowClient
+from sklearn.linear_model import LogisticRegression
 
-mlflow = pytest.importorskip("mlflow")
-
-import numpy as np  # noqa: E402
-from mlflow import MlflowClient  # noqa: E402
-from sklearn.linear_model import LogisticRegression  # noqa: E402
-
-import mlaudit  # noqa: E402
-from mlaudit.errors import AuditRefusedError, SpoolUnavailableError  # noqa: E402
-from mlaudit.event import new_record_id  # noqa: E402
+import mlaudit
+from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
+from mlaudit.event import new_record_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
