@@ -297,3 +297,25 @@ def test_an_embedded_shell(tmp_path: Path) -> None:
     assert [kind for kind in kinds if kind in (STARTED, CELL, ENDED)] == [STARTED, CELL, CELL, ENDED]
     ended = next(record for record in records if record["audit.kind"] == ENDED)
     assert ended["event.reason"] == "the shell was left"
+
+
+def test_the_extension_in_a_real_shell(tmp_path: Path) -> None:
+    """Loaded by a line, without the variable: what comes after it is recorded, and the end of the session."""
+    state = environment(tmp_path)
+    del state["MLAUDIT_ENABLED"]
+    subprocess.run(
+        [sys.executable, "-m", "IPython", "--no-banner", "--simple-prompt"],
+        env=state,
+        input="1\n%load_ext mlaudit.ipython\nimport json\nexit\n",
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    records = spooled(tmp_path)
+    kinds = [record["audit.kind"] for record in records]
+    assert [kind for kind in kinds if kind in (STARTED, CELL, ENDED)] == [STARTED, CELL, CELL, ENDED]
+    assert [record["audit.notebook.cell.digest"] for record in records if record["audit.kind"] == CELL] == [
+        digest("import json"),
+        digest("exit"),
+    ]
