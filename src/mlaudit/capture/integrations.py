@@ -124,7 +124,7 @@ INTEGRATIONS: Final = (
         "jwt",
         "jwt",
         "mlaudit.capture.libraries.jwt:JwtIntegration",
-        "PyJWT",
+        "pyjwt",
         "2.4",
         "tokens that are verified, whom they name, and those that fail",
     ),
