@@ -143,6 +143,9 @@ EVENT_DURATION: Final = "event.duration"
 EVENT_SEVERITY: Final = "event.severity"
 RULE_ID: Final = "rule.id"
 RULE_NAME: Final = "rule.name"
+AUDIT_DETECTION_ENGINE: Final = "audit.detection.engine"
+AUDIT_DETECTION_ALERT_ID: Final = "audit.detection.alert_id"
+AUDIT_DETECTION_RECORDS: Final = "audit.detection.records"
 LABELS: Final = "labels"
 RELATED_USER: Final = "related.user"
 RELATED_IP: Final = "related.ip"
@@ -343,6 +346,7 @@ LIST_FIELDS: Final = frozenset(
     {
         "audit.access.after",
         "audit.access.before",
+        "audit.detection.records",
         "audit.environment.added",
         "audit.environment.changes",
         "audit.environment.removed",
@@ -512,6 +516,9 @@ FIELD_TYPES: Final[Mapping[str, str]] = {
     "event.severity": "long",
     "rule.id": "keyword",
     "rule.name": "keyword",
+    "audit.detection.engine": "keyword",
+    "audit.detection.alert_id": "keyword",
+    "audit.detection.records": "keyword",
     "labels": "flattened",
     "related.user": "keyword",
     "related.ip": "ip",

@@ -178,6 +178,7 @@ def _lifecycle(stream: StreamClass) -> dict[str, Any]:
 def _roles() -> dict[str, dict[str, Any]]:
     """Least privilege, one role per task. None may change or delete a record."""
     audit = ["logs-mlaudit.*-*"]
+    alerts = [".alerts-security.alerts-*", ".internal.alerts-security.alerts-*"]
     telemetry = ["logs-*.otel-*", "traces-*.otel-*", "metrics-*.otel-*"]
     adding = ["auto_configure", "create_doc"]
     reading = ["read", "view_index_metadata"]
@@ -186,6 +187,8 @@ def _roles() -> dict[str, dict[str, Any]]:
         "mlaudit_writer": _role([], _grant(audit, adding)),
         "mlaudit_telemetry": _role([], _grant(telemetry, adding)),
         "mlaudit_reader": _role(["monitor"], _grant(audit, reading)),
+        # Besides the reader's, for mlaudit alerts: what Elastic Security's rules found, in every Kibana space.
+        "mlaudit_alerts": _role(["monitor"], _grant(alerts, reading)),
         # Also sees what Elasticsearch could not index, for a proof that nothing is missing.
         "mlaudit_auditor": _role(["monitor"], _grant(audit, [*reading, "read_failure_store"])),
     }

@@ -30,6 +30,7 @@ MEMBERS: Final = {
     "mlaudit_writer": WRITER,
     "mlaudit_telemetry": TELEMETRY,
     "mlaudit_reader": READER,
+    "mlaudit_alerts": READER,
 }
 
 # This server has no role API: the very roles that `mlaudit install` gives a full one, as a file.
