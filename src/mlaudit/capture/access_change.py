@@ -7,6 +7,7 @@ saw the last change of it; a service that wants it in every record says so with 
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
@@ -64,7 +65,7 @@ def add_access_change(event: AuditEvent, decision: Decision, method: str, body: 
     named = parts[where + 1 :]
     given = named[:1] or _roles_in(body)
     key = "/".join(parts[: where + 1])
-    with _lock:
+    with _locks[0]:
         before = _last.get(key)
         after = _after(method, before, given)
         if before is not None:
@@ -79,8 +80,16 @@ def add_access_change(event: AuditEvent, decision: Decision, method: str, body: 
                 _last.popitem(last=False)
 
 
-_lock: Final = threading.Lock()
+_locks: Final = [threading.Lock()]
 _last: Final[OrderedDict[str, list[str]]] = OrderedDict()
+
+
+def _forget() -> None:
+    """For a forked child: its parent may have held the lock."""
+    _locks[0] = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 def _after(method: str, before: list[str] | None, given: list[str] | None) -> list[str] | None:

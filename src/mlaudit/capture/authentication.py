@@ -21,10 +21,13 @@ import weakref
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote_plus
 
 from mlaudit.capture.interface import open_trail
 from mlaudit.capture.origin import originate
+from mlaudit.capture.shorten import shortened
 from mlaudit.event import FAILURE, SUCCESS, Actor, AuditEvent, Target
+from mlaudit.policy.secrets import REMOVED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +46,8 @@ MAX_NOTED: Final = 16
 _LONGEST: Final = 256
 # What else stands first in an Authorization header may be the credential itself.
 _SCHEMES: Final = frozenset({"basic", "bearer", "digest", "negotiate", "ntlm", "dpop", "hoba", "mutual"})
+# Their header has a name or a proof in it, and is another one in each request.
+_OF_ONE_REQUEST: Final = _SCHEMES - {"bearer", "dpop"}
 _REFUSED: Final = frozenset({400, 401, 403})
 _OF_THE_REQUEST: Final = (
     "client.address", "source.ip", "source.port", "user_agent.original", "http.request.method", "http.request.id",
@@ -61,6 +66,7 @@ class Credential:
         actor: whom it names.
         verified: somebody checked it; else the application was given it, and decides.
         digest: SHA-256 (hex) of a token, to tell whether it is the one that a request was sent with.
+        parameter: of the URL's query that holds it.
     """
 
     scheme: str
@@ -69,6 +75,7 @@ class Credential:
     actor: Actor | None = None
     verified: bool = False
     digest: str = ""
+    parameter: str = ""
 
     def fields(self) -> dict[str, Any]:
         """What may be recorded of it, as catalog fields."""
@@ -77,16 +84,20 @@ class Credential:
             "audit.access.issuer": self.issuer,
             "audit.access.key_id": self.key_id,
         }
-        return {name: value[:_LONGEST] for name, value in known.items() if value}
+        return {name: shortened(value, _LONGEST) for name, value in known.items() if value}
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A credential that was looked at and not accepted; ``error`` is a class name, never a message."""
+    """A credential that was looked at and not accepted.
+
+    ``error`` is a class name, never a message; ``actor`` whom the credential claims to be of.
+    """
 
     scheme: str
     error: str
     reason: str
+    actor: Actor | None = None
 
     def fields(self) -> dict[str, Any]:
         """As catalog fields."""
@@ -128,7 +139,7 @@ def rejected(current: Pipeline, failure: Failure) -> None:
     if trail is None:
         service = Target("service", current.settings.service_name)
         fields = failure.fields()
-        current.emit(originate(AuditEvent(FAILED, FAILURE, _NOBODY, service, fields)))
+        current.emit(originate(AuditEvent(FAILED, FAILURE, failure.actor or _NOBODY, service, fields)))
     elif len(trail.failures) < MAX_NOTED:
         trail.failures += (failure,)
 
@@ -154,15 +165,19 @@ def of_request(
         scheme = word.decode("latin-1").lower() if space else ""
         if scheme not in _SCHEMES:
             scheme, rest = "authorization", authorization
-        if scheme == "basic":
+        if scheme in _OF_ONE_REQUEST:
             return Credential(scheme)
         return Credential(scheme, key_id=fingerprint(rest.strip(), pseudonym))
     return Credential(API_KEY, key_id=fingerprint(api_key, pseudonym)) if api_key else None
 
 
 def kind_of(kind: str, trail: RequestTrail, status: int) -> str:
-    """The kind of a request whose credential failed: some frameworks answer 400 or 403 to it instead of 401."""
-    if trail.failures and status in _REFUSED and not any(one.verified for one in trail.credentials):
+    """The kind of a request whose credential failed: some frameworks answer 400 or 403 to it, or 200 to a login."""
+    if (
+        trail.failures
+        and (status in _REFUSED or kind == SUCCEEDED)
+        and not any(one.verified for one in trail.credentials)
+    ):
         return FAILED
     return kind
 
@@ -172,10 +187,14 @@ def complete(
 ) -> AuditEvent | None:
     """Completes a request's event with its credential; returns the event that is to be recorded beside it."""
     actor = event.actor or _NOBODY
+    _hide(event, trail)
     if credential is None and actor.method == "authenticated":
         credential = Credential("session", actor=actor, verified=True)
     failure = trail.failures[0] if trail.failures else None
+    if failure is not None and failure.actor is not None and actor.method == _NOBODY.method:
+        actor = failure.actor
     if event.kind == FAILED and failure is not None:
+        event.actor, event.outcome = actor, FAILURE
         if credential is not None:
             event.fields.update(credential.fields())
         before = event.fields.get("event.reason")
@@ -204,6 +223,18 @@ def complete(
         reason = "the application was given the credential and did not refuse the request"
         found.fields["event.reason"] = f"{reason}; {told}" if told else reason
     return _beside(event, found)
+
+
+def _hide(event: AuditEvent, trail: RequestTrail) -> None:
+    """Takes credentials out of the query, whatever their parameters are called."""
+    hidden = {one.parameter for one in trail.credentials if one.parameter}
+    query = event.fields.get("url.query")
+    if hidden and query:
+        parts = [part.partition("=") for part in query.split("&")]
+        event.fields["url.query"] = "&".join(
+            f"{name}={REMOVED}" if unquote_plus(name) in hidden else f"{name}{equals}{value}"
+            for name, equals, value in parts
+        )
 
 
 def _of_the_request(event: AuditEvent) -> dict[str, Any]:

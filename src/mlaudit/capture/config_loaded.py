@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -82,7 +81,6 @@ class Loaded:
 
 # What this process has seen, by service and name: a change that came from here can show what was there before.
 _seen: Final[dict[tuple[str, str], Loaded]] = {}
-_seeing: Final = threading.Lock()
 
 
 def compare(pipeline: Pipeline, now: Loaded) -> bool:
@@ -94,8 +92,7 @@ def compare(pipeline: Pipeline, now: Loaded) -> bool:
     """
     settings = pipeline.settings
     place = (str(settings.state_dir), f"{settings.service_name}\0{now.name}")
-    with _seeing:
-        before = _seen.get(place)
+    before = _seen.get(place)
     if before is not None:
         now.complete(before)
         if before.values == now.values:
@@ -111,9 +108,8 @@ def compare(pipeline: Pipeline, now: Loaded) -> bool:
             event = _changed(pipeline, told, keyed, before, now)
         if told is not None or len(content) < MAX_REMEMBERED:
             content[now.name] = keyed
-    with _seeing:
-        if len(_seen) < MAX_REMEMBERED or place in _seen:
-            _seen[place] = now
+    if len(_seen) < MAX_REMEMBERED or place in _seen:
+        _seen[place] = now
     if event is not None:
         pipeline.emit(event)
     return event is not None

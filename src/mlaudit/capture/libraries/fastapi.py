@@ -6,6 +6,7 @@ accepted once the request that carried it was not refused, and as missing when t
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from mlaudit.capture.authentication import (
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 COMPONENT: Final = "capture.libraries.fastapi"
 _LONGEST: Final = 256
+_USERNAME: Final = re.compile(r'\busername="([^"]{1,256})"')
 _DEPENDENCIES: Final = (
     "HTTPBasic", "HTTPBearer", "HTTPDigest", "APIKeyCookie", "APIKeyHeader", "APIKeyQuery", "OAuth2",
     "OAuth2PasswordBearer", "OAuth2AuthorizationCodeBearer", "OpenIdConnect",
@@ -69,7 +71,7 @@ def _asking(current: Pipeline, call: Call) -> Audit:
     if isinstance(outcome.error, HTTPException):
         rejected(current, Failure(scheme, type(outcome.error).__name__, "no valid credential was sent"))
     elif outcome.error is None and outcome.result:
-        accepted(current, _credential(scheme, outcome.result, current))
+        accepted(current, _credential(scheme, outcome.result, current, _parameter(call.instance)))
 
 
 def _logging_in(current: Pipeline, call: Call) -> Audit:
@@ -89,16 +91,26 @@ def _scheme(dependency: Any) -> str:
     return str(getattr(model, "scheme", "bearer"))[:_LONGEST].lower() if kind == "http" else "bearer"
 
 
-def _credential(scheme: str, result: Any, current: Pipeline) -> Credential:
+def _parameter(dependency: Any) -> str:
+    """The parameter of the query that holds the credential, "" when it comes in another way."""
+    model = getattr(dependency, "model", None)
+    place = getattr(model, "in_", None)
+    return str(getattr(model, "name", "")) if getattr(place, "value", place) == "query" else ""
+
+
+def _credential(scheme: str, result: Any, current: Pipeline, parameter: str) -> Credential:
     username = getattr(result, "username", None)
     if isinstance(username, str):
         return Credential("basic", actor=Actor(username[:_LONGEST], method="credential"))
     secret = getattr(result, "credentials", result)
     if not isinstance(secret, str):
         return Credential(scheme)
+    if scheme == "digest":  # another one in each request
+        named = _USERNAME.search(secret)
+        return Credential(scheme, actor=Actor(named[1], method="credential") if named else None)
     # OAuth2 and OpenIdConnect themselves give the whole header.
     if scheme == "bearer" and secret[:7].lower() == "bearer ":
         secret = secret[7:]
     key = fingerprint(secret.encode("utf-8", "surrogatepass"), current.policy.pseudonyms.of)
     actor = Actor(f"credential:{key}", method="credential")
-    return Credential(scheme, key_id=key, actor=actor, digest=token_digest(secret))
+    return Credential(scheme, key_id=key, actor=actor, digest=token_digest(secret), parameter=parameter)

@@ -14,7 +14,6 @@ import ast
 import getpass
 import hashlib
 import os
-import threading
 import time
 import weakref
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -64,7 +63,8 @@ class Session:
 
 _hooks: Final = Hooks(COMPONENT)
 _sessions: Final[weakref.WeakKeyDictionary[Any, Session]] = weakref.WeakKeyDictionary()
-_lock: Final = threading.Lock()
+# A child that a cell forks is no session of its own, and does not end its parent's.
+os.register_at_fork(after_in_child=_sessions.clear)
 _ends_with_process = False
 
 
@@ -96,13 +96,11 @@ def session_of(current: Pipeline, shell: Any) -> Session:
     Raises:
         AuditRefusedError: its beginning could not be recorded, and the policy says refuse.
     """
-    with _lock:
-        session = _sessions.get(shell)
-        begins = session is None
-        if session is None:
-            session = _sessions[shell] = Session(shell)
-    if begins:
+    session = _sessions.get(shell)
+    if session is None:
+        session = Session(shell)
         current.emit(session.event(STARTED, SUCCESS, {}))
+        _sessions[shell] = session
     return session
 
 
@@ -112,8 +110,7 @@ def end_session(current: Pipeline, shell: Any, reason: str) -> None:
     Raises:
         AuditRefusedError: its end could not be recorded, and the policy says refuse.
     """
-    with _lock:
-        session = _sessions.pop(shell, None)
+    session = _sessions.pop(shell, None)
     if session is not None:
         session.ended(current, reason)
 

@@ -8,7 +8,6 @@ is its own doing and is left out. Making settings starts no audit trail: a progr
 from __future__ import annotations
 
 import functools
-import threading
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from mlaudit import pipeline
@@ -30,7 +29,6 @@ _NOTHING: Final = object()
 
 # Settings that were made before there was a trail; programs make them first of all.
 _waiting: Final[list[tuple[Any, frozenset[str]]]] = []
-_lock: Final = threading.Lock()
 _listens = False
 
 
@@ -59,8 +57,7 @@ class PydanticSettingsIntegration:
     def uninstrument(self) -> None:
         """Puts the originals back."""
         self._hooks.undo()
-        with _lock:
-            _waiting.clear()
+        _waiting.clear()
 
 
 _MARK: Final = "__mlaudit_settings__"
@@ -72,9 +69,8 @@ def _watched(original: Callable[..., None]) -> Callable[..., None]:
         original(*args, **kwargs)
         current = pipeline.running()
         if current is None:
-            with _lock:
-                if len(_waiting) < MAX_WAITING:
-                    _waiting.append((args[0], frozenset(kwargs)))
+            if len(_waiting) < MAX_WAITING:
+                _waiting.append((args[0], frozenset(kwargs)))
         else:
             _compare(current, args[0], kwargs)
 
@@ -83,11 +79,8 @@ def _watched(original: Callable[..., None]) -> Callable[..., None]:
 
 
 def _catch_up(current: Pipeline) -> None:
-    with _lock:
-        waiting = _waiting[:]
-        _waiting.clear()
-    for settings, given in waiting:
-        _compare(current, settings, given)
+    while _waiting:
+        _compare(current, *_waiting.pop(0))
 
 
 def _compare(current: Pipeline, settings: Any, given: Any) -> None:

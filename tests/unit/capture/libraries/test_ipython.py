@@ -181,6 +181,17 @@ rules: [{name: all, level: metadata, on_failure: refuse}]
     assert "after" not in shell.user_ns
 
 
+def test_a_child_that_a_cell_forks_ends_no_session(hooked: Any, shell: Any) -> None:
+    """Only the process of the shell ends its session."""
+    code = "import os\nchild = os.fork()\nif not child: os._exit(len(sessions))\nstatus = os.waitpid(child, 0)[1]"
+    with hooked("ipython") as log:
+        shell.run_cell("1")
+        shell.user_ns["sessions"] = module._sessions
+        shell.run_cell(code)
+    assert shell.user_ns["status"] == 0
+    assert log.kinds() == [STARTED, CELL, CELL]
+
+
 def test_broken_hooks_reach_nobody(hooked: Any, shell: Any, broken: str) -> None:
     """With every hook broken cells run as ever, and the trail says what failed."""
     with hooked("ipython") as log:
