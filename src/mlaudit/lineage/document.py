@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mlaudit.lineage.model import Lineage, Node
+    from mlaudit.lineage.model import Lineage, Node, Version
 
 SCHEMA: Final = "mlaudit.lineage/1"
 
@@ -37,7 +37,7 @@ def document(lineage: Lineage, proofs: Mapping[str, str] | None = None) -> dict[
         "edges": [asdict(edge) for edge in lineage.edges],
         "gaps": [{"stage": str(gap.stage), "node": gap.node, "text": gap.text} for gap in lineage.gaps],
         "more_runs": dict(lineage.more_runs),
-        "versions": [asdict(one) for one in chosen.versions],
+        "versions": [_version(one) for one in chosen.versions],
         "evidence": {
             "read": len(lineage.held),
             "counted": lineage.counted,
@@ -56,6 +56,10 @@ def document(lineage: Lineage, proofs: Mapping[str, str] | None = None) -> dict[
         },
         "notes": list(lineage.notes),
     }
+
+
+def _version(one: Version) -> dict[str, Any]:
+    return {**asdict(one), "digests": list(one.digests), "aliases": list(one.aliases)}
 
 
 def _node(lineage: Lineage, node: Node) -> dict[str, Any]:

@@ -124,13 +124,15 @@ class Gap:
 class Version:
     """A version of the model in the trail, as far as its name was used.
 
-    ``made``, ``deployed`` and ``last`` are times; empty where there is none. ``predictions`` counts.
+    ``made``, ``deployed``, ``promoted`` and ``last`` are times of the last such record, empty where there is none;
+    ``predictions`` counts.
     """
 
     version: str
     digests: tuple[str, ...] = ()
     made: str = ""
     deployed: str = ""
+    promoted: str = ""
     last: str = ""
     aliases: tuple[str, ...] = ()
     predictions: int = 0

@@ -94,20 +94,26 @@ def _versions(sightings: Iterable[Sighting], promotions: Iterable[Record]) -> tu
             tuple(sorted({one.digest for one in found if one.digest})),
             made=_last(found, kinds.MADE),
             deployed=_last(found, (kinds.DEPLOYED, kinds.REPLACED)),
+            promoted=_last(found, (kinds.PROMOTED,)),
             last=_last(found, kinds.NAMING),
             aliases=tuple(sorted(aliases[version])),
             predictions=sum(one.count for one in found if one.kind == kinds.PREDICTION),
         )
         for version, found in seen.items()
     ]
-    promoted = {version: _last(found, (kinds.PROMOTED,)) for version, found in seen.items()}
+    return tuple(
+        sorted(
+            versions,
+            key=lambda one: (bool(one.version), one.made, one.last, _natural(one.version)),
+            reverse=True,
+        )
+    )
 
-    def rank(one: Version) -> tuple[Any, ...]:
-        # What has no version comes last, whatever became of it.
-        in_use = max(one.deployed, promoted[one.version] if one.aliases else "")
-        return bool(one.version), in_use, one.made, one.last, _natural(one.version)
 
-    return tuple(sorted(versions, key=rank, reverse=True))
+def _in_use(one: Version) -> tuple[Any, ...]:
+    """What is greatest is meant by the model's name alone; what has no version is not, where another has one."""
+    used = max(one.deployed, one.promoted if one.aliases else "")
+    return bool(one.version), used, one.made, one.last, _natural(one.version)
 
 
 def _last(sightings: Iterable[Sighting], among: tuple[str, ...]) -> str:
@@ -123,17 +129,13 @@ def _natural(version: str) -> tuple[tuple[int, str], ...]:
 
 
 def _newest(name: str, versions: tuple[Version, ...]) -> Chosen:
-    first = versions[0]
-    if first.deployed and first.deployed >= first.made:
-        reason = "deployed last"
-    elif first.aliases:
-        reason = f"promoted last ({', '.join(first.aliases)})"
+    first = max(versions, key=_in_use)
+    if first.aliases and first.promoted > first.deployed:
+        reason = f"promoted last: {', '.join(first.aliases)}"
     elif first.deployed:
         reason = "deployed last"
-    elif first.made:
-        reason = "made last"
     else:
-        reason = "used last"
+        reason = "made last" if first.made else "used last"
     if len(versions) == 1:
         reason = "the only one" if first.version else "its records name no version"
     return Chosen(name, first.version, reason=reason, versions=versions)

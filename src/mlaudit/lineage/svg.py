@@ -174,7 +174,7 @@ def _card(box: Box) -> Iterator[str]:
         )
         yield from _mark(box)
     x, y = box.x + PADDING, box.y + PADDING + 12
-    yield _line(x, y, box.title, "title" if card.status in ("seen", "named") else "title label")
+    yield _line(x, y, box.title, "title label" if card.status == ABSENT else "title")
     for number, row in enumerate(box.rows):
         base = y + 5 + (number + 1) * LINE - 2
         mono = " mono" if row.tone == "digest" else ""

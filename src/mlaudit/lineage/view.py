@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ABSENT: Final = "absent"
 MORE: Final = "more"
+_MORE_RUNS: Final = "/more"
 _CARDS: Final[Mapping[Stage, int]] = {
     Stage.DATA: 6,
     Stage.RUN: 10,
@@ -96,7 +97,11 @@ def view(lineage: Lineage) -> View:
             text = next((gap.text for gap in lineage.gaps if gap.stage is stage), "nothing was found")
             cards = [Card(f"{stage}/absent", stage, "not recorded", (Line("", text),), ABSENT)]
         columns[stage] = tuple(cards)
-    edges = set()
+    edges = {
+        Edge(card.id.removesuffix(_MORE_RUNS), card.id, "part_of")
+        for card in columns[Stage.RUN]
+        if card.status == MORE and card.depth
+    }
     for edge in lineage.edges:
         source, target = stands_for.get(edge.source, edge.source), stands_for.get(edge.target, edge.target)
         # Siblings are counted under their parent: their card needs no edges.
@@ -157,7 +162,7 @@ def _runs(lineage: Lineage, stands_for: dict[str, str]) -> list[Card]:
         hidden = [one for one in beside if one not in kept]
         count = len(hidden) + lineage.more_runs.get(identity, 0)
         if count:
-            more = f"{identity}/more"
+            more = f"{identity}{_MORE_RUNS}"
             for one in hidden:
                 # What a hidden run was given or measured belongs to the run that it is part of.
                 _hide(one, identity if own else "", children, stands_for, visited)

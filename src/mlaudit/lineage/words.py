@@ -167,7 +167,7 @@ def _approval(facts: Mapping[str, Any]) -> Iterator[Line]:
     last = history[-1] if history else facts
     # Who set it is told, also where it was taken away since.
     if before := last.get("before"):
-        yield Line("before", str(before))
+        yield Line("instead of", str(before))
     yield Line("at", moment(last.get("time")))
     yield Line("by", str(last.get("actor", "")))
     yield Line("ticket", str(last.get("ticket", "")))
