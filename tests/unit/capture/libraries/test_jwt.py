@@ -168,6 +168,27 @@ def test_a_known_user_who_may_not_is_denied(hooked: Any, ask: Any) -> None:
     assert record["user.roles"] == ["analyst"]
 
 
+def test_a_flask_service_is_no_different(hooked: Any) -> None:
+    """Whatever serves a request, its record names the token's subject, and a bad token is one record."""
+    flask = pytest.importorskip("flask")
+    app = flask.Flask("service")
+
+    @app.get("/whoami")
+    def whoami() -> str:
+        try:
+            return str(verify(flask.request.headers["Authorization"].partition(" ")[2])["sub"])
+        except jwt.InvalidTokenError:
+            flask.abort(401)
+
+    with hooked("flask", "jwt") as log:
+        client = app.test_client()
+        assert client.get("/whoami", headers=dict(bearer(token()))).text == "u-17"
+        assert client.get("/whoami", headers=dict(bearer(token(exp=1)))).status_code == 401
+    assert log.kinds() == [SUCCEEDED, "audit.api.request", FAILED]
+    assert log.of("audit.api.request")[0]["audit.access.issuer"] == "https://login.example"
+    assert log.of(FAILED)[0]["error.type"] == "ExpiredSignatureError"
+
+
 @pytest.mark.parametrize(
     ("claims", "actor", "kind", "roles"),
     [
