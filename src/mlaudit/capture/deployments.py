@@ -28,7 +28,7 @@ from mlaudit.capture.libraries import known
 from mlaudit.capture.libraries.training import model_fields
 from mlaudit.capture.origin import originate
 from mlaudit.capture.remembered import Remembered
-from mlaudit.capture.serving import Mark, is_alive
+from mlaudit.capture.serving import Mark, is_alive, sweep
 from mlaudit.errors import AuditRefusedError
 from mlaudit.event import AuditEvent, Target
 
@@ -99,11 +99,15 @@ class Deployments:
         try:
             self.catch_up()
             with self._lock:
-                self._begin(current)
-                with self._memory(current).exclusively() as deployments:
-                    self._bury(current, deployments)
-                latest = {held.name: held for held in self._held.values()}
-                for held in latest.values():
+                self._serves = True
+                if self._held:
+                    self._begin(current)
+                memory = self._memory(current)
+                if memory.path.exists():
+                    with memory.exclusively() as deployments:
+                        self._bury(current, deployments)
+                    sweep(self._folder(current))
+                for held in {held.name: held for held in self._held.values()}.values():
                     self._tell(current, held)
         except Exception as error:  # noqa: BLE001 - see above
             current.fault(COMPONENT, error)

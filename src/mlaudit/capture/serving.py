@@ -6,6 +6,7 @@ the number of a process, which another may get, proves nothing.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from typing import TYPE_CHECKING
@@ -27,10 +28,15 @@ class Mark:
             OSError, SpoolUnavailableError: the folder cannot be written.
         """
         make_folder(folder)
-        self.name = new_record_id()
-        self._path = folder / self.name
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        while True:
+            self.name = new_record_id()
+            self._path = folder / self.name
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            # Somebody may have found it before it was locked, and taken it away as a dead one.
+            if self._path.exists():
+                return
+            os.close(self._descriptor)
 
     def drop(self) -> None:
         """Takes the mark away: this process serves nothing any more."""
@@ -40,6 +46,13 @@ class Mark:
     def leave(self) -> None:
         """Closes this process's copy: a forked child does not keep its parent's mark alive."""
         os.close(self._descriptor)
+
+
+def sweep(folder: Path) -> None:
+    """Takes away the marks that dead processes left."""
+    with contextlib.suppress(OSError):
+        for path in tuple(folder.iterdir()):
+            is_alive(folder, path.name)
 
 
 def is_alive(folder: Path, name: str) -> bool:
