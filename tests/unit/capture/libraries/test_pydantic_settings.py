@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +18,7 @@ from mlaudit.capture import config_loaded
 from mlaudit.capture.config import KIND
 from mlaudit.capture.libraries import pydantic_settings as module
 from mlaudit.capture.libraries.pydantic_settings import PydanticSettingsIntegration
+from mlaudit.deliver.files import read_frames
 from mlaudit.errors import SpoolUnavailableError
 
 if TYPE_CHECKING:
@@ -190,6 +194,46 @@ def test_settings_alone_start_no_trail(hooked: Any, monkeypatch: pytest.MonkeyPa
     finally:
         integration.uninstrument()
         pipeline.install(before)
+
+
+PROGRAM = """
+from pydantic_settings import BaseSettings
+
+class Settings(BaseSettings):
+    threshold: float = 0.5
+
+Settings()
+import mlaudit
+mlaudit.record("audit.app.a.b")
+"""
+
+
+def test_a_program_is_audited_by_the_variable_alone(tmp_path: Path) -> None:
+    """Settings that a real program makes first of all are compared once its trail begins."""
+    from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MLAUDIT_")}
+    audited = {
+        "MLAUDIT_ENABLED": "true",
+        "MLAUDIT_STATE_DIR": str(tmp_path),
+        "MLAUDIT_SHUTDOWN_SECONDS": "0",
+        "MLAUDIT_OTEL": "off",
+        "MLAUDIT_ENDPOINT": "http://127.0.0.1:9/v1/logs",
+    }
+    for threshold in ("0.5", "0.8"):
+        command = [sys.executable, "-c", PROGRAM]
+        subprocess.run(
+            command,
+            env={**inherited, **audited, "THRESHOLD": threshold},
+            timeout=120,
+            check=True,
+            capture_output=True,
+        )
+    frames = [frame for segment in sorted(tmp_path.rglob("*.seg")) for frame in read_frames(segment)[0]]
+    records = [json.loads(LogRecord.FromString(frame.payload).body.string_value) for frame in frames]
+    (record,) = [record for record in records if record["audit.kind"] == KIND]
+    assert record["ml.config.path"] == "__main__.Settings"
+    assert record["ml.config.changes"] == {"threshold": "(not seen) -> 0.8"}
 
 
 def test_broken_hooks_reach_nobody(hooked: Any, broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
