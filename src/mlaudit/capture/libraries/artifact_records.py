@@ -1,6 +1,6 @@
 """Records of model files: saved with the digest of what was written, loaded with the digest of what is there.
 
-Both are the halves of an audit (see ``hooks``), for ``yield from``. What is loaded is digested, compared with the
+Both are the halves of an audit (see ``hooks``), for ``yield from``; a part of an artifact has no record of its own. What is loaded is digested, compared with the
 register and recorded before the library reads the first byte: loading may run what is in the file.
 """
 
@@ -15,6 +15,7 @@ from mlaudit.capture.libraries import artifacts, known
 from mlaudit.capture.libraries.artifacts import Artifact
 from mlaudit.capture.libraries.estimators import parameters
 from mlaudit.capture.libraries.hooks import Audit, refuse_unless_writable
+from mlaudit.capture.libraries.outermost import part_of_artifact
 from mlaudit.capture.libraries.training import error_fields, model_fields
 from mlaudit.capture.origin import originate
 from mlaudit.capture.registry import UNREGISTERED, ArtifactRegister, Entry, Registered
@@ -52,6 +53,8 @@ def saving(
     Raises:
         AuditRefusedError: it could not be recorded and the policy says refuse; nothing was written.
     """
+    if part_of_artifact.get():
+        return
     place = _place(target)
     name = known.about(models[0]).name or artifacts.name_of(path_of(target))
     # 1. Nothing is written that could not be recorded, when the policy says so.
@@ -123,6 +126,8 @@ def loading(
     Raises:
         AuditRefusedError: it cannot be recorded and the policy says refuse; nothing was loaded.
     """
+    if part_of_artifact.get():
+        return
     about = known.NOTHING
     artifact = Artifact("", "")
     try:

@@ -15,6 +15,9 @@ from mlaudit.event import Actor
 
 inside: Final[ContextVar[bool]] = ContextVar("mlaudit_inside_library_call", default=False)
 
+# A file that is written or read as a part of a larger artifact, e.g. of MLflow's folder: that one's record tells.
+part_of_artifact: Final[ContextVar[bool]] = ContextVar("mlaudit_part_of_artifact", default=False)
+
 
 class Carried(NamedTuple):
     """What a joblib worker must know of the call that gave it work; plain values, so that it pickles anywhere."""
