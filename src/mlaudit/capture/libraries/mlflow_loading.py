@@ -14,6 +14,7 @@ from mlaudit.capture.libraries.known import Known
 from mlaudit.capture.libraries.mlflow_change import version_path
 from mlaudit.capture.libraries.mlflow_record import emit, fields_of, flavors
 from mlaudit.capture.libraries.mlflow_state import IGNORED, MLMODEL, place_of
+from mlaudit.capture.libraries.outermost import part_of_artifact
 from mlaudit.capture.registry import UNREGISTERED, ArtifactRegister, Entry
 from mlaudit.errors import AuditRefusedError
 
@@ -38,9 +39,10 @@ def load(current: Pipeline, call: Call) -> Audit:
     source = str(call.argument(0, "model_uri"))
     refuse_unless_writable(current, LOADED, f"loading {place_of(source)}")
     under_way = _Loading(source)
-    token = _loading.set(under_way)
+    token, part = _loading.set(under_way), part_of_artifact.set(True)
     outcome = yield
     _loading.reset(token)
+    part_of_artifact.reset(part)
     if isinstance(outcome.error, AuditRefusedError):
         return
     if outcome.error is not None:

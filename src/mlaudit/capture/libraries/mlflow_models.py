@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.capture.libraries import artifacts, known, prediction
 from mlaudit.capture.libraries.artifact_records import LOADED, SAVED, saving
-from mlaudit.capture.libraries.hooks import refuse_unless_writable
+from mlaudit.capture.libraries.hooks import finish, refuse_unless_writable
 from mlaudit.capture.libraries.known import Known
 from mlaudit.capture.libraries.mlflow_loading import is_loading, load, read
 from mlaudit.capture.libraries.mlflow_record import emit, fields_of, flavors
@@ -20,6 +20,7 @@ from mlaudit.capture.libraries.mlflow_state import (
     logging_model,
     place_of,
 )
+from mlaudit.capture.libraries.outermost import part_of_artifact
 from mlaudit.capture.libraries.training import model_fields
 from mlaudit.capture.registry import ArtifactRegister
 
@@ -109,9 +110,10 @@ def _log(_: Pipeline, call: Call) -> Audit:
     name = str(kwargs.get("name") or call.argument(0, "artifact_path") or "model")
     model = _object_in(kwargs)
     under_way = Logging(model, name)
-    token = logging_model.set(under_way)
+    token, part = logging_model.set(under_way), part_of_artifact.set(True)
     outcome = yield
     logging_model.reset(token)
+    part_of_artifact.reset(part)
     if outcome.error is not None or model is None or under_way.about is known.NOTHING:
         return
     about = under_way.about
@@ -162,6 +164,8 @@ def _upload(current: Pipeline, call: Call) -> Audit:
 
 def _save(current: Pipeline, call: Call) -> Audit:
     """``save_model`` of any flavour; within ``log_model`` it is silent."""
+    if part_of_artifact.get():
+        return
     model, path = call.argument(0, "model"), call.kwargs.get("path")
     if path is None:
         # ``mlflow.pyfunc`` takes the path first, the others the model.
@@ -170,7 +174,12 @@ def _save(current: Pipeline, call: Call) -> Audit:
         model = _object_in(call.kwargs)
     if model is None:
         model = _Unknown()
-    return saving(current, COMPONENT, [model], path)
+    audit = saving(current, COMPONENT, [model], path)
+    next(audit)
+    token = part_of_artifact.set(True)
+    outcome = yield
+    part_of_artifact.reset(token)
+    finish(audit, outcome)
 
 
 class _Unknown:

@@ -9,12 +9,15 @@ import mlflow
 import numpy as np
 import optuna
 import pytest
+import xgboost
 from sklearn.linear_model import LogisticRegression
 
 from mlaudit.capture.interface import current_run
+from mlaudit.capture.libraries import known
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from mlaudit.testing import AuditLog
 
@@ -122,3 +125,35 @@ def test_logged_and_registered_model_leads_back_to_its_data(hooked: Any) -> None
         assert record["audit.target.id"] == "lineage@1"
     assert fit["ml.training.parent_run_id"] == run.info.run_id
     assert len(fit["ml.dataset.digest"]) == 64
+
+
+@pytest.mark.parametrize("library", ["lightgbm", "xgboost"])
+def test_boosters_in_mlflow_are_saved_and_loaded_once(hooked: Any, library: str, tmp_path: Path) -> None:
+    """The file of the booster is a part of MLflow's folder: one record for each save and load, one for the answer."""
+    flavor = getattr(mlflow, library)
+    estimators = {"lightgbm": lightgbm.LGBMClassifier, "xgboost": xgboost.XGBClassifier}
+    with hooked("mlflow", "sklearn", library) as log:
+        booster = {
+            "lightgbm": lambda: lightgbm.train({"verbose": -1}, lightgbm.Dataset(X, Y), 2),
+            "xgboost": lambda: xgboost.train({}, xgboost.DMatrix(X, Y), 2),
+        }[library]()
+        estimator = estimators[library](n_estimators=2).fit(X, Y)
+        for place, model in (("a", booster), ("b", estimator)):
+            before = len(log.records)
+            flavor.save_model(model, tmp_path / place)
+            with mlflow.start_run():
+                flavor.log_model(model, "model", registered_model_name=f"{library}-{place}")
+            loaded = flavor.load_model(f"models:/{library}-{place}/1")
+            shell = mlflow.pyfunc.load_model(str(tmp_path / place))
+            shell.predict(X)
+            kinds = [record["audit.kind"].removeprefix("audit.ml.") for record in log.records[before:]]
+            assert [kind for kind in kinds if kind.startswith("model.") or kind == "prediction"] == [
+                "model.saved",
+                "model.saved",
+                "model.registered",
+                "model.registered",
+                "model.loaded",
+                "model.loaded",
+                "prediction",
+            ]
+            assert known.about(loaded).name == f"{library}-{place}"
