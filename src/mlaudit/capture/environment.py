@@ -9,11 +9,13 @@ import platform
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from mlaudit.capture.container import container_fields
 from mlaudit.capture.origin import originate
 from mlaudit.capture.remembered import Remembered
 from mlaudit.event import AuditEvent, Target
+from mlaudit.settings.variables import resource_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -29,6 +31,28 @@ _RELEVANT: Final = ("MLAUDIT_", "OTEL_", "PYTHON", "LD_PRELOAD", "LD_LIBRARY_PAT
 _VOLATILE: Final = ("MLAUDIT_CHANGE_TICKET", "MLAUDIT_CHANGE_APPROVER", "MLAUDIT_ENABLED")
 _DISTRIBUTION: Final = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)(?:-py[\d.]+)?\.(?:dist|egg)-info")
 _ABSENT: Final = "(none)"
+REVISION: Final = "revision"
+# Where builds leave the commit that they were made of: Jenkins, GitHub, GitLab, Bitbucket, CircleCI, Azure, Buildkite,
+# Travis, Drone, Google, AWS, Heroku, Render, Railway, and what people commonly write into images themselves.
+_BUILT_FROM: Final = (
+    "GIT_COMMIT",
+    "GITHUB_SHA",
+    "CI_COMMIT_SHA",
+    "BITBUCKET_COMMIT",
+    "CIRCLE_SHA1",
+    "BUILD_SOURCEVERSION",
+    "BUILDKITE_COMMIT",
+    "TRAVIS_COMMIT",
+    "DRONE_COMMIT_SHA",
+    "COMMIT_SHA",
+    "CODEBUILD_RESOLVED_SOURCE_VERSION",
+    "HEROKU_SLUG_COMMIT",
+    "RENDER_GIT_COMMIT",
+    "RAILWAY_GIT_COMMIT_SHA",
+    "GIT_SHA",
+    "SOURCE_COMMIT",
+)
+_COMMIT: Final = re.compile(r"[0-9a-fA-F]{7,64}")
 
 
 def software(paths: Iterable[str] | None = None) -> dict[str, str]:
@@ -44,9 +68,14 @@ def software(paths: Iterable[str] | None = None) -> dict[str, str]:
         "platform": f"{platform.system()} {platform.machine()}".strip(),
         "kernel": platform.release(),
     }
-    revision = vcs_revision(Path.cwd())
-    if revision:
-        found["revision"] = revision
+    container = container_fields(os.environ)
+    described = {
+        REVISION: code_revision(os.environ),
+        "image": container.get("container.image.name", ""),
+        "image tag": " ".join(container.get("container.image.tag", ())),
+        "image digest": " ".join(container.get("container.image.hash.all", ())),
+    }
+    found |= {name: value for name, value in described.items() if value}
     return found | _distributions(sys.path if paths is None else paths)
 
 
@@ -62,6 +91,29 @@ def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
         for name in sorted(before.keys() | now.keys())
         if before.get(name) != now.get(name)
     ]
+
+
+class Difference(NamedTuple):
+    """What one fingerprint of software has and another has not; each sorted by name.
+
+    Attributes:
+        added, removed: name → version.
+        updated: name → old and new version.
+    """
+
+    added: dict[str, str]
+    removed: dict[str, str]
+    updated: dict[str, tuple[str, str]]
+
+
+def difference(before: Mapping[str, str], now: Mapping[str, str]) -> Difference:
+    """What must be added to, removed from and updated in ``before`` to make it ``now``."""
+    both = sorted(before.keys() & now.keys())
+    return Difference(
+        {name: now[name] for name in sorted(now.keys() - before.keys())},
+        {name: before[name] for name in sorted(before.keys() - now.keys())},
+        {name: (before[name], now[name]) for name in both if before[name] != now[name]},
+    )
 
 
 def compare_with_last_start(pipeline: Pipeline, now: dict[str, str]) -> None:
@@ -86,12 +138,25 @@ def compare_with_last_start(pipeline: Pipeline, now: dict[str, str]) -> None:
                 if earlier.get(name) != variables.get(name)
             ]
         if found:
-            shown = found[:MAX_CHANGES]
-            if len(found) > MAX_CHANGES:
-                shown.append(f"and {len(found) - MAX_CHANGES} more")
-            pipeline.emit(_event(pipeline, digest(now), shown))
+            pipeline.emit(_event(pipeline, found, content["software"], now))
         content["software"] = now
         content["variables"] = variables
+
+
+def code_revision(env: Mapping[str, str], folder: Path | None = None) -> str:
+    """The commit of the code that runs; "" when nothing says it.
+
+    As ``OTEL_RESOURCE_ATTRIBUTES`` says, else of the checkout around ``folder`` (the working directory), else as a
+    variable of the build says.
+    """
+    said = resource_attributes(env).get("vcs.ref.head.revision", "")
+    if said:
+        return said[:64]
+    try:
+        found = vcs_revision(folder or Path.cwd())
+    except OSError:  # the working directory is gone
+        found = ""
+    return found or next((env[name] for name in _BUILT_FROM if _COMMIT.fullmatch(env.get(name, ""))), "")
 
 
 def vcs_revision(start: Path) -> str:
@@ -159,9 +224,36 @@ def _change(was: bool, there: bool) -> str:
     return "added" if there else "removed"
 
 
-def _event(pipeline: Pipeline, code: str, found: list[str]) -> AuditEvent:
+def _event(
+    pipeline: Pipeline, found: list[str], before: Mapping[str, str], now: Mapping[str, str]
+) -> AuditEvent:
     settings = pipeline.settings
-    fields: dict[str, Any] = {"audit.environment.digest": code, "audit.environment.changes": found}
-    control = {"ml.change.ticket": settings.change_ticket, "ml.change.approver": settings.change_approver}
-    fields |= {name: value for name, value in control.items() if value}
-    return originate(AuditEvent(KIND, target=Target("environment", settings.service_name), fields=fields))
+    # The code has fields of its own.
+    added, removed, updated = difference(_without_code(before), _without_code(now))
+    fields: dict[str, Any] = {
+        "audit.environment.digest": digest(now),
+        "audit.environment.changes": _bounded(found),
+        "audit.environment.added": _bounded([f"{name} {version}" for name, version in added.items()]),
+        "audit.environment.removed": _bounded([f"{name} {version}" for name, version in removed.items()]),
+        "audit.environment.updated": _bounded(
+            [f"{name} {old} -> {new}" for name, (old, new) in updated.items()]
+        ),
+        "vcs.ref.head.revision": now.get(REVISION, ""),
+        **container_fields(os.environ),
+        "ml.change.ticket": settings.change_ticket,
+        "ml.change.approver": settings.change_approver,
+    }
+    if before.get(REVISION) != now.get(REVISION):
+        fields["audit.environment.previous_revision"] = before.get(REVISION, "")
+    present = {name: value for name, value in fields.items() if value}
+    return originate(AuditEvent(KIND, target=Target("environment", settings.service_name), fields=present))
+
+
+def _without_code(software: Mapping[str, str]) -> dict[str, str]:
+    return {name: version for name, version in software.items() if name != REVISION}
+
+
+def _bounded(texts: list[str]) -> list[str]:
+    if len(texts) <= MAX_CHANGES:
+        return texts
+    return [*texts[:MAX_CHANGES], f"and {len(texts) - MAX_CHANGES} more"]

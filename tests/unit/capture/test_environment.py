@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mlaudit.capture import environment
-from mlaudit.capture.environment import changes, compare_with_last_start, digest, software, vcs_revision
+from mlaudit.capture.environment import (
+    changes,
+    code_revision,
+    compare_with_last_start,
+    digest,
+    software,
+    vcs_revision,
+)
 from mlaudit.testing import AuditLog, capture
 
 if TYPE_CHECKING:
@@ -65,6 +72,42 @@ def test_first_start_tells_nothing_and_a_change_is_told_once(log: AuditLog) -> N
     assert record["audit.environment.changes"] == ["numpy 2.4.5 -> 2.4.6"]
     assert record["audit.environment.digest"] == digest({"numpy": "2.4.6"})
     assert record["audit.guarantee"] == "durable"
+
+
+def test_update_is_told_by_name_and_version(log: AuditLog) -> None:
+    """Packages added, removed and updated, the commit before and now: each in a field of its own."""
+    compare_with_last_start(log.pipeline, {"numpy": "2.4.5", "tensorflow": "2.20.0", "revision": "a" * 40})
+    compare_with_last_start(log.pipeline, {"numpy": "2.4.6", "torch": "2.9.0", "revision": "b" * 40})
+    (record,) = log.of(KIND)
+    assert record["audit.environment.added"] == ["torch 2.9.0"]
+    assert record["audit.environment.removed"] == ["tensorflow 2.20.0"]
+    assert record["audit.environment.updated"] == ["numpy 2.4.5 -> 2.4.6"]
+    assert record["audit.environment.previous_revision"] == "a" * 40
+    assert record["vcs.ref.head.revision"] == "b" * 40
+
+
+def test_new_image_is_a_change(log: AuditLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digest of the image that the environment names is compared like a version."""
+    for digit in "12":
+        digest_ = f"sha256:{digit * 64}"
+        monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", f"container.image.repo_digests=r/loan@{digest_}")
+        compare_with_last_start(log.pipeline, software([]))
+    (record,) = log.of(KIND)
+    assert f"image digest sha256:{'1' * 64} -> {digest_}" in record["audit.environment.updated"]
+    assert record["container.image.hash.all"] == [digest_]
+    assert "audit.environment.previous_revision" not in record
+
+
+def test_revision_is_said_found_or_left_by_the_build(tmp_path: Path) -> None:
+    """What OpenTelemetry's variable says goes first, then the checkout, then a variable of the build."""
+    built = {"GITHUB_SHA": "b" * 40, "GIT_COMMIT": "not a commit"}
+    said = {**built, "OTEL_RESOURCE_ATTRIBUTES": "vcs.ref.head.revision=v7"}
+    assert code_revision(built, tmp_path) == "b" * 40
+    assert code_revision({}, tmp_path) == ""
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "HEAD").write_text("c" * 40)
+    assert code_revision(built, tmp_path) == "c" * 40
+    assert code_revision(said, tmp_path) == "v7"
 
 
 def test_variables_are_told_by_name_only(log: AuditLog, monkeypatch: pytest.MonkeyPatch) -> None:
