@@ -15,13 +15,16 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit import __version__, pipeline
 from mlaudit.capture import interface
+from mlaudit.capture.container import container_fields
+from mlaudit.capture.error_reports import told
+from mlaudit.capture.error_text import unhandled_fields
 from mlaudit.capture.origin import originate
-from mlaudit.capture.shorten import shortened, without_middle
+from mlaudit.capture.shorten import shortened
+from mlaudit.capture.starts import Starts
 from mlaudit.errors import AuditRefusedError
 from mlaudit.event import FAILURE, SUCCESS, AuditEvent, Target
 
@@ -35,7 +38,6 @@ STARTED: Final = "audit.service.started"
 STOPPED: Final = "audit.service.stopped"
 CRASHED: Final = "audit.service.crashed"
 COMPONENT: Final = "capture.lifecycle"
-MAX_STACK: Final = 16_000
 # How long a signal handler waits for the record before it lets the interrupted thread go on: that thread may hold
 # the very lock that the record needs.
 _PATIENCE: Final = 0.5
@@ -54,6 +56,7 @@ class Lifecycle:
         self._told = threading.Event()
         self._installed = False
         self._before: list[Callable[[], None]] = []
+        self._starts = Starts()
         self._excepthook: Callable[..., Any] = sys.__excepthook__
         self._thread_hook: Callable[..., Any] = threading.__excepthook__
 
@@ -87,8 +90,8 @@ class Lifecycle:
         """Registers what runs before the end of the process is recorded."""
         self._before.append(callback)
 
-    def started(self, current: Pipeline, environment_digest: str = "") -> None:
-        """Records that the process started; called when its pipeline has."""
+    def started(self, current: Pipeline, environment_digest: str = "", revision: str = "") -> None:
+        """Records that the process started, with the software and code that it runs; called when its pipeline has."""
         self._pipeline = current
         self._begun = time.monotonic_ns()
         self._stopped = False
@@ -99,6 +102,9 @@ class Lifecycle:
             "process.command_line": shortened(" ".join(sys.orig_argv or sys.argv), 4096),
             "process.working_directory": _working_directory(),
             "audit.environment.digest": environment_digest,
+            "vcs.ref.head.revision": revision,
+            **container_fields(os.environ),
+            **_contained(current, self._starts.begin, current, instead={}),
             "labels": {
                 "role": "service" if serves() else "job",
                 "python": platform.python_version(),
@@ -134,6 +140,7 @@ class Lifecycle:
                 if exit_code is not None:
                     fields["process.exit_code"] = exit_code
                 self._emit(current, STOPPED, SUCCESS if not exit_code else FAILURE, fields)
+            _contained(current, self._starts.end, "crash" if self._crashed else reason)
         self._told.set()
         if current.stream is not None:
             _contained(current, lambda: current.close("crash" if self._crashed else reason))
@@ -151,9 +158,7 @@ class Lifecycle:
             return
         fields: dict[str, Any] = {
             **_process_fields(),
-            "error.type": kind.__name__,
-            "error.message": _text(error),
-            "error.stack_trace": _stack(kind, error, trace),
+            **unhandled_fields(kind, error, trace),
         }
         if thread:
             fields["event.reason"] = f"unhandled in thread {thread}; the process goes on"
@@ -180,7 +185,8 @@ class Lifecycle:
         except Exception:  # noqa: BLE001, S110 - whatever we miss, the program's own report must appear
             pass
         finally:
-            self._excepthook(kind, error, trace)
+            with told():
+                self._excepthook(kind, error, trace)
 
     def _on_thread_crash(self, arguments: threading.ExceptHookArgs) -> None:
         try:
@@ -190,7 +196,8 @@ class Lifecycle:
         except Exception:  # noqa: BLE001, S110 - see _on_crash
             pass
         finally:
-            self._thread_hook(arguments)
+            with told():
+                self._thread_hook(arguments)
 
     def _on_service_stopping(self) -> None:
         self.stop("shutdown of the web service")
@@ -239,6 +246,7 @@ class Lifecycle:
         self._lock = threading.Lock()
         self._told = threading.Event()
         self._before.clear()
+        self._starts.after_fork()
 
 
 def serves() -> bool:
@@ -263,27 +271,12 @@ def _working_directory() -> str:
         return ""
 
 
-def _text(error: BaseException | None) -> str:
+def _contained(current: Pipeline, work: Callable[..., Any], *args: Any, instead: Any = None) -> Any:
     try:
-        return shortened(str(error), 2000)
-    except Exception:  # noqa: BLE001 - a foreign __str__
-        return "its message cannot be shown"
-
-
-def _stack(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> str:
-    try:
-        text = "".join(traceback.format_exception(kind, error, trace))
-    except Exception:  # noqa: BLE001 - a foreign __str__ again
-        text = "".join(traceback.format_tb(trace))
-    # The end says where it was raised, the beginning how it got there.
-    return without_middle(text, MAX_STACK)
-
-
-def _contained(current: Pipeline, work: Callable[[], Any]) -> None:
-    try:
-        work()
+        return work(*args)
     except Exception as error:  # noqa: BLE001 - a process that ends must end
         current.fault(COMPONENT, error)
+        return instead
 
 
 lifecycle: Final = Lifecycle()

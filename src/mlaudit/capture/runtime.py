@@ -1,13 +1,24 @@
-"""What watches the process itself: its start, stop and crash, its software, its configuration files."""
+"""What watches the process itself: its life, its software, its configuration files, what its runtime is made to do."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from mlaudit import pipeline
-from mlaudit.capture import deployments, environment
+from mlaudit.capture import (
+    audit_hooks,
+    debugging,
+    deployments,
+    deserialization,
+    environment,
+    subprocesses,
+)
+from mlaudit.capture.aside import aside
 from mlaudit.capture.config import ConfigWatcher
+from mlaudit.capture.debug_sessions import sessions
+from mlaudit.capture.error_reports import error_reports
 from mlaudit.capture.lifecycle import lifecycle
+from mlaudit.capture.watched_paths import watched_paths
 
 if TYPE_CHECKING:
     from mlaudit.pipeline import Pipeline
@@ -23,6 +34,10 @@ def install() -> None:
     _installed = True
     lifecycle.install()
     deployments.install()
+    deserialization.install()
+    subprocesses.install()
+    debugging.install()
+    error_reports.install()
     pipeline.on_start(begin)
 
 
@@ -36,8 +51,13 @@ def begin(current: Pipeline) -> None:
         software = environment.software()
     except Exception as error:  # noqa: BLE001 - see above
         current.fault(environment.COMPONENT, error)
-    lifecycle.started(current, environment.digest(software) if software else "")
+    code = environment.digest(software) if software else ""
+    lifecycle.started(current, code, software.get(environment.REVISION, ""))
     lifecycle.before_stop(deployments.deployments.stop)
+    for ending in (sessions.end_all, error_reports.stop, watched_paths.stop, aside.finish):
+        lifecycle.before_stop(ending)
+    sessions.reopen()
+    audit_hooks.tell_pending(current)
     try:
         if software:
             environment.compare_with_last_start(current, software)
@@ -49,3 +69,7 @@ def begin(current: Pipeline) -> None:
         watcher.start()
     except Exception as error:  # noqa: BLE001 - see above
         current.fault("capture.config", error)
+    try:
+        watched_paths.watch(current)
+    except Exception as error:  # noqa: BLE001 - see above
+        current.fault(audit_hooks.COMPONENT, error)

@@ -11,7 +11,8 @@ import pytest
 
 from mlaudit import pipeline
 from mlaudit.capture import environment, runtime
-from mlaudit.capture.lifecycle import CRASHED, MAX_STACK, STARTED, STOPPED, Lifecycle, lifecycle
+from mlaudit.capture.error_text import MAX_STACK
+from mlaudit.capture.lifecycle import CRASHED, STARTED, STOPPED, Lifecycle, lifecycle
 from mlaudit.errors import SpoolUnavailableError
 from mlaudit.testing import AuditLog, capture
 
