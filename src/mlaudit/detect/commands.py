@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import signal
+import threading
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -13,10 +16,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mlaudit.detect.events import record_alerts
+from mlaudit.detect.kibana import record_new
 from mlaudit.detect.run import run_rules
+from mlaudit.detect.trail import AlertTrail
 from mlaudit.errors import SourceError
 from mlaudit.install.client import connect, credentials
 from mlaudit.printable import safe
+from mlaudit.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,24 +38,96 @@ _COLOURS: Final = {"critical": "bold red", "high": "red", "medium": "yellow", "l
 
 
 def once(
-    url: str, ca_file: Path | None, since: str, rules: Iterable[str], index: str, *, as_json: bool
+    url: str,
+    ca_file: Path | None,
+    since: str,
+    rules: Iterable[str],
+    index: str,
+    *,
+    as_json: bool,
+    record: bool = False,
 ) -> int:
     """Run the rules once and print the alerts; returns the exit code, 0 for none and 1 for some.
+
+    With ``record`` each alert becomes an audit record, once, and a run begins no later than the last one ended.
 
     Raises:
         SourceError: could not look.
         InstallError: the address or the credentials are not usable.
+        SettingsError, SpoolError, PolicyError, KeyFileError: could not record.
     """
     until = datetime.now(UTC)
     start = beginning(since, until)
-    with connect(url, credentials(os.environ), ca_file) as client:
-        alerts = run_rules(client, start, until, tuple(rules) or None, index=index)
+    wanted = tuple(rules)
+    with contextlib.ExitStack() as stack:
+        trail = stack.enter_context(_trail("rules")) if record else None
+        if trail is not None and trail.position and not wanted:
+            start = min(start, datetime.fromisoformat(trail.position))
+        client = stack.enter_context(connect(url, credentials(os.environ), ca_file))
+        alerts = run_rules(client, start, until, wanted or None, index=index)
+        if trail is not None:
+            # Some of the rules have not looked at everything up to now.
+            record_alerts(trail, alerts, None if wanted else until)
     console = Console(soft_wrap=as_json)
     if as_json:
         console.print_json(json.dumps(answer(alerts, start, until)), ensure_ascii=False)
     else:
         show(alerts, start, until, console)
     return FOUND if alerts else 0
+
+
+def kibana(
+    url: str, ca_file: Path | None, since: str, space: str, every: float, *, follow: bool, as_json: bool
+) -> int:
+    """Record the alerts of Kibana's detection engine, once or until interrupted; returns the exit code, 0.
+
+    While it follows, a cluster that cannot be looked at is said and looked at again.
+
+    Raises:
+        SourceError: could not look.
+        InstallError: the address or the credentials are not usable.
+        SettingsError, SpoolError, PolicyError, KeyFileError: could not record.
+    """
+    if not re.fullmatch(r"[a-z0-9_-]{1,200}", space):
+        raise SourceError(f"expected the identifier of a Kibana space, as in its address, found {space!r}")
+    start = beginning(since, datetime.now(UTC))
+    console = Console(soft_wrap=True)
+    stopped = _stop_signal() if follow else None
+    with (
+        _trail(f"kibana-{space}") as trail,
+        connect(url, credentials(os.environ), ca_file) as client,
+    ):
+        while True:
+            try:
+                recorded = record_new(client, space, trail, start)
+            except SourceError as error:
+                if stopped is None:
+                    raise
+                console.print(f"could not look: {safe(str(error))}", markup=False)
+            else:
+                if recorded or stopped is None:
+                    _say(console, recorded, space, as_json=as_json)
+            if stopped is None or stopped.wait(every):
+                return 0
+
+
+def _say(console: Console, recorded: int, space: str, *, as_json: bool) -> None:
+    if as_json:
+        console.print_json(json.dumps({"space": space, "recorded": recorded}))
+    else:
+        plural = "" if recorded == 1 else "s"
+        console.print(f"{recorded} new alert{plural} of space {space} recorded")
+
+
+def _trail(name: str) -> AlertTrail:
+    return AlertTrail(Settings.from_env(), name)
+
+
+def _stop_signal() -> threading.Event:
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    return stopped
 
 
 def beginning(since: str, until: datetime) -> datetime:

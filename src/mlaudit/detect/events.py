@@ -1,0 +1,98 @@
+"""Alerts of ``mlaudit detect`` as audit events."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from mlaudit.detect.plans import load_plans
+from mlaudit.detect.trail import KIND
+from mlaudit.event import SYSTEM, Actor, AuditEvent, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+
+    from mlaudit.detect.interface import Alert
+    from mlaudit.detect.trail import AlertTrail
+
+DETECTION: Final = Actor("detection", SYSTEM)
+#: As Elastic Security scores the levels.
+SEVERITY: Final = {"informational": 1, "low": 21, "medium": 47, "high": 73, "critical": 99}
+#: The field of an alert that says best whom it is about, with the type of target that this is.
+_TARGETS: Final = (
+    ("audit.actor.id", "actor"),
+    ("source.ip", "source"),
+    ("ml.model.name", "model"),
+    ("service.name", "service"),
+)
+
+
+def record_alerts(trail: AlertTrail, alerts: Iterable[Alert], until: datetime | None = None) -> int:
+    """Records what was not recorded before; how many that were. Then remembers that everything was, up to ``until``.
+
+    Raises:
+        SpoolError: an alert could not be recorded; the next run finds it again.
+    """
+    recorded = sum(
+        trail.tell(finding_key(alert), alert_event(alert)) for alert in alerts if not about_alerts(alert)
+    )
+    if until is not None:
+        trail.reach(until.isoformat(timespec="microseconds"))
+    return recorded
+
+
+def finding_key(alert: Alert) -> str:
+    """The same for the same finding in every run.
+
+    A sequence is known by its beginning, so that one that goes on is told once (one that goes on for longer than its
+    window, once a window); single records by the last of them, so that more of them are told again.
+    """
+    sequences = {plan.id for plan in load_plans() if plan.window_seconds}
+    moment = alert.first if alert.rule_id in sequences else alert.last
+    return json.dumps([alert.rule_id, alert.group, moment], sort_keys=True)
+
+
+def about_alerts(alert: Alert) -> bool:
+    """Whether a rule fired on nothing but records of alerts: to record that would feed the rule for ever."""
+    return alert.entities.get("audit.kind") == [KIND]
+
+
+def alert_event(alert: Alert) -> AuditEvent:
+    """The event of an alert."""
+    shared = alert.group | {name: values[0] for name, values in alert.entities.items() if len(values) == 1}
+    named = ", ".join(f"{name} {value}" for name, value in alert.group.items())
+    plural = "" if alert.count == 1 else "s"
+    reason = f"{alert.count} record{plural} from {alert.first} to {alert.last}"
+    return AuditEvent(
+        KIND,
+        actor=DETECTION,
+        target=target_of(alert.group) or target_of(shared) or Target("rule", alert.rule),
+        fields={
+            "rule.id": alert.rule_id,
+            "rule.name": alert.title,
+            "event.severity": SEVERITY[alert.level],
+            "event.reason": f"{reason}; {named}" if named else reason,
+            "audit.detection.engine": "mlaudit",
+            **({"audit.detection.records": list(alert.records)} if alert.records else {}),
+            **source_of(shared.get("source.ip")),
+        },
+    )
+
+
+def target_of(values: Mapping[str, Any]) -> Target | None:
+    """Whom an alert is about, by the fields that its records share."""
+    for name, type_ in _TARGETS:
+        value = values.get(name)
+        if isinstance(value, str) and value and (name != "source.ip" or source_of(value)):
+            return Target(type_, value)
+    return None
+
+
+def source_of(address: Any) -> dict[str, str]:
+    """``source.ip``, where there is one valid address."""
+    try:
+        return {"source.ip": str(ipaddress.ip_address(address))}
+    except ValueError:
+        return {}

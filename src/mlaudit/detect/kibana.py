@@ -1,0 +1,184 @@
+"""Alerts of Kibana's detection engine, read from ``.alerts-security.alerts-<space>``, as audit events."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from elastic_transport import TransportError
+from elasticsearch import ApiError
+
+from mlaudit.detect.events import DETECTION, SEVERITY, source_of, target_of
+from mlaudit.detect.trail import KIND
+from mlaudit.errors import SourceError
+from mlaudit.event import AuditEvent, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from elasticsearch import Elasticsearch
+
+    from mlaudit.detect.trail import AlertTrail
+
+INDEX: Final = ".alerts-security.alerts-{space}"
+#: Of every rule in detections/elastic.
+TAG: Final = "Data Source: mlaudit"
+PAGE: Final = 500
+#: An alert is stored some time after the moment that it carries: so far behind the last one it is looked for again.
+OVERLAP: Final = timedelta(minutes=10)
+_RECORDS: Final = 20
+_REASON: Final = 1000
+_SORT: Final = [
+    {"@timestamp": {"order": "asc", "unmapped_type": "date"}},
+    {"kibana.alert.uuid": {"order": "asc", "unmapped_type": "keyword"}},
+]
+_RECORD_ID: Final = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(-[0-9a-f]{32})?")
+
+
+def record_new(
+    client: Elasticsearch, space: str, trail: AlertTrail, since: datetime, page: int = PAGE
+) -> int:
+    """Records every alert that was not recorded before, from where the trail remembers, else ``since``; how many.
+
+    Raises:
+        SourceError: could not look.
+        SpoolError: an alert could not be recorded; the next look finds it again.
+    """
+    start = datetime.fromisoformat(trail.position) - OVERLAP if trail.position else since
+    recorded = 0
+    for hit in read_alerts(client, space, start, page):
+        source = hit["_source"]
+        identity = _first(value_of(source, "kibana.alert.uuid")) or str(hit["_id"])
+        if not _about_alerts(source):
+            recorded += trail.tell(f"kibana {identity}", kibana_event(source, identity))
+        moment = _moment(value_of(source, "@timestamp"))
+        if moment is not None:
+            trail.reach(moment.isoformat(timespec="milliseconds"))
+    return recorded
+
+
+def read_alerts(
+    client: Elasticsearch, space: str, since: datetime, page: int = PAGE
+) -> Iterator[dict[str, Any]]:
+    """The hits of the alerts of mlaudit's rules since a time, oldest first, page by page.
+
+    Raises:
+        SourceError: could not look: there is no such index, or Elasticsearch does not answer or refuses.
+    """
+    index = INDEX.format(space=space)
+    filters: list[dict[str, Any]] = [
+        {"range": {"@timestamp": {"gte": since.astimezone(UTC).isoformat(timespec="milliseconds")}}},
+        {"term": {"kibana.alert.rule.tags": TAG}},
+    ]
+    after: list[Any] | None = None
+    while True:
+        try:
+            answer = client.search(
+                index=index,
+                size=page,
+                query={"bool": {"filter": filters}},
+                sort=_SORT,
+                search_after=after,
+                track_total_hits=False,
+                allow_partial_search_results=False,
+            )
+        except ApiError as error:
+            if error.status_code == 404:
+                raise SourceError(
+                    f"expected the alerts of Elastic Security in {index}, found no such index; name the Kibana space "
+                    "in which the rules run (--space), after a rule has run"
+                ) from None
+            raise SourceError(
+                f"Elasticsearch refused to show {index}: {error}; the user needs the role mlaudit_alerts"
+            ) from error
+        except TransportError as error:
+            raise SourceError(f"Elasticsearch cannot be reached for alerts: {error}") from error
+        hits: list[dict[str, Any]] = answer["hits"]["hits"]
+        yield from hits
+        if len(hits) < page:
+            return
+        after = hits[-1]["sort"]
+
+
+def kibana_event(source: Mapping[str, Any], identity: str) -> AuditEvent:
+    """The event of an alert document; see Elastic's "Alert schema" for its fields."""
+    rule = _first(value_of(source, "kibana.alert.rule.name")) or "unnamed rule"
+    rule_id = _first(value_of(source, "kibana.alert.rule.rule_id")) or _first(
+        value_of(source, "kibana.alert.rule.uuid")
+    )
+    shared = {
+        name: _first(value_of(source, name))
+        for name in ("audit.actor.id", "source.ip", "ml.model.name", "service.name")
+    }
+    fields: dict[str, Any] = {
+        "rule.name": rule,
+        "event.severity": _severity(source),
+        "audit.detection.engine": "kibana",
+        "audit.detection.alert_id": identity,
+        **source_of(shared["source.ip"]),
+    }
+    if rule_id:
+        fields["rule.id"] = rule_id
+    if reason := _first(value_of(source, "kibana.alert.reason")):
+        fields["event.reason"] = reason[:_REASON]
+    if records := _records(source):
+        fields["audit.detection.records"] = records
+    event = AuditEvent(KIND, actor=DETECTION, target=target_of(shared) or Target("rule", rule), fields=fields)
+    moment = _moment(value_of(source, "@timestamp"))
+    if moment is not None:
+        event.timestamp = int(moment.timestamp() * 1_000_000) * 1000
+    return event
+
+
+def value_of(source: Mapping[str, Any], name: str) -> Any:
+    """The value of a field, written as one dotted name, as objects, or as a mixture; None when absent."""
+    if name in source:
+        return source[name]
+    parts = name.split(".")
+    for count in range(len(parts) - 1, 0, -1):
+        inner = source.get(".".join(parts[:count]))
+        if isinstance(inner, dict):
+            found = value_of(inner, ".".join(parts[count:]))
+            if found is not None:
+                return found
+    return None
+
+
+def _records(source: Mapping[str, Any]) -> list[str]:
+    """Ids of the records behind an alert: of the one that it copies, and of its ancestors."""
+    found = [_first(value_of(source, "audit.record.id"))]
+    ancestors = value_of(source, "kibana.alert.ancestors")
+    for ancestor in ancestors if isinstance(ancestors, list) else ():
+        # A document's id is its record's and a part of its hash (docs/adr/0009-document-id.md).
+        known = _RECORD_ID.fullmatch(str(ancestor.get("id", ""))) if isinstance(ancestor, dict) else None
+        if known and "logs-mlaudit." in str(ancestor.get("index", "")):
+            found.append(known[1])
+    return [one for one in dict.fromkeys(found) if one][:_RECORDS]
+
+
+def _about_alerts(source: Mapping[str, Any]) -> bool:
+    """Whether a rule fired on the record of an alert: to record that would feed the rule for ever."""
+    return _first(value_of(source, "audit.kind")) == KIND
+
+
+def _severity(source: Mapping[str, Any]) -> int:
+    score = value_of(source, "kibana.alert.risk_score")
+    if isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 100:
+        return int(score)
+    return SEVERITY.get(_first(value_of(source, "kibana.alert.severity")), 0)
+
+
+def _first(value: Any) -> str:
+    """The text, or the first text of several; empty for anything else."""
+    if isinstance(value, list):
+        value = value[0] if value else ""
+    return value if isinstance(value, str) else ""
+
+
+def _moment(value: Any) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(_first(value))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
