@@ -157,3 +157,25 @@ def test_boosters_in_mlflow_are_saved_and_loaded_once(hooked: Any, library: str,
                 "prediction",
             ]
             assert known.about(loaded).name == f"{library}-{place}"
+
+
+@pytest.mark.parametrize("library", ["lightgbm", "xgboost"])
+def test_autologged_boosters_are_a_run_with_one_training(hooked: Any, library: str) -> None:
+    """Autologging makes a run around the training, saves the model once, and asks it nothing that is recorded."""
+    flavor = getattr(mlflow, library)
+    with hooked("mlflow", "sklearn", library) as log:
+        flavor.autolog(silent=True, log_input_examples=True)
+        try:
+            if library == "lightgbm":
+                lightgbm.train({"verbose": -1}, lightgbm.Dataset(X, Y), 2)
+            else:
+                xgboost.train({}, xgboost.DMatrix(X, Y), 2)
+        finally:
+            flavor.autolog(disable=True, silent=True)
+    run, training = log.of("audit.ml.training.started")
+    assert training["ml.training.parent_run_id"] == run["ml.training.run_id"]
+    assert len(log.of("audit.ml.training.completed")) == 2
+    assert len(log.of("audit.ml.model.saved")) == 1
+    assert log.of("audit.ml.model.saved")[0]["ml.training.run_id"] == run["ml.training.run_id"]
+    assert log.of("audit.ml.prediction") == []
+    assert log.of("audit.ml.model.loaded") == []
