@@ -113,7 +113,7 @@ def test_packaged_catalog_has_no_issue(packaged: Catalog) -> None:
         ),
         (
             lambda content: content["policy"]["sections"][0]["lines"].append({"id": "4.7", "text": "Astray"}),
-            "policy line 4.7: does not begin with its section 3",
+            "policy line 4.7: does not begin with its section 2",
         ),
     ],
 )
