@@ -29,7 +29,7 @@ from mlaudit.stack.local import Stack
 
 STORED_SECONDS = 60.0
 LIFE = frozenset({"audit.service.started", "audit.service.stopped"})
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, width=max(140, Console().width))
 
 
 def main() -> int:
@@ -141,7 +141,7 @@ def _fault(example: Example, kinds: Counter[str], sealed: int, complete: bool) -
 def _show(examples: dict[str, Any]) -> None:
     names = list(examples)
     table = Table(title="Events of each example, as stored in Elasticsearch")
-    table.add_column("kind")
+    table.add_column("kind", no_wrap=True)
     for name in names:
         table.add_column(name, justify="right")
     for kind in sorted({kind for row in examples.values() for kind in row["kinds"]}):
