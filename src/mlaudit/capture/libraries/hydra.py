@@ -74,10 +74,15 @@ def _running(current: Pipeline, call: Call) -> Audit:
     if about("job.num") is None:
         _tell_change(current, composed)
     run = training_run(job, parameters=_parameters(composed, about("overrides.task")))
+    outer = current_run.get()
     run.__enter__()  # refuses, where the policy wants a record of each run and none can be stored
-    outcome = yield
-    error = outcome.error or _failure(outcome.result)
-    run.__exit__(None if error is None else type(error), error, None)
+    try:
+        outcome = yield
+        error = outcome.error or _failure(outcome.result)
+        run.__exit__(None if error is None else type(error), error, None)
+    finally:
+        # Also where nobody says how the job ended: what comes after it is not of its run.
+        current_run.set(outer)
 
 
 def _composing(current: Pipeline, call: Call) -> Audit:
