@@ -1,4 +1,4 @@
-"""The public functions, for what cannot be seen from outside: ``record``, ``actor`` and ``training_run``.
+"""The public functions, for what cannot be seen from outside: ``record``, ``actor``, ``purpose``, ``training_run``.
 
 All of them do nothing when auditing is off, never raise for a fault of their own (it is counted and told in the
 trail), and raise ``AuditRefusedError`` when the policy says that the action must not happen unrecorded.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.capture.context import Setting, current_pipeline
-from mlaudit.capture.interface import current_actor, open_trail
+from mlaudit.capture.interface import current_actor, current_purpose, open_trail
 from mlaudit.capture.origin import originate
 from mlaudit.capture.run import training_run
 from mlaudit.errors import AuditRefusedError
@@ -18,7 +18,7 @@ from mlaudit.event import FAILURE, SUCCESS, UNKNOWN, USER, Actor, AuditEvent, Ta
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["actor", "record", "training_run"]
+__all__ = ["actor", "purpose", "record", "training_run"]
 
 COMPONENT: Final = "api"
 
@@ -130,6 +130,37 @@ class actor:  # noqa: N801 - used like a function: with mlaudit.actor("alice"):
         self._setting.restore()
 
     async def __aenter__(self) -> Actor:
+        return self.__enter__()
+
+    async def __aexit__(self, *_: object) -> None:
+        self.__exit__()
+
+
+class purpose:  # noqa: N801 - used like a function: with mlaudit.purpose("monthly retraining"):
+    """Says why data is accessed in a block of code; works with ``with`` and ``async with``, across awaits.
+
+    ::
+
+        with mlaudit.purpose("monthly retraining"):
+            loans = pandas.read_parquet("/data/loans.parquet")
+
+    Recorded as ``ml.dataset.purpose`` of what is read, changed and exported inside. The innermost one counts; the
+    purpose of a ``training_run`` counts where none is stated.
+    """
+
+    def __init__(self, text: str) -> None:
+        """Why, in a few words; no personal data."""
+        self._text = str(text)[:256]
+        self._setting = Setting(current_purpose)
+
+    def __enter__(self) -> str:
+        self._setting.set(self._text)
+        return self._text
+
+    def __exit__(self, *_: object) -> None:
+        self._setting.restore()
+
+    async def __aenter__(self) -> str:
         return self.__enter__()
 
     async def __aexit__(self, *_: object) -> None:

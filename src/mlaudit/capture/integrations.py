@@ -90,7 +90,7 @@ INTEGRATIONS: Final = (
     ),
     Registration(
         "django",
-        "django.core.handlers.base",
+        "django",
         "mlaudit.capture.wsgi_django:DjangoIntegration",
         "django",
         "4.2",
@@ -167,6 +167,22 @@ INTEGRATIONS: Final = (
         "joblib",
         "1.3",
         "models saved and loaded, compared with the register of artifacts",
+    ),
+    Registration(
+        "pandas",
+        "pandas",
+        "mlaudit.capture.libraries.pandas:PandasIntegration",
+        "pandas",
+        "2.0",
+        "data read and written, by file, object and table, in chunks too",
+    ),
+    Registration(
+        "sqlalchemy",
+        "sqlalchemy.engine",
+        "mlaudit.capture.libraries.sqlalchemy:SQLAlchemyIntegration",
+        "SQLAlchemy",
+        "2.0",
+        "reads and changes of the tables that the policy names, as their transactions end; sync, async and ORM",
     ),
     Registration(
         "optuna",

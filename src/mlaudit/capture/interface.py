@@ -125,6 +125,7 @@ class TrainingRun:
 current_actor: ContextVar[Actor | None] = ContextVar("mlaudit_actor", default=None)
 current_request: ContextVar[RequestTrail | None] = ContextVar("mlaudit_request", default=None)
 current_run: ContextVar[TrainingRun | None] = ContextVar("mlaudit_run", default=None)
+current_purpose: ContextVar[str | None] = ContextVar("mlaudit_purpose", default=None)
 
 
 def open_trail() -> RequestTrail | None:

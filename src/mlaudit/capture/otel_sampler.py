@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 
 from mlaudit import pipeline
+from mlaudit.capture.spans import wants_spans
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +22,7 @@ class RecordingSampler(Sampler):
     """Decides as the sampler it wraps; what that one drops is recorded without being sampled.
 
     Such a span reaches span processors, but no exporter of the SDK's processors, and its children see it as not
-    sampled. Only while the policy has span selectors: recording costs what a sampled span costs, bar the export.
+    sampled. Only while the policy wants spans: recording costs what a sampled span costs, bar the export.
     """
 
     def __init__(self, inner: Sampler) -> None:
@@ -52,6 +53,6 @@ class RecordingSampler(Sampler):
 def _wanted() -> bool:
     try:
         p = pipeline.current()
-        return p is not None and p.policy.has_span_selectors
+        return p is not None and wants_spans(p.policy)
     except Exception:  # noqa: BLE001 - contained: a span must start
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,6 +10,8 @@ from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import StatusCode
 
 from mlaudit import pipeline
+from mlaudit.capture import data_spans
+from mlaudit.capture.data_access import event_of
 from mlaudit.capture.http_trace import action_of
 from mlaudit.capture.interface import current_actor, open_trail
 from mlaudit.errors import AuditRefusedError
@@ -16,6 +19,10 @@ from mlaudit.event import FAILURE, SUCCESS, Actor, AuditEvent, Target
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan, Span
+
+    from mlaudit.capture.data_access import Access
+    from mlaudit.pipeline import Pipeline
+    from mlaudit.policy.evaluate import CompiledPolicy
 
 _COMPONENT: Final = "spans"
 
@@ -45,17 +52,16 @@ class AuditSpanProcessor(SpanProcessor):
         p = None
         try:
             p = pipeline.current()
-            if p is None or not p.policy.has_span_selectors:
+            if p is None or not wants_spans(p.policy):
                 return
-            scope = span.instrumentation_scope
-            attributes = span.attributes or {}
-            selection = p.policy.span_kind(scope.name if scope else "", span.name, attributes)
             # What the audit's own sender does is no event of the service, and would never end.
-            if selection is None or threading.current_thread().name.startswith("mlaudit-"):
+            if threading.current_thread().name.startswith("mlaudit-"):
                 return
-            event = _event_of(span, selection.kind, selection.fields)
-            p.emit(event, wait=False)
-            _mark(span, event)
+            events = _events_of(p, span)
+            for event in events:
+                p.emit(event, wait=False)
+            if events:
+                _mark(span, events[0])
         except AuditRefusedError:
             return  # counted by the pipeline
         except Exception as error:  # noqa: BLE001 - contained
@@ -63,22 +69,62 @@ class AuditSpanProcessor(SpanProcessor):
                 p.fault(_COMPONENT, error)
 
 
+def wants_spans(policy: CompiledPolicy) -> bool:
+    """Whether any span can be an event under this policy."""
+    # A program without the SDK of an object store makes no spans of one.
+    objects = policy.data.has_paths and "botocore" in sys.modules
+    return policy.has_span_selectors or policy.data.has_tables or objects
+
+
+def _events_of(current: Pipeline, span: ReadableSpan) -> list[AuditEvent]:
+    """What the policy makes of a span: by its ``spans``, else by its ``data``."""
+    scope = span.instrumentation_scope.name if span.instrumentation_scope else ""
+    attributes = span.attributes or {}
+    selection = current.policy.span_kind(scope, span.name, attributes)
+    if selection is None:
+        found = data_spans.found_in(current, scope, span.name, attributes)
+        return [_access_of(current, span, access) for access in found.accesses]
+    if selection.kind in data_spans.KINDS:
+        found = data_spans.found_in(current, scope, span.name, attributes)
+        # A hook knows more of the same statement, and how its transaction ended.
+        if found.recorded:
+            return []
+        operation = found.accesses[0].operation if found.accesses else span.name.partition(" ")[0]
+        selection.fields.setdefault("ml.dataset.operation", operation)
+    return [_event_of(span, selection.kind, selection.fields)]
+
+
+def _access_of(current: Pipeline, span: ReadableSpan, access: Access) -> AuditEvent:
+    event = event_of(current, access, failed=_has_failed(span), fields=_told(span))
+    event.actor = actor_of(event.fields)
+    return _at(span, event)
+
+
 def _event_of(span: ReadableSpan, kind: str, fields: dict[str, Any]) -> AuditEvent:
-    context = span.get_span_context()
-    failed = span.status.status_code is StatusCode.ERROR
+    fields = {**_told(span), **fields}
+    model = fields.get("ml.model.name")
+    target = Target("model", str(model)) if model else Target("span", span.name)
+    outcome = FAILURE if _has_failed(span) else SUCCESS
+    return _at(span, AuditEvent(kind, outcome, actor_of(fields), target, fields))
+
+
+def _has_failed(span: ReadableSpan) -> bool:
+    return span.status.status_code is StatusCode.ERROR
+
+
+def _told(span: ReadableSpan) -> dict[str, Any]:
+    """The error and the duration of a span."""
+    fields: dict[str, Any] = {}
     error = (span.attributes or {}).get("error.type")
-    if failed and isinstance(error, str):
-        fields.setdefault("error.type", error)
+    if _has_failed(span) and isinstance(error, str):
+        fields["error.type"] = error
     if span.start_time and span.end_time:
         fields["event.duration"] = max(0, span.end_time - span.start_time)
-    model = fields.get("ml.model.name")
-    event = AuditEvent(
-        kind,
-        FAILURE if failed else SUCCESS,
-        actor_of(fields),
-        Target("model", str(model)) if model else Target("span", span.name),
-        fields,
-    )
+    return fields
+
+
+def _at(span: ReadableSpan, event: AuditEvent) -> AuditEvent:
+    context = span.get_span_context()
     if context is not None:
         event.trace_id, event.span_id = context.trace_id, context.span_id
     if span.end_time:

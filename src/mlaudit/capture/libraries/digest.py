@@ -11,7 +11,10 @@ The algorithm, ``mlaudit/data/v1``. A digest is the SHA-256 (lower hex) of a hea
 * data frame: ``frame <shape>``, the list of its column names as an element, then its values: as one array when
   all columns have the same NumPy number type, else column by column. The index does not count, as estimators do not
   see it. A categorical column is its categories and its codes.
+* Arrow table: the data frame that it makes.
 * series: its values as an array. A list of numbers or of rows of numbers: the array that NumPy makes of it.
+* a tensor (PyTorch, JAX, TensorFlow): the array of the same values; ``bfloat16`` as its 16 bits. A tensor on a
+  device is copied from it.
 * any other list, tuple or dict of plain values: ``value``, then the value as an element.
 
 Data beyond ``FULL_BYTES`` (or ``FULL_ITEMS`` Python objects) is sampled: ``sample <shape>`` is hashed before the
@@ -125,11 +128,22 @@ def _sample(data: Any, rows: int) -> Any:
         return [data[place] for place in places]
     if hasattr(data, "iloc"):
         return data.iloc[places]
+    if hasattr(data, "column_names") and hasattr(data, "take"):
+        # As a frame of that size is sampled, which has no size in bytes to ask for.
+        count = min(rows, SAMPLE_ROWS)
+        return _frame(data.take([index * (rows - 1) // max(count - 1, 1) for index in range(count)]))
     if is_sparse:
         return data.tocsr()[places]
-    if np is not None and isinstance(data, np.ndarray):
+    if np is not None and (isinstance(data, np.ndarray) or hasattr(data, "detach")):
         return data[places]
     raise _UnsupportedError
+
+
+def _frame(table: Any) -> Any:
+    try:
+        return table.to_pandas()
+    except ImportError:
+        raise _UnsupportedError from None
 
 
 class _Stream:
@@ -148,15 +162,30 @@ class _Stream:
             self._pandas(np, data)
         elif hasattr(data, "tocsr") and hasattr(data, "nnz"):
             self._sparse(np, data)
+        elif hasattr(data, "column_names") and hasattr(data, "to_pandas"):
+            if data.num_rows * data.num_columns * 8 > FULL_BYTES or data.nbytes > 4 * FULL_BYTES:
+                raise _OverBudgetError
+            self._pandas(np, _frame(data))
         elif isinstance(data, list | tuple) and np is not None and _starts_numeric(np, data):
             self._rows(np, data)
         elif isinstance(data, list | tuple | dict):
             self.state.update(b"value\n")
             self.element(data)
         elif np is not None and hasattr(data, "__array__"):
-            self._array(np, np.asarray(data))
+            self._array(np, self._from_tensor(np, data))
         else:
             raise _UnsupportedError
+
+    def _from_tensor(self, np: Any, data: Any) -> Any:
+        """The array of a tensor, wherever it is; one that is too large is not copied for its digest."""
+        size = getattr(data, "nbytes", 0)
+        if isinstance(size, int) and size > FULL_BYTES:
+            raise _OverBudgetError
+        if hasattr(data, "detach"):
+            data = data.detach().cpu()
+            if str(data.dtype) == "torch.bfloat16":
+                data = data.view(sys.modules["torch"].int16)
+        return np.asarray(data)
 
     def _rows(self, np: Any, data: Any) -> None:
         first = data[0]
@@ -300,6 +329,10 @@ class _Stream:
                 self._nested(depth)
                 self._put(b"a")
                 self._array(np, value)
+            elif np is not None and hasattr(value, "__array__"):
+                self._nested(depth)
+                self._put(b"a")
+                self._array(np, self._from_tensor(np, value))
             else:
                 raise _UnsupportedError
 

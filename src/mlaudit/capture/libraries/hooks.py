@@ -24,7 +24,6 @@ import inspect
 import sys
 import time
 from collections.abc import Callable, Generator
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,6 +35,8 @@ from mlaudit.errors import AuditRefusedError
 from mlaudit.event import FAILURE, SUCCESS, UNKNOWN
 
 if TYPE_CHECKING:
+    from contextvars import ContextVar
+
     from mlaudit.pipeline import Pipeline
 
 
