@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CHECKED := src tests examples benchmarks
 
-.PHONY: setup demo test test-versions examples check format generate bench-quick fault fuzz tamper lock clean
+.PHONY: setup demo test test-versions test-deep examples check format generate bench-quick fault fuzz tamper lock clean
 
 setup: $(READY)
 
@@ -30,6 +30,17 @@ test: $(READY)
 # Each integration's tests with the oldest version of its library; results in build/versions/results.json.
 test-versions: $(READY)
 	$(BIN)/python -m tests.versions $(VERSIONS)
+
+# PyTorch, Lightning, transformers and Keras, in an environment of their own: gigabytes of wheels.
+DEEP := build/deep-venv
+test-deep: $(DEEP)/.ready
+	$(DEEP)/bin/python -m pytest -q tests/deep
+
+$(DEEP)/.ready: $(READY) constraints/deep.txt
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(DEEP)
+	$(BIN)/uv pip install --quiet --python $(DEEP)/bin/python --require-hashes -r constraints/deep.txt
+	$(BIN)/uv pip install --quiet --python $(DEEP)/bin/python --no-deps --no-build-isolation -e .
+	@touch $@
 
 # Every example, audited by the environment alone; which kinds each recorded is in build/examples/summary.json.
 examples: $(READY)
@@ -74,6 +85,9 @@ lock: $(READY)
 	  --no-annotate --no-header --group dev pyproject.toml -o constraints/dev.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-annotate --no-header --group fuzz -o constraints/fuzz.txt
+	printf '%s\n' accelerate editables hatchling jax joblib pytest pytest-timeout scikit-learn threadpoolctl | \
+	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-annotate --no-header --group deep pyproject.toml - -o constraints/deep.txt
 	echo uv | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-annotate --no-header - -o constraints/bootstrap.txt
 

@@ -1,7 +1,8 @@
 """Records of model files: saved with the digest of what was written, loaded with the digest of what is there.
 
-Both are the halves of an audit (see ``hooks``), for ``yield from``; a part of an artifact has no record of its own. What is loaded is digested, compared with the
-register and recorded before the library reads the first byte: loading may run what is in the file.
+Both are the halves of an audit (see ``hooks``), for ``yield from``; a part of an artifact has no record of its own.
+What is loaded is digested, compared with the register and recorded before the library reads the first byte: loading
+may run what is in the file.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.capture import retraining
+from mlaudit.capture.deserialization import current_file
+from mlaudit.capture.interface import current_run
 from mlaudit.capture.libraries import artifacts, known
 from mlaudit.capture.libraries.artifacts import Artifact
 from mlaudit.capture.libraries.estimators import parameters
 from mlaudit.capture.libraries.hooks import Audit, refuse_unless_writable
 from mlaudit.capture.libraries.outermost import part_of_artifact
-from mlaudit.capture.libraries.training import error_fields, model_fields
+from mlaudit.capture.libraries.training import class_fields, error_fields
 from mlaudit.capture.origin import originate
 from mlaudit.capture.registry import UNREGISTERED, ArtifactRegister, Entry, Registered
 from mlaudit.errors import AuditRefusedError
@@ -38,7 +41,8 @@ def saving(
     target: Any,
     *,
     labels: dict[str, str] | None = None,
-    run_id: str = "",
+    cls: type | None = None,
+    name: str = "",
 ) -> Audit:
     """The audit of a call that writes ``models`` into ``target``, a path or an open file.
 
@@ -48,7 +52,10 @@ def saving(
         models: what is saved, at least one; the first one names it.
         target: where to; a folder is one artifact.
         labels: more to say of the file.
-        run_id: the training run that made it, where nothing is known of the object itself.
+        cls: the class of model that it is, where that of the first of ``models`` does not say so.
+        name: what it is called where nothing is known of it; else the file's name.
+
+    A model that nothing is known of is taken for one of the run under way, e.g. a checkpoint.
 
     Raises:
         AuditRefusedError: it could not be recorded and the policy says refuse; nothing was written.
@@ -56,13 +63,16 @@ def saving(
     if part_of_artifact.get():
         return
     place = _place(target)
-    name = known.about(models[0]).name or artifacts.name_of(path_of(target))
+    run = current_run.get()
+    given = known.about(models[0]).name or ("" if run is None else run.name)
+    name = given or name or artifacts.name_of(path_of(target))
+    described = class_fields(cls or type(models[0]), name)
     # 1. Nothing is written that could not be recorded, when the policy says so.
     refuse_unless_writable(current, SAVED, f"saving {name}", model=name)
     outcome = yield
     if outcome.error is not None:
         fields = {
-            **model_fields(models[0], name, known.NOTHING),
+            **described,
             "ml.model.path": path_of(target),
             **error_fields(outcome.error),
         }
@@ -71,7 +81,7 @@ def saving(
     # 2. What was written is read back: the digest is of the file, not of what should be in it.
     on_disk = isinstance(target, str | os.PathLike)
     artifact = artifacts.read(target) if on_disk else artifacts.read_back(target, place)
-    run_id = known.about(models[0]).run_id or run_id
+    run_id = known.about(models[0]).run_id or ("" if run is None else run.run_id)
     registered = Registered("", None)
     if artifact.digest and on_disk:
         try:
@@ -92,7 +102,7 @@ def saving(
             ),
         )
     fields = {
-        **model_fields(models[0], name, known.NOTHING),
+        **described,
         **_artifact_fields(artifact, labels),
         "ml.model.version": registered.version,
         "ml.training.run_id": run_id,
@@ -130,6 +140,12 @@ def loading(
         return
     about = known.NOTHING
     artifact = Artifact("", "")
+    path = path_of(source)
+    told = current_file.get()
+    if told and (path == told or path.startswith(told + os.sep)):
+        # One library reads a file for another one, which has told of it.
+        yield
+        return
     try:
         artifact = artifacts.read(source)
         # 1. Compared with the register, 2. recorded, 3. only then read by the library.
@@ -141,7 +157,12 @@ def loading(
         _not_loaded(current, source, error)
     except Exception as error:  # noqa: BLE001 - auditing never breaks the service
         current.fault(component, error, kind=LOADED, fields={"ml.model.path": path_of(source)})
-    outcome = yield
+    # What the library's unpickler asks for is told with the file.
+    token = current_file.set(artifact.path or path_of(source))
+    try:
+        outcome = yield
+    finally:
+        current_file.reset(token)
     if about is known.NOTHING:
         return
     if outcome.error is not None:

@@ -9,6 +9,7 @@ import lzma
 import math
 import os
 import pickletools
+import struct
 import zlib
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -169,6 +170,10 @@ def _decompressed(head: bytes) -> bytes:
         return zlib.decompressobj().decompress(head, _HEAD)
     if head.startswith(b"BZ"):
         return bz2.BZ2Decompressor().decompress(head, _HEAD)
+    if head.startswith(b"PK\x03\x04") and head[8:10] == b"\0\0":
+        # PyTorch's archive: its pickle comes first, stored as it is.
+        name, extra = struct.unpack_from("<HH", head, 26)
+        return head[30 + name + extra :]
     if head.startswith((b"\xfd7zXZ", b"\x5d\x00")):
         return lzma.LZMADecompressor().decompress(head, _HEAD)
     return head

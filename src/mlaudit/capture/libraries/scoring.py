@@ -174,7 +174,7 @@ def _measured(current: Pipeline, call: Call) -> Audit:
             fields["ml.training.metrics"] = found
     if left == 1:
         fields["event.reason"] = (
-            f"{MAX_RECORDS} metrics of this run were recorded, further ones are not: its own record has the last of each"
+            f"{MAX_RECORDS} metrics of this run were recorded, more are not: its own record has the last of each"
             if run is not None
             else f"{MAX_RECORDS} metrics were recorded in a minute, further ones in it are not"
         )

@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 import pickle
+import zipfile
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,15 @@ def test_first_class_behind_compression(pack: Any) -> None:
 def test_anything_else_names_no_class(content: bytes) -> None:
     """What is no pickle, is damaged or holds plain values names nothing."""
     assert first_class(content) == ""
+
+
+def test_first_class_in_an_archive_that_begins_with_a_pickle() -> None:
+    """PyTorch's files are zip archives, stored, with the pickle first."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps(pytest.raises))
+        archive.writestr("archive/data/0", b"tensor")
+    assert first_class(packed.getvalue()) == "_pytest.raises.raises"
 
 
 def test_decompression_is_bounded() -> None:

@@ -1,0 +1,153 @@
+"""Keras (3.3 and later), with any backend: ``fit``, ``evaluate``, ``predict``, and the files of models."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from mlaudit.capture.libraries import known, prediction
+from mlaudit.capture.libraries.artifact_records import LOADED, SAVED, loading, saving
+from mlaudit.capture.libraries.hooks import Audit, Call, Hooks, Outcome
+from mlaudit.capture.libraries.learning import Result, Subject, described, judging, learning
+from mlaudit.capture.libraries.training import EVALUATED, STARTED, dataset_fields
+
+if TYPE_CHECKING:
+    from mlaudit.pipeline import Pipeline
+
+COMPONENT: Final = "capture.libraries.keras"
+# Names that Keras makes up itself.
+_MADE_UP: Final = re.compile(r"(sequential|functional|model)(_\d+)?")
+_hooks: Final = Hooks(COMPONENT)
+
+
+class KerasIntegration:
+    """See ``capture.integrations.Integration``."""
+
+    name: ClassVar[str] = "keras"
+    module: ClassVar[str] = "keras"
+
+    def instrument(self) -> None:
+        """Hooks the model, and both names of ``load_model``."""
+        import keras
+
+        model = keras.Model
+        _hooks.around(model, "fit", _fit, kind=STARTED, outermost=True)
+        _hooks.around(model, "evaluate", _evaluate, kind=EVALUATED, outermost=True, refuse_after=True)
+        _hooks.around(model, "predict", _predict, kind=prediction.KIND, outermost=True, refuse_after=True)
+        _hooks.around(model, "save", _save, kind=SAVED)
+        _hooks.around(model, "save_weights", _save, kind=SAVED)
+        _hooks.around(model, "load_weights", _load_weights, kind=LOADED)
+        for package in (keras.saving, keras.models):
+            _hooks.around(package, "load_model", _load, kind=LOADED, only_here=True)
+            _hooks.around(package, "save_model", _save_model, kind=SAVED, only_here=True)
+
+    def uninstrument(self) -> None:
+        """Puts the originals back."""
+        _hooks.undo()
+
+
+def _about(model: Any) -> known.Known:
+    about = known.about(model)
+    name = str(getattr(model, "name", ""))
+    if about is known.NOTHING and name and not _MADE_UP.fullmatch(name):
+        return known.Known(name=name)
+    return about
+
+
+def _subject(current: Pipeline, call: Call, parameters: dict[str, Any]) -> Subject:
+    model = call.instance
+    data, target = call.argument(0, "x"), call.argument(1, "y")
+    return Subject(
+        type(model),
+        call.name,
+        before=_about(model),
+        data=described(current, COMPONENT, lambda: dataset_fields(data, target)),
+        parameters=parameters | described(current, COMPONENT, lambda: _settings(model)),
+    )
+
+
+def _settings(model: Any) -> dict[str, Any]:
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None:
+        return {}
+    import keras
+
+    loss = getattr(model, "loss", None)
+    return {
+        "optimizer": type(optimizer).__name__,
+        "learning_rate": float(keras.ops.convert_to_numpy(optimizer.learning_rate)),
+        "loss": loss if isinstance(loss, str | None) else type(loss).__name__,
+    }
+
+
+def _fit(current: Pipeline, call: Call) -> Audit:
+    model = call.instance
+    places = {"batch_size": 2, "epochs": 3, "validation_split": 6}
+    given = {name: call.argument(place, name) for name, place in places.items()}
+
+    def fitted(outcome: Outcome) -> Result:
+        history = outcome.result.history
+        last = {name: values[-1] for name, values in history.items() if values}
+        return Result((model,), {"epochs": len(outcome.result.epoch), **last})
+
+    yield from learning(current, COMPONENT, _subject(current, call, given), fitted, as_run=True)
+
+
+def _evaluate(current: Pipeline, call: Call) -> Audit:
+    model = call.instance
+
+    def judged(outcome: Outcome) -> Result:
+        found = outcome.result
+        if isinstance(found, dict):
+            return Result(metrics=found)
+        values = found if isinstance(found, list | tuple) else [found]
+        return Result(metrics=dict(zip(_names(model, len(values)), values, strict=False)))
+
+    yield from judging(current, COMPONENT, _subject(current, call, {}), judged)
+
+
+def _names(model: Any, count: int) -> list[str]:
+    names = [
+        str(name)
+        for metric in model.metrics
+        for name in ([part.name for part in metric.metrics] if hasattr(metric, "metrics") else [metric.name])
+    ]
+    return names if len(names) == count else ["loss", *(f"metric_{place}" for place in range(1, count))]
+
+
+def _predict(current: Pipeline, call: Call) -> Audit:
+    yield from prediction.predicting(current, "predict", call.instance, call.argument(0, "x"))
+
+
+def _save(current: Pipeline, call: Call) -> Audit:
+    yield from _saving(current, call.instance, call.argument(0, "filepath"), call.name == "save_weights")
+
+
+def _save_model(current: Pipeline, call: Call) -> Audit:
+    yield from _saving(current, call.argument(0, "model"), call.argument(1, "filepath"), False)
+
+
+def _saving(current: Pipeline, model: Any, target: Any, weights: bool) -> Audit:
+    labels = {"content": "weights" if weights else "model"}
+    name = _about(model).name
+    yield from saving(current, COMPONENT, [model], target, labels=labels, name=name)
+
+
+def _load(current: Pipeline, call: Call) -> Audit:
+    safe = call.argument(3, "safe_mode", True)
+    labels = {"content": "model", "safe_mode": str(bool(safe)).lower()}
+    yield from loading(
+        current, COMPONENT, call.argument(0, "filepath"), models=lambda model: [model], labels=labels
+    )
+
+
+def _load_weights(current: Pipeline, call: Call) -> Audit:
+    model = call.instance
+    yield from loading(
+        current,
+        COMPONENT,
+        call.argument(0, "filepath"),
+        models=lambda _: [model],
+        cls=f"{type(model).__module__}.{type(model).__qualname__}",
+        labels={"content": "weights"},
+    )

@@ -1,0 +1,134 @@
+"""Lightning (2.2 and later), as ``lightning`` and as ``pytorch_lightning``: what a ``Trainer`` is asked to do.
+
+``fit`` is a run, and the checkpoints that are saved inside are of it; ``validate`` and ``test`` are evaluations,
+``predict`` a prediction. Metrics are those that the module logs.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from mlaudit.capture.libraries import known, prediction
+from mlaudit.capture.libraries.artifact_records import LOADED, SAVED, loading, saving
+from mlaudit.capture.libraries.estimators import class_name
+from mlaudit.capture.libraries.hooks import Audit, Call, Hooks, Outcome
+from mlaudit.capture.libraries.learning import Result, Subject, described, judging, learning
+from mlaudit.capture.libraries.prediction import Given
+from mlaudit.capture.libraries.torch import loader_fields
+from mlaudit.capture.libraries.training import EVALUATED, STARTED
+
+if TYPE_CHECKING:
+    from mlaudit.pipeline import Pipeline
+
+COMPONENT: Final = "capture.libraries.lightning"
+_SETTINGS: Final = ("max_epochs", "max_steps", "precision", "accumulate_grad_batches", "gradient_clip_val")
+
+
+class LightningIntegration:
+    """See ``capture.integrations.Integration``."""
+
+    name: ClassVar[str] = "lightning"
+    module: ClassVar[str] = "lightning.pytorch"
+    _hooks: ClassVar[Hooks] = Hooks(COMPONENT)
+
+    def instrument(self) -> None:
+        """Hooks the trainer, and the way from a checkpoint to a module."""
+        package = sys.modules[self.module]
+        hooks, trainer = self._hooks, package.Trainer
+        hooks.around(trainer, "fit", _fit, kind=STARTED, outermost=True)
+        for name in ("validate", "test"):
+            hooks.around(trainer, name, _judge, kind=EVALUATED, outermost=True, refuse_after=True)
+        hooks.around(trainer, "predict", _predict, kind=prediction.KIND, outermost=True, refuse_after=True)
+        hooks.around(trainer, "save_checkpoint", _save, kind=SAVED)
+        found = inspect.getattr_static(package.LightningModule, "load_from_checkpoint")
+        if hasattr(found, "method"):
+            # A descriptor of Lightning's own around the function.
+            hooks.around(found, "method", _load, kind=LOADED)
+        else:
+            hooks.around(package.LightningModule, "load_from_checkpoint", _load, kind=LOADED)
+
+    def uninstrument(self) -> None:
+        """Puts the originals back."""
+        self._hooks.undo()
+
+
+class PytorchLightningIntegration(LightningIntegration):
+    """The same library under its other name."""
+
+    name: ClassVar[str] = "pytorch-lightning"
+    module: ClassVar[str] = "pytorch_lightning"
+    _hooks: ClassVar[Hooks] = Hooks(COMPONENT)
+
+
+def _subject(current: Pipeline, call: Call, loader: Any) -> Subject:
+    trainer = call.instance
+    model = _model(call)
+    parameters = {name: getattr(trainer, name, None) for name in _SETTINGS}
+    parameters |= described(current, COMPONENT, lambda: dict(getattr(model, "hparams", {})))
+    found = (loader, call.kwargs.get("datamodule"), getattr(trainer, "datamodule", None))
+    # By identity: a loader of unknown length raises when it is asked whether it is true.
+    data = next((one for one in found if one is not None), None)
+    return Subject(
+        type(model),
+        call.name,
+        before=known.about(model),
+        data=described(current, COMPONENT, lambda: loader_fields(data)),
+        parameters=parameters,
+    )
+
+
+def _model(call: Call) -> Any:
+    given = call.argument(0, "model")
+    return getattr(call.instance, "lightning_module", None) if given is None else given
+
+
+def _fit(current: Pipeline, call: Call) -> Audit:
+    trainer, model = call.instance, call.argument(0, "model")
+    subject = _subject(current, call, call.argument(1, "train_dataloaders"))
+
+    def fitted(_: Outcome) -> Result:
+        metrics = {"epochs": trainer.current_epoch, "steps": trainer.global_step}
+        return Result((model,), {**metrics, **trainer.callback_metrics})
+
+    yield from learning(current, COMPONENT, subject, fitted, as_run=True)
+
+
+def _judge(current: Pipeline, call: Call) -> Audit:
+    yield from judging(current, COMPONENT, _subject(current, call, call.argument(1, "dataloaders")), _judged)
+
+
+def _judged(outcome: Outcome) -> Result:
+    return Result(metrics={name: value for found in outcome.result for name, value in found.items()})
+
+
+def _predict(current: Pipeline, call: Call) -> Audit:
+    subject = _subject(current, call, call.argument(1, "dataloaders"))
+    model = _model(call)
+    given = Given(
+        subject.data.get("ml.dataset.digest", ""),
+        subject.data.get("ml.dataset.rows"),
+        subject.data.get("ml.dataset.columns"),
+    )
+    yield from prediction.predicting(current, "predict", model, None, given=given)
+
+
+def _save(current: Pipeline, call: Call) -> Audit:
+    model = getattr(call.instance, "lightning_module", None)
+    if model is not None:
+        target = call.argument(0, "filepath")
+        labels = {"content": "checkpoint"}
+        name = type(model).__name__
+        yield from saving(current, COMPONENT, [model], target, labels=labels, name=name)
+
+
+def _load(current: Pipeline, call: Call) -> Audit:
+    # A class method: the class comes first, or is what the hook is bound to.
+    cls, source = (call.instance, call.argument(0, "checkpoint_path"))
+    if cls is None:
+        cls, source = call.argument(0, "cls"), call.argument(1, "checkpoint_path")
+    labels = {"content": "checkpoint"}
+    yield from loading(
+        current, COMPONENT, source, models=lambda model: [model], cls=class_name(cls), labels=labels
+    )
