@@ -81,8 +81,8 @@ def tell(trials: int = 4) -> Story:
         **study,
         **{
             "ml.training.candidates": trials,
-            "ml.training.best_score": 0.9812,
-            "ml.training.best_parameters": {"C": 0.1},
+            "ml.training.best_score": 0.9 + (trials - 1) / 1000,
+            "ml.training.best_parameters": {"C": 0.1 * trials},
             "ml.training.duration": 41_000_000_000,
         },
     )
@@ -165,6 +165,29 @@ def _trial(story: Story, number: int) -> None:
             "ml.training.metrics": {"value": 0.9 + number / 1000},
         },
     )
+
+
+def hostile(text: str) -> Story:
+    """A story in which everything that a stranger can name is called so."""
+    story = tell(3)
+    run = {"ml.training.run_id": f"run {text}", "ml.training.method": text, "ml.model.class": text}
+    story.tell("audit.data.read", ml__dataset__name=text, ml__dataset__uri=text, ml__dataset__digest=text)
+    story.tell(
+        "audit.ml.training.started", **run, ml__training__parameters={text: text}, ml__dataset__digest=text
+    )
+    story.tell("audit.ml.training.completed", **run, ml__training__metrics={text: text, "ok": 1.5})
+    story.tell(
+        "audit.ml.model.saved",
+        **model("9", text),
+        ml__training__run_id=run["ml.training.run_id"],
+        ml__model__path=text,
+    )
+    change = {"ml.change.ticket": text, "ml.change.approver": text}
+    promoted = {"ml.registry.alias": text, "ml.registry.after": "9"}
+    story.tell("audit.ml.model.promoted", **model("9", text), **promoted, **change, audit__actor__id=text)
+    story.tell("audit.ml.deployment.started", service=text, **model("9", text), ml__deployment__id=text)
+    story.tell("audit.ml.prediction", service=text, **model("9", text))
+    return story
 
 
 def lineage(story: Story, asked: str = "credit-risk", since: str = "", until: str = "") -> Lineage:

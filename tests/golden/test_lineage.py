@@ -64,7 +64,7 @@ def main() -> None:
         "```console\n$ mlaudit lineage credit-risk\n"
     )
     if found:
-        after = rest.partition("\n```")[2]
+        after = f"\n{rest}".partition("\n```")[2]
         page.write_text(f"{before}{found}{as_text(STORIES['credit-risk']())}```{after}", encoding="utf-8")
 
 

@@ -323,7 +323,9 @@ def test_more_than_is_read(namespace: Namespace, told: Told) -> None:
             for n in range(2000)
         ),
     ]
-    namespace.store(bodies)
+    nameless = body(9000, "audit.ml.prediction", "prediction", ml__model__digest=digest)
+    del nameless["service.name"]
+    namespace.store([*bodies, nameless])
 
     found = told.run("big", "--namespace", namespace.name, "--format", "json")
 
@@ -331,7 +333,11 @@ def test_more_than_is_read(namespace: Namespace, told: Told) -> None:
     assert document["more_runs"] == {
         "run/study": 1000 - sum(n["title"].startswith("trial") for n in document["nodes"])
     }
-    (predictions,) = [node for node in document["nodes"] if node["stage"] == "predictions"]
+    by_service = {
+        node["facts"].get("service"): node for node in document["nodes"] if node["stage"] == "predictions"
+    }
+    assert by_service[None]["facts"]["count"] == 1
+    predictions = by_service["big"]
     assert (predictions["facts"]["count"], predictions["facts"]["rows"], predictions["facts"]["actors"]) == (
         2000,
         4000,

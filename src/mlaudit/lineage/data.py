@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.lineage import kinds
-from mlaudit.lineage.model import NAMED, SEEN, Edge, Node, Stage
-from mlaudit.lineage.runs import evidence, run_id, who
-from mlaudit.lineage.trace import (
+from mlaudit.lineage.found import (
     DATA_DIGEST,
     DATA_NAME,
     DATA_URI,
@@ -19,12 +17,15 @@ from mlaudit.lineage.trace import (
     TARGET_DIGEST,
     family,
 )
+from mlaudit.lineage.model import NAMED, SEEN, Edge, Node, Stage
+from mlaudit.lineage.runs import evidence, run_id, who
+from mlaudit.lineage.words import short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from mlaudit.lineage.found import Found
     from mlaudit.lineage.interface import Record
-    from mlaudit.lineage.trace import Found
 
 _TEXTS: Final = {
     "name": DATA_NAME,
@@ -134,8 +135,11 @@ def _node(key: str, one: _Set) -> Node:
     status, gap = SEEN, ""
     if not one.touched:
         status = NAMED
+        what = f"the data {short(facts['digest'])}" if "digest" in facts else title
         users = {record.text(RUN_ID) or record.text(PARENT_ID) or record.text(DIGEST) for record in one.given}
-        gap = f"{_who(sorted(users - {''}))} names it, but no record of its being read or written was found"
+        gap = (
+            f"{_who(sorted(users - {''}))} names {what}, but no record of its being read or written was found"
+        )
     return Node(_id(key), Stage.DATA, title, status, facts, gap=gap, **evidence([*one.given, *one.touched]))
 
 

@@ -120,9 +120,16 @@ def length(text: str, size: float, *, mono: bool = False, bold: bool = False) ->
 
 
 def cut(text: str, size: float, room: float, *, mono: bool = False, bold: bool = False) -> str:
-    """The text, or as much of it as there is room for, ended by an ellipsis."""
+    """The text, or as much of it as there is room for: the end of a path, the beginning of other texts."""
     if length(text, size, mono=mono, bold=bold) <= room:
         return text
+    if "/" in text:
+        return f"…{_fitting(text[::-1], size, room, mono=mono, bold=bold)[::-1].lstrip()}"
+    return f"{_fitting(text, size, room, mono=mono, bold=bold).rstrip()}…"
+
+
+def _fitting(text: str, size: float, room: float, *, mono: bool, bold: bool) -> str:
+    """As much from the beginning as there is room for beside an ellipsis."""
     kept = 0
     used = length("…", size, mono=mono, bold=bold)
     for sign in text:
@@ -130,7 +137,7 @@ def cut(text: str, size: float, room: float, *, mono: bool = False, bold: bool =
         if used > room:
             break
         kept += 1
-    return f"{text[:kept].rstrip()}…"
+    return text[:kept]
 
 
 def _box(card: Card, x: float, y: float, width: float) -> Box:

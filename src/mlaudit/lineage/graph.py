@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.lineage import kinds
 from mlaudit.lineage.data import data_nodes
+from mlaudit.lineage.found import DIGEST, NAME, RUN_ID, VERSION, is_ours
 from mlaudit.lineage.model import NAMED, SEEN, Edge, Gap, Lineage, Node, Stage
 from mlaudit.lineage.runs import evidence, metric_nodes, run_id, run_nodes, who
-from mlaudit.lineage.trace import DIGEST, NAME, RUN_ID, VERSION, is_ours
 from mlaudit.lineage.uses import approval_nodes, deployment_nodes, prediction_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from mlaudit.lineage.found import Found
     from mlaudit.lineage.interface import Record
-    from mlaudit.lineage.trace import Found
 
 _TEXTS: Final = {
     "path": "ml.model.path",
@@ -128,7 +128,9 @@ def _artifact(found: Found, digest: str, records: Sequence[Record]) -> Node:
         facts |= {"made": made[0].time, **who(made[0])}
     named = {(record.text(NAME), record.text(VERSION)) for record in made}
     others = {
-        f"{name}:{version}" for name, version in named if (name, version) != (chosen.name, chosen.version)
+        f"{name}:{version}" if version else name
+        for name, version in named
+        if (name, version) != (chosen.name, chosen.version)
     }
     deleted = [record for record in ordered if record.kind == kinds.DELETED and record.succeeded]
     facts |= {"also": sorted(others), "deleted": deleted[-1].time if deleted else ""}

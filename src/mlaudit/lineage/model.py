@@ -155,6 +155,11 @@ class Chosen:
     reason: str = ""
     versions: tuple[Version, ...] = ()
 
+    @property
+    def listed(self) -> list[Version]:
+        """The versions that people want to see: not the bare name, under which a registry knows a model before."""
+        return [one for one in self.versions if one.version or one.predictions]
+
 
 @dataclass(frozen=True, slots=True)
 class Lineage:

@@ -6,14 +6,14 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.lineage import kinds
+from mlaudit.lineage.found import DATA_DIGEST, DIGEST, NAME, PARENT_ID, RUN_ID, family
 from mlaudit.lineage.model import NAMED, Edge, Evidence, Node, Stage
-from mlaudit.lineage.trace import DATA_DIGEST, DIGEST, NAME, PARENT_ID, RUN_ID, family
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from mlaudit.lineage.found import Found
     from mlaudit.lineage.interface import Record
-    from mlaudit.lineage.trace import Found
 
 #: Stable names of facts, and the fields that they come from.
 _TEXTS: Final = {

@@ -22,7 +22,7 @@ from mlaudit.lineage.geometry import (
 )
 from mlaudit.lineage.model import TITLES, Stage
 from mlaudit.lineage.view import ABSENT, MORE, view
-from mlaudit.lineage.words import moment
+from mlaudit.lineage.words import counted, moment
 from mlaudit.printable import safe
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ _COLOURS: Final[Mapping[Stage, tuple[str, str]]] = {
 _LABELS: Final = {
     "trained_on": "trained on",
     "read_in": "read in the run",
-    "read_before": "read before the run",
+    "read_before": "read before the run ended",
     "part_of": "part of",
     "measured": "measured",
     "measured_on": "measured on",
@@ -122,7 +122,7 @@ def _description(lineage: Lineage) -> str:
             f" and {len(nodes) - 3} more" if len(nodes) > 3 else ""
         )
         told.append(f"{TITLES[stage]}: {titles or 'not recorded'}")
-    return f"From left to right. {'; '.join(told)}. {len(lineage.gaps)} gaps in the chain."
+    return f"From left to right. {'; '.join(told)}. {counted(len(lineage.gaps), 'gap')} in the chain."
 
 
 def _head(lineage: Lineage, places: Geometry) -> Iterator[str]:
@@ -134,7 +134,7 @@ def _head(lineage: Lineage, places: Geometry) -> Iterator[str]:
     ]
     told = [
         lineage.chosen.reason,
-        f"{len(lineage.chosen.versions)} versions in the trail" if len(lineage.chosen.versions) > 1 else "",
+        f"{len(lineage.chosen.listed)} versions in the trail" if len(lineage.chosen.listed) > 1 else "",
         "times in UTC",
         f"loads and predictions {' '.join(part for part in window if part)} alone" if any(window) else "",
     ]
@@ -238,7 +238,8 @@ def _foot(lineage: Lineage, places: Geometry, proofs: Mapping[str, str] | None) 
     yield _line(
         MARGIN,
         y + 20,
-        f"{len(lineage.held):,} records read, {lineage.counted:,} counted, in {len(lineage.streams):,} streams. "
+        f"{counted(len(lineage.held), 'record')} read, {lineage.counted:,} counted, in "
+        f"{counted(len(lineage.streams), 'stream')}. "
         f"{_proven(proofs)}",
         "sub",
     )
@@ -246,7 +247,7 @@ def _foot(lineage: Lineage, places: Geometry, proofs: Mapping[str, str] | None) 
         return
     y += 48
     count = len(lineage.gaps)
-    yield _line(MARGIN, y, f"{count} gaps in the chain" if count > 1 else "1 gap in the chain", "row warning")
+    yield _line(MARGIN, y, f"{counted(count, 'gap')} in the chain", "row warning")
     room = places.width - 2 * MARGIN
     for gap in lineage.gaps[:_GAPS]:
         y += LINE
@@ -260,7 +261,9 @@ def _proven(proofs: Mapping[str, str] | None) -> str:
         return "Whether the streams are whole and signed is for mlaudit verify to say."
     broken = sum(verdict != "holds" for verdict in proofs.values())
     return (
-        f"{broken} streams do not hold or were not looked at." if broken else "All streams hold, as verified."
+        f"Of {counted(broken, 'stream')} it is not proven that they hold."
+        if broken
+        else "All streams hold, as verified."
     )
 
 

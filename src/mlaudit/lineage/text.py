@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from typing import TYPE_CHECKING, Final
 
@@ -9,7 +10,7 @@ from rich.text import Text
 
 from mlaudit.lineage.model import TITLES, Stage
 from mlaudit.lineage.view import view
-from mlaudit.lineage.words import moment
+from mlaudit.lineage.words import counted, moment
 from mlaudit.printable import safe
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def render(
     told += _gaps(lineage, width)
     told += _proof(lineage, width)
     told += _streams(lineage, verify, proofs)
-    if len(lineage.chosen.versions) > 1:
+    if len(lineage.chosen.listed) > 1:
         told.append(Text(""))
         told += _versions(lineage)
     return told
@@ -154,8 +155,8 @@ def _proof(lineage: Lineage, width: int) -> Iterator[Text]:
             "bold red",
         )
     text = (
-        f"{len(held):,} records of {len(lineage.streams):,} streams were read and compared with their sealed originals"
-        f"{'' if faulty else ', which they match'}; "
+        f"{counted(len(held), 'record')} of {counted(len(lineage.streams), 'stream')} were read and compared with "
+        f"their sealed originals{'' if faulty else ', which they match'}; "
         f"{lineage.counted:,} more were counted by their searchable fields. "
     )
     if lineage.unsealed:
@@ -171,7 +172,7 @@ def _streams(lineage: Lineage, verify: str, proofs: Mapping[str, str] | None) ->
     if verify and streams:
         yield Text("whether the streams are whole and signed was not looked at; to prove them:", style="dim")
         for stream in list(streams)[:_STREAMS]:
-            yield Text(f"  {verify} --stream {safe(stream)}", style="dim")
+            yield Text(f"  {verify} --stream {shlex.quote(safe(stream))}", style="dim")
         if len(streams) > _STREAMS:
             yield Text(
                 f"  and {len(streams) - _STREAMS:,} more streams (--format json lists them)", style="dim"
@@ -179,7 +180,7 @@ def _streams(lineage: Lineage, verify: str, proofs: Mapping[str, str] | None) ->
 
 
 def _versions(lineage: Lineage) -> Iterator[Text]:
-    versions = lineage.chosen.versions
+    versions = lineage.chosen.listed
     yield Text(f"versions of {safe(lineage.chosen.name)}", style="bold")
     rows = [("", "version", "made", "deployed", "predictions", "aliases")]
     rows += [_version(one, lineage) for one in versions[:_VERSIONS]]

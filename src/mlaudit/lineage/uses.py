@@ -6,15 +6,15 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.lineage import kinds
+from mlaudit.lineage.found import DIGEST, NAME, VERSION, is_ours
 from mlaudit.lineage.model import NAMED, SEEN, Edge, Node, Stage
 from mlaudit.lineage.runs import evidence, who
-from mlaudit.lineage.trace import DIGEST, NAME, VERSION, is_ours
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from mlaudit.lineage.found import Found
     from mlaudit.lineage.interface import Record, Tally
-    from mlaudit.lineage.trace import Found
 
 _CHANGE: Final = {"ticket": "ml.change.ticket", "approver": "ml.change.approver"}
 

@@ -92,7 +92,11 @@ def view(lineage: Lineage) -> View:
         if stage is Stage.RUN:
             cards = _runs(lineage, stands_for)
         else:
-            cards = _plain(lineage, lineage.of(stage), stage, stands_for)
+            nodes = lineage.of(stage)
+            hidden = _of_hidden_runs(lineage, stands_for) if stage is Stage.METRICS else set()
+            first = [node for node in nodes if node.id not in hidden] or nodes[:1]
+            rest = [node for node in nodes if node.id in hidden and node not in first]
+            cards = _plain(lineage, first, rest, stands_for)
         if not cards:
             text = next((gap.text for gap in lineage.gaps if gap.stage is stage), "nothing was found")
             cards = [Card(f"{stage}/absent", stage, "not recorded", (Line("", text),), ABSENT)]
@@ -126,13 +130,29 @@ def _beside(cards: tuple[Card, ...], before: tuple[Card, ...], edges: set[Edge])
     return tuple(sorted(cards, key=lambda card: (card.status == MORE, first[card.id])))
 
 
-def _plain(lineage: Lineage, nodes: Sequence[Node], stage: Stage, stands_for: dict[str, str]) -> list[Card]:
+def _of_hidden_runs(lineage: Lineage, stands_for: Mapping[str, str]) -> set[str]:
+    """Measurements of nothing but runs that have no card."""
+    shown: dict[str, bool] = {}
+    for edge in lineage.edges:
+        if edge.kind == "measured" and edge.source.startswith("run/"):
+            shown[edge.target] = shown.get(edge.target, False) or edge.source not in stands_for
+    return {identity for identity, seen in shown.items() if not seen}
+
+
+def _plain(
+    lineage: Lineage, nodes: Sequence[Node], rest: Sequence[Node], stands_for: dict[str, str]
+) -> list[Card]:
+    """The nodes, as far as there is room, and how many more there are with the rest."""
+    if not nodes:
+        return []
+    stage = nodes[0].stage
     limit = _CARDS[stage]
-    shown = nodes if len(nodes) <= limit else nodes[: limit - 1]
+    shown = nodes if len(nodes) + bool(rest) <= limit else nodes[: limit - 1]
     cards = [_card(lineage, node) for node in shown]
-    if rest := nodes[len(shown) :]:
-        more = Card(f"{stage}/more", stage, f"and {len(rest):,} more", status=MORE)
-        stands_for |= {node.id: more.id for node in rest}
+    if hidden := [*nodes[len(shown) :], *rest]:
+        about = (Line("", "of runs that are summed up"),) if len(hidden) == len(rest) else ()
+        more = Card(f"{stage}/more", stage, f"and {len(hidden):,} more", about, MORE)
+        stands_for |= {node.id: more.id for node in hidden}
         cards.append(more)
     return cards
 

@@ -33,15 +33,15 @@ def lines(node: Node, circumstantial: bool = False) -> list[Line]:
     """
     told = [line for line in _OF[node.stage](node.facts) if line.value]
     if circumstantial:
-        told.append(Line("", "read by the same process before; not proven to be its data", "warning"))
+        told.append(Line("", "read by the same process before it ended; not proven to be its data", "warning"))
     if node.status == NAMED:
         told.append(Line("", "only named: no record of its own", "warning"))
     elif node.gap:
         told.append(Line("", "no record of its end", "warning"))
     if node.faults:
-        told.append(Line("", f"{_count(node.faults, 'record')} not as sealed", "warning"))
+        told.append(Line("", f"{counted(node.faults, 'record')} not as sealed", "warning"))
     if node.unsealed:
-        told.append(Line("", f"{_count(node.unsealed, 'record')} unsealed", "warning"))
+        told.append(Line("", f"{counted(node.unsealed, 'record')} unsealed", "warning"))
     return told
 
 
@@ -75,7 +75,8 @@ def duration(nanoseconds: Any) -> str:
     return "under 1 ms"
 
 
-def _count(count: int, noun: str) -> str:
+def counted(count: int, noun: str) -> str:
+    """How many of something, with the plural that it needs."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
@@ -105,8 +106,8 @@ def _data(facts: Mapping[str, Any]) -> Iterator[Line]:
     for verb, done in (("reads", "read"), ("writes", "written"), ("exports", "exported")):
         if verb in facts:
             last = facts[f"last_{verb.removesuffix('s')}"]
-            times = "once" if facts[verb] == 1 else f"{facts[verb]:,} times, last"
-            yield Line(done, f"{times} {moment(last['time'])}")
+            yield Line(done, moment(last["time"]))
+            yield Line("", f"and {facts[verb] - 1:,} times before" if facts[verb] > 1 else "")
             yield Line("by", str(last.get("actor", "")))
 
 
@@ -130,7 +131,7 @@ def _run(facts: Mapping[str, Any]) -> Iterator[Line]:
     if parameters := facts.get("best_parameters") or facts.get("parameters"):
         yield Line("best" if "best_parameters" in facts else "with", _values(parameters, _PARAMETERS))
     if "candidates" in facts:
-        yield Line("tried", _count(facts["candidates"], "candidate"))
+        yield Line("tried", counted(facts["candidates"], "candidate"))
     yield Line("by", str(facts.get("actor", "")))
 
 
@@ -147,10 +148,10 @@ def _metrics(facts: Mapping[str, Any]) -> Iterator[Line]:
         yield Line("on", _shape(facts))
     if facts.get("failed"):
         yield Line(
-            "", f"{facts['failed']:,} of {_count(facts['evaluations'], 'evaluation')} failed", "warning"
+            "", f"{facts['failed']:,} of {counted(facts['evaluations'], 'evaluation')} failed", "warning"
         )
     elif facts.get("evaluations", 1) > 1:
-        yield Line("", _count(facts["evaluations"], "evaluation"))
+        yield Line("", counted(facts["evaluations"], "evaluation"))
     yield Line("at", moment(facts.get("time")))
 
 
@@ -178,7 +179,7 @@ def _approval(facts: Mapping[str, Any]) -> Iterator[Line]:
     if "stated_at" in facts:
         yield Line("stated by", str(facts["stated_at"]).removeprefix("audit.ml."))
     if len(history) > 1:
-        yield Line("", f"after {_count(len(history) - 1, 'earlier change')}")
+        yield Line("", f"after {counted(len(history) - 1, 'earlier change')}")
 
 
 def _artifact(facts: Mapping[str, Any]) -> Iterator[Line]:
@@ -198,17 +199,19 @@ def _deployment(facts: Mapping[str, Any]) -> Iterator[Line]:
     state = str(facts.get("state", ""))
     if state == "replaced":
         state = f"replaced by version {facts.get('replaced_by', '?')}"
-    yield Line("", state if state != "unknown" else "", "warning" if state == "failed" else "")
+    yield Line(
+        "", state if state not in ("unknown", "loaded") else "", "warning" if state == "failed" else ""
+    )
     yield Line("since", moment(facts.get("since")))
     yield Line("until", moment(facts.get("until")))
     yield Line("because", str(facts.get("reason", "")))
     if before := facts.get("instead_of"):
         yield Line("instead of", f"version {before}")
     if "loads" in facts:
-        times = "once" if facts["loads"] == 1 else f"{facts['loads']:,} times, last"
-        yield Line("loaded", f"{times} {moment(facts['last_load'])}")
+        yield Line("loaded", "once" if facts["loads"] == 1 else f"{facts['loads']:,} times")
+        yield Line("last load", moment(facts["last_load"]))
     if facts.get("failed_loads"):
-        yield Line("", f"{_count(facts['failed_loads'], 'load')} failed", "warning")
+        yield Line("", f"{counted(facts['failed_loads'], 'load')} failed", "warning")
     if facts.get("registration") == "mismatch":
         yield Line("", "not the registered artifact", "warning")
     yield Line("ticket", str(facts.get("ticket", "")))
@@ -222,7 +225,7 @@ def _predictions(facts: Mapping[str, Any]) -> Iterator[Line]:
             yield Line(outcome, f"{count:,}", "warning" if outcome == "failure" else "")
     if "rows" in facts:
         yield Line("rows", number(facts["rows"]))
-    yield Line("asked by", _count(facts.get("actors", 0), "actor"))
+    yield Line("asked by", counted(facts.get("actors", 0), "actor"))
     yield Line("first", moment(facts.get("first")))
     yield Line("last", moment(facts.get("last")))
 

@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 
 import jsonschema
 import pytest
-from tests.lineage_story import NEW, SCHEMA, lineage, model, tell
+from tests.lineage_story import NEW, SCHEMA, hostile, lineage, model, tell
 from tests.trail import Story
 
 from mlaudit.lineage.document import SCHEMA as NAME
@@ -32,29 +32,6 @@ HOSTILE = [
     "漢字" * 50,
     "a\u0301" * 200,
 ]
-
-
-def hostile(text: str) -> Story:
-    """A story in which everything that a stranger can name is called so."""
-    story = tell(3)
-    run = {"ml.training.run_id": f"run {text}", "ml.training.method": text, "ml.model.class": text}
-    story.tell("audit.data.read", ml__dataset__name=text, ml__dataset__uri=text, ml__dataset__digest=text)
-    story.tell(
-        "audit.ml.training.started", **run, ml__training__parameters={text: text}, ml__dataset__digest=text
-    )
-    story.tell("audit.ml.training.completed", **run, ml__training__metrics={text: text, "ok": 1.5})
-    story.tell(
-        "audit.ml.model.saved",
-        **model("9", text),
-        ml__training__run_id=run["ml.training.run_id"],
-        ml__model__path=text,
-    )
-    change = {"ml.change.ticket": text, "ml.change.approver": text}
-    promoted = {"ml.registry.alias": text, "ml.registry.after": "9"}
-    story.tell("audit.ml.model.promoted", **model("9", text), **promoted, **change, audit__actor__id=text)
-    story.tell("audit.ml.deployment.started", service=text, **model("9", text), ml__deployment__id=text)
-    story.tell("audit.ml.prediction", service=text, **model("9", text))
-    return story
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
@@ -165,6 +142,16 @@ def test_text_keeps_to_the_width(width: int) -> None:
         assert len(line.plain) <= max(width, 80) or line.plain.startswith("  mlaudit verify")
 
 
+def test_command_to_copy_is_harmless() -> None:
+    """A stream that is called like a command is quoted in the command that would prove it."""
+    story = tell(1)
+    story.tell("audit.ml.prediction", **model("3", NEW), audit__sequence__stream_id="$(touch x); `y`")
+
+    lines = [line.plain for line in render(lineage(story), verify="mlaudit verify")]
+
+    assert "  mlaudit verify --stream '$(touch x); `y`'" in lines
+
+
 def test_verdicts_are_told() -> None:
     """What verification said stands in the place of the hint, in text and picture."""
     told = lineage(tell())
@@ -175,7 +162,7 @@ def test_verdicts_are_told() -> None:
     assert text.count(": holds") == len(proofs)
     assert "to prove them" not in text
     assert "All streams hold" in draw(told, proofs)
-    assert "1 streams do not hold" in draw(told, broken)
+    assert "Of 1 stream it is not proven" in draw(told, broken)
 
 
 def test_cut_text_fits() -> None:
@@ -185,6 +172,7 @@ def test_cut_text_fits() -> None:
         assert shown.endswith("…")
         assert length(shown, 11) <= 80
     assert cut("short", 11, 80) == "short"
+    assert cut("/a/very/long/way/to/the/loans.parquet", 11, 90).endswith("/loans.parquet")
 
 
 def test_every_stage_has_a_card() -> None:

@@ -43,7 +43,7 @@ def test_every_link_of_the_chain() -> None:
     assert counted == {"loan-scoring": 20, "nightly-batch": 2}
 
 
-def test_what_was_read_before_the_run_is_no_proof() -> None:
+def test_what_was_read_beside_the_run_is_no_proof() -> None:
     """A read of the same process with another digest is told as circumstance."""
     told = lineage(tell())
 
@@ -51,7 +51,7 @@ def test_what_was_read_before_the_run_is_no_proof() -> None:
     assert (near.source, near.target, near.kind) == (f"data/sha256/{REGIONS}", "run/fit-3", "read_before")
 
 
-def test_what_was_read_after_the_run_began_is_not_told() -> None:
+def test_what_was_read_after_the_run_is_not_told() -> None:
     """A read that came later, or in another process, has nothing to do with the run."""
     story = tell()
     story.tell("audit.data.read", ml__dataset__name="/data/later.csv", ml__dataset__operation="read_csv")
@@ -294,7 +294,7 @@ def test_what_lies_beyond_a_bound_is_noted(monkeypatch: pytest.MonkeyPatch) -> N
 
     # The last ten trials are nodes; their fits are none of ours but the best one's.
     assert told.more_runs == {"run/study-of-3": 20}
-    assert any("reads came before the run" in note for note in told.notes)
+    assert any("reads came before the end of the run" in note for note in told.notes)
 
 
 ODD: list[Any] = [None, True, 3, -2.5, [], ["x"], {}, {"a": {"b": 1}}, "\ud800", "x" * 5000]
