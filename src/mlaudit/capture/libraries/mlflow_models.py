@@ -25,7 +25,7 @@ from mlaudit.capture.libraries.training import model_fields
 from mlaudit.capture.registry import ArtifactRegister
 
 if TYPE_CHECKING:
-    from mlaudit.capture.libraries.hooks import Audit, Call, Hooks
+    from mlaudit.capture.libraries.hooks import Audit, Call, Hooks, Outcome
     from mlaudit.pipeline import Pipeline
 
 # Modules that save and load models of one library each; one that is not imported costs nothing.
@@ -54,6 +54,11 @@ FLAVORS: Final = (
 )
 
 
+# Files that hold a model by the custom of the libraries that write them.
+MODEL_FILES: Final = (
+    *(".joblib", ".pkl", ".pickle", ".skops", ".onnx", ".pt", ".pth", ".ckpt", ".safetensors"),
+    *(".keras", ".h5", ".ubj", ".model", ".cbm", ".gguf"),
+)
 _EXAMPLE: Final = "resolve_input_example_and_signature"
 
 
@@ -64,6 +69,7 @@ def hook(hooks: Hooks, client: Any) -> None:
 
     hooks.around(Model, "log", _log, outermost=True)
     hooks.around(Model, "load", read, refuse_after=True, when=is_loading)
+    hooks.around(client, "log_artifact", _upload_file, kind=SAVED, when=_is_model_file)
     hooks.around(client, "log_artifacts", _upload, kind=SAVED, when=_is_model)
     hooks.around(client, "log_model_artifacts", _upload, kind=SAVED, when=_is_model)
     # What autologging asks a model for its own purposes is nobody's prediction.
@@ -147,18 +153,44 @@ def _upload(current: Pipeline, call: Call) -> Audit:
         path = f"models:/{call.argument(0, 'model_id')}"
     else:
         run_id = str(call.argument(0, "run_id"))
-        path = place_of(f"{call.instance.get_run(run_id).info.artifact_uri}/{given}".rstrip("/"))
+        path = _place(call.instance, run_id, given)
     model = None if under_way is None else under_way.model
     about = Known(name, "", artifact.digest, path, run_id or known.about(model).run_id)
+    if outcome.error is None and under_way is not None:
+        under_way.about = about
+    _uploaded(current, outcome, about, model, {"bytes": str(artifact.size), **flavors(meta)})
+
+
+def _is_model_file(call: Call) -> bool:
+    path = call.argument(1, "local_path")
+    return path is not None and os.fspath(path).lower().endswith(MODEL_FILES) and logging_model.get() is None
+
+
+def _upload_file(current: Pipeline, call: Call) -> Audit:
+    """A file of a model goes into the artifact store of a run."""
+    run_id, path = str(call.argument(0, "run_id")), os.fspath(call.argument(1, "local_path"))
+    artifact = artifacts.read(path)
+    refuse_unless_writable(current, SAVED, f"saving {artifact.name}", model=artifact.name)
+    outcome = yield
+    folder = str(call.argument(2, "artifact_path") or "")
+    place = _place(call.instance, run_id, f"{folder}/{os.path.basename(path)}".lstrip("/"))  # noqa: PTH119
+    about = Known(artifact.name, "", artifact.digest, place, run_id)
+    _uploaded(current, outcome, about, None, {"bytes": str(artifact.size)})
+
+
+def _place(client: Any, run_id: str, name: str) -> str:
+    return place_of(f"{client.get_run(run_id).info.artifact_uri}/{name}".rstrip("/"))
+
+
+def _uploaded(current: Pipeline, outcome: Outcome, about: Known, model: Any, labels: dict[str, str]) -> None:
     fields = {
-        **({} if model is None else model_fields(model, name, about)),
+        **({} if model is None else model_fields(model, about.name, about)),
         **fields_of(about),
-        "labels": {"bytes": str(artifact.size), **flavors(meta)},
+        "labels": labels,
     }
     if outcome.error is None:
-        ArtifactRegister(current.settings.state_dir).save(path, name, artifact.digest, about.run_id)
-        if under_way is not None:
-            under_way.about = about
+        register = ArtifactRegister(current.settings.state_dir)
+        register.save(about.path, about.name, about.digest, about.run_id)
     emit(current, SAVED, outcome, about, fields)
 
 

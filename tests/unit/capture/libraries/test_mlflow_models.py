@@ -242,6 +242,21 @@ def test_folder_that_is_uploaded_by_hand(log: AuditLog, tmp_path: Path) -> None:
     assert uploaded["ml.model.path"].endswith("models/credit")
 
 
+def test_file_that_is_uploaded_by_hand(log: AuditLog, tmp_path: Path) -> None:
+    """A file that holds a model is a saved model, with its digest and its run; a picture or a text is not."""
+    path = tmp_path / "credit.joblib"
+    path.write_bytes(cloudpickle.dumps(LogisticRegression()))
+    with mlflow.start_run() as run:
+        mlflow.log_artifact(str(path), "models")
+        mlflow.log_text("nothing", "notes.txt")
+        mlflow.log_dict({"a": 1}, "a.json")
+    (record,) = log.of(SAVED)
+    assert record["ml.model.name"] == "credit"
+    assert record["ml.model.digest"] == artifacts.read(path).digest
+    assert record["ml.model.path"].endswith("models/credit.joblib")
+    assert record["ml.training.run_id"] == run.info.run_id
+
+
 def test_prediction_in_a_request_belongs_to_it(log: AuditLog, name: str) -> None:
     """Inside a request the prediction is left for the request's record, with name, version and run."""
     run = logged(LogisticRegression().fit(X, Y), name)
