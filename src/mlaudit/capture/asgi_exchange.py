@@ -10,7 +10,7 @@ from opentelemetry import trace
 
 from mlaudit.capture.asgi_refusal import answer_refusal, discard
 from mlaudit.capture.http_body import OFFLOAD_BYTES, in_thread
-from mlaudit.capture.http_exchange import NO_BODY, HttpExchange, handled_exception
+from mlaudit.capture.http_exchange import ERROR, NO_BODY, HttpExchange, handled_exception
 from mlaudit.capture.http_record import outcome_of
 from mlaudit.errors import AuditRefusedError, UnconfirmedError
 from mlaudit.event import FAILURE, UNKNOWN
@@ -139,7 +139,7 @@ class Exchange(HttpExchange):
     async def _record_answer(self) -> bool:
         """Stores the record of a complete answer; returns whether the answer may go out."""
         status = self.status
-        error = handled_exception() if status >= 500 else ""
+        error = (handled_exception() or self.scope.get(ERROR, "")) if status >= 500 else ""
         try:
             emitted = self.emit(outcome_of(status), error, "")
             if emitted is None:

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from mlaudit.pipeline import Pipeline
     from mlaudit.policy.evaluate import Decision
 
+ERROR: Final = "mlaudit.error"
+"""Where the scope holds the class of an exception that a framework's integration saw; told where it became a 5xx."""
+
 NO_BODY: Final = frozenset({204, 304})
 _BODY_NEEDED: Final = frozenset({CONFIG_CHANGED, access_change.ROLE_CHANGED})
 _INPUTS: Final = 2

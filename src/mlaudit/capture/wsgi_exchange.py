@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from opentelemetry import trace
 
-from mlaudit.capture.http_exchange import NO_BODY, HttpExchange, handled_exception
+from mlaudit.capture.http_exchange import ERROR, NO_BODY, HttpExchange, handled_exception
 from mlaudit.capture.http_record import outcome_of
 from mlaudit.capture.http_refusal import HEADERS, PROBLEM
 from mlaudit.capture.interface import current_request
@@ -193,7 +193,7 @@ class WsgiExchange(HttpExchange):
             user = self._environ.get("REMOTE_USER")
             if user and self._facts.get("user") is None:
                 self._facts["user"] = RemoteUser(str(user))
-            self._error = self._error or self._facts.get("error", "")
+            self._error = self._error or self._facts.get(ERROR, "")
         except Exception as error:  # noqa: BLE001 - contained
             self._p.fault(COMPONENT, error)
 

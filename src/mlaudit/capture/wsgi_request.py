@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """The route that a request took."""
+
+    path: str
 
 
 def path_of(environ: dict[str, Any]) -> str:

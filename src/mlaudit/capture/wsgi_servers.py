@@ -1,0 +1,110 @@
+"""WSGI servers say neither that a service is up nor that it is going down: their serving loops are watched instead.
+
+The trail begins before the first request, and the end of the loop is the end of the service. Workers that are killed
+by the signal itself are told by ``lifecycle``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from mlaudit.capture import interface
+from mlaudit.capture.libraries.hooks import Hooks
+
+if TYPE_CHECKING:
+    from mlaudit.capture.libraries.hooks import Audit, Call
+    from mlaudit.pipeline import Pipeline
+
+COMPONENT: Final = "capture.wsgi_servers"
+# ASGI workers are left to the lifespan of their applications.
+_WSGI_WORKERS: Final = frozenset(
+    {"SyncWorker", "ThreadWorker", "GeventWorker", "EventletWorker", "TornadoWorker"}
+)
+
+
+class GunicornIntegration:
+    """See ``capture.integrations.Integration``."""
+
+    name: ClassVar[str] = "gunicorn"
+    module: ClassVar[str] = "gunicorn.workers.base"
+
+    def __init__(self) -> None:
+        self._hooks = Hooks(COMPONENT)
+
+    def instrument(self) -> None:
+        """Hooks what a worker does after it has loaded its application, and when it has served."""
+        if self._hooks.are_set:
+            return
+        worker = importlib.import_module(self.module).Worker
+        self._hooks.around(worker, "load_wsgi", _loaded, when=_serves_wsgi)
+        self._hooks.around(worker, "init_process", _over, when=_serves_wsgi)
+
+    def uninstrument(self) -> None:
+        """Puts the originals back."""
+        self._hooks.undo()
+
+
+class WaitressIntegration:
+    """See ``capture.integrations.Integration``."""
+
+    name: ClassVar[str] = "waitress"
+    module: ClassVar[str] = "waitress.server"
+
+    def __init__(self) -> None:
+        self._hooks = Hooks(COMPONENT)
+
+    def instrument(self) -> None:
+        """Hooks the loops of its servers."""
+        if self._hooks.are_set:
+            return
+        server = importlib.import_module(self.module)
+        self._hooks.around(server.BaseWSGIServer, "run", served)
+        self._hooks.around(server.MultiSocketServer, "run", served)
+
+    def uninstrument(self) -> None:
+        """Puts the originals back."""
+        self._hooks.undo()
+
+
+class WerkzeugIntegration:
+    """See ``capture.integrations.Integration``."""
+
+    name: ClassVar[str] = "werkzeug"
+    module: ClassVar[str] = "werkzeug.serving"
+
+    def __init__(self) -> None:
+        self._hooks = Hooks(COMPONENT)
+
+    def instrument(self) -> None:
+        """Hooks the loop of the development server."""
+        from werkzeug.serving import BaseWSGIServer
+
+        if not self._hooks.are_set:
+            self._hooks.around(BaseWSGIServer, "serve_forever", served)
+
+    def uninstrument(self) -> None:
+        """Puts the originals back."""
+        self._hooks.undo()
+
+
+def served(_current: Pipeline, _call: Call) -> Audit:
+    """The audit of a serving loop."""
+    interface.service_started()
+    yield
+    interface.service_stopping()
+
+
+def _serves_wsgi(call: Call) -> bool:
+    return any(base.__name__ in _WSGI_WORKERS for base in type(call.instance).__mro__)
+
+
+def _loaded(_current: Pipeline, _call: Call) -> Audit:
+    outcome = yield
+    if outcome.error is None:
+        interface.service_started()
+
+
+def _over(_current: Pipeline, _call: Call) -> Audit:
+    yield
+    interface.service_stopping()
