@@ -25,11 +25,14 @@ from mlaudit.verify.sources import cluster
 from mlaudit.verify.trust import trusted_keys
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from rich.text import Text
 
     from mlaudit.lineage.model import Lineage
+    from mlaudit.seal.checkpoint import VerifyingKey
+    from mlaudit.verify.source import Source
 
 TOLD: Final = 0
 FINDINGS: Final = 1
@@ -110,12 +113,20 @@ def _prove(
             if number >= VERIFIED:
                 proofs[stream] = f"not looked at: more than {VERIFIED} streams"
                 continue
-            report = verify_source(source, trusted, stream=stream)
-            codes = sorted({found.code for found in report.findings if found.severity == "finding"})
-            proofs[stream] = HOLDS if report.ok else f"does not hold: {', '.join(codes)}"
+            proofs[stream] = _verdict(source, trusted, stream)
     finally:
         source.close()
     return proofs
+
+
+def _verdict(source: Source, trusted: Mapping[str, VerifyingKey], stream: str) -> str:
+    """A stream that cannot be looked at costs its own proof, not those of the others."""
+    try:
+        report = verify_source(source, trusted, stream=stream)
+    except SourceError as error:
+        return f"could not look: {error}"
+    codes = sorted({found.code for found in report.findings if found.severity == "finding"})
+    return HOLDS if report.ok else f"does not hold: {', '.join(codes)}"
 
 
 def _put_lines(told: Lineage, proofs: dict[str, str] | None, hint: str, output: Path | None) -> None:

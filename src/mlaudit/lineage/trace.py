@@ -205,7 +205,8 @@ class _Walk:
         self._take(page.records)
         if page.total > len(page.records):
             found.notes.append(
-                f"{page.total:,} reads came before the end of the run in its process; the newest {NEARBY} were looked at"
+                f"{page.total:,} reads came before the end of the run in its process; the newest {NEARBY} were "
+                "looked at"
             )
 
     def uses(self) -> None:

@@ -9,6 +9,7 @@ from mlaudit.lineage import kinds
 from mlaudit.lineage.found import DIGEST, NAME, VERSION, is_ours
 from mlaudit.lineage.model import NAMED, SEEN, Edge, Node, Stage
 from mlaudit.lineage.runs import evidence, who
+from mlaudit.lineage.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -186,14 +187,14 @@ def _loads(tally: Tally | None) -> dict[str, Any]:
 def _with(records: Iterable[Record], tally: Tally | None) -> dict[str, Any]:
     """The evidence of records, with the ends of a tally; of what is counted no more than those are held."""
     held = list(records)
-    counted = unsealed = 0
+    beyond = unsealed = 0
     if tally is not None:
         ends = {tally.first.id: tally.first, tally.last.id: tally.last}
         held += ends.values()
-        counted = tally.count - len(ends)
+        beyond = tally.count - len(ends)
         unsealed = tally.unsealed - sum(not record.sealed for record in ends.values())
     arguments = evidence(held)
-    arguments["records"] += max(counted, 0)
+    arguments["records"] += max(beyond, 0)
     arguments["unsealed"] += max(unsealed, 0)
     return arguments
 
@@ -215,7 +216,7 @@ def prediction_nodes(found: Found, deployments: Iterable[Node]) -> tuple[list[No
             "last": tally.last.time,
         }
         facts = {name: value for name, value in facts.items() if value not in ("", 0)}
-        node = Node(f"predictions/{tally.service}", Stage.PREDICTIONS, f"{tally.count:,} predictions", SEEN, facts,
+        node = Node(f"predictions/{tally.service}", Stage.PREDICTIONS, counted(tally.count, "prediction"), SEEN, facts,
                     **_with([], tally))  # fmt: skip
         nodes.append(node)
         edges += [Edge(source, node.id, "answered") for source in by_service[tally.service]]

@@ -33,7 +33,9 @@ def lines(node: Node, circumstantial: bool = False) -> list[Line]:
     """
     told = [line for line in _OF[node.stage](node.facts) if line.value]
     if circumstantial:
-        told.append(Line("", "read by the same process before it ended; not proven to be its data", "warning"))
+        told.append(
+            Line("", "read by the same process before the run ended; not proven to be its data", "warning")
+        )
     if node.status == NAMED:
         told.append(Line("", "only named: no record of its own", "warning"))
     elif node.gap:

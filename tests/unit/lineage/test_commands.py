@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from tests.lineage_story import tell
+from tests.lineage_story import lineage, tell
+from tests.sealed import SIGNER, make_stream, write_archive
 from tests.trail import MemoryTrail
 from typer.testing import CliRunner, Result
 
 from mlaudit.cli import app
+from mlaudit.errors import SourceError
 from mlaudit.lineage import commands
+from mlaudit.verify.chain import verify_source
+from mlaudit.verify.source import open_source
 
 URL = "https://localhost:9200"
 
@@ -158,3 +162,33 @@ def test_terminal_of_another_encoding(encoding: str, monkeypatch: pytest.MonkeyP
     assert ("● " if encoding == "utf-8" else "* ") + "/data/loans.parquet" in written.getvalue().decode(
         encoding
     )
+
+
+@pytest.mark.usefixtures("cluster")
+def test_each_stream_is_proved_for_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A stream that cannot be looked at, or does not hold, costs its own verdict; beyond a bound none is proved."""
+    (tmp_path / "test.pub").write_text(SIGNER.public_key.encode() + "\n")
+    whole = make_stream()
+    (good, broken, absent, beyond) = lineage(tell()).streams
+    archives = {
+        good: write_archive(tmp_path / "good.jsonl", whole),
+        broken: write_archive(tmp_path / "broken.jsonl", whole[:6] + whole[7:]),
+    }
+
+    def verify(_: object, keys: Any, *, stream: str) -> Any:
+        if stream == absent:
+            raise SourceError("a shard did not answer")
+        return verify_source(open_source(archives[stream]), keys)
+
+    monkeypatch.setattr(commands, "verify_source", verify)
+    monkeypatch.setattr(commands, "VERIFIED", 3)
+    result = run("credit-risk", "--verify", "--keys", tmp_path, "--format", "json", MLAUDIT_ES_URL=URL)
+
+    assert result.exit_code == 1
+    verdicts = {one["stream_id"]: one["verified"] for one in json.loads(result.stdout)["evidence"]["streams"]}
+    assert verdicts == {
+        good: "holds",
+        broken: "does not hold: chain.gap",
+        absent: "could not look: a shard did not answer",
+        beyond: "not looked at: more than 3 streams",
+    }
