@@ -395,3 +395,17 @@ def test_verify_counts_what_nobody_sealed(stack, elasticsearch, host: str) -> No
     assert remarks.unsealed >= len(identities)
     assert not [one for one in remarks.findings if one.record_id in identities]
     assert not [record for record in records if record.claims.document_id in identities]
+
+
+def test_older_format_of_a_kernel_log_is_read_in_the_direct_topology(stack, elasticsearch, host: str) -> None:
+    """Lines of rsyslog's traditional format, without a year, have their time; the direct topology makes them too."""
+    with collector_beside(stack, direct=True, system=watched(host)) as beside:
+        at = datetime.now().replace(microsecond=0) - timedelta(hours=2)  # noqa: DTZ005 - as syslog writes it
+        text = (
+            "EDAC MC0: 1 UE memory read error on CPU_SrcID#0_MC#0_Chan#0_DIMM#0 (channel:0 slot:0 page:0x1)"
+        )
+        append(beside, f"{at:%b %e %H:%M:%S} {host} kernel: [12345.678901] {text}\n")
+        (hit,) = found(elasticsearch, host, 1)
+    assert_whole(hit)
+    assert hit["_source"]["audit.host.text"] == text
+    assert datetime.fromisoformat(hit["_source"]["@timestamp"]) == at.astimezone(UTC)
