@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import threading
+import time
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import joblib
@@ -13,13 +15,14 @@ from sklearn.dummy import DummyClassifier
 
 import mlaudit
 from mlaudit import pipeline
-from mlaudit.capture import deployments as module
 from mlaudit.capture import interface, lifecycle
-from mlaudit.capture.deployments import DIED, ENDED, REPLACED, STARTED, STOPPED, UNLOADED, Deployments
+from mlaudit.capture.deployed import DIED, ENDED, REPLACED, STARTED, STOPPED, UNLOADED, Deployed
+from mlaudit.capture.deployments import Deployments
 from mlaudit.capture.interface import RequestTrail
 from mlaudit.capture.libraries import known
 from mlaudit.capture.libraries.joblib import JoblibIntegration
 from mlaudit.capture.libraries.known import Known
+from mlaudit.capture.serving import is_alive
 from mlaudit.errors import SpoolUnavailableError
 from mlaudit.testing import capture
 
@@ -61,9 +64,7 @@ def process(log: AuditLog, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
 
 def die(process: Deployments) -> None:
     """As a process that is killed: the kernel closes its files, nobody says anything."""
-    assert process._mark is not None
-    process._mark.leave()
-    process._mark = None
+    process._shared.after_fork()
     process._told.clear()
 
 
@@ -123,12 +124,13 @@ def test_model_that_is_gone_ends_its_deployment(process: Callable[[], Deployment
 def test_collector_may_come_while_the_lock_is_held(process: Callable[[], Deployments], log: AuditLog) -> None:
     """A model that goes while deployments are being written leaves a note, and nobody waits for anybody."""
     serving = process()
+    serving._grace = 0.0
     model: Model | None = Model()
     heard = threading.Event()
     original = serving._forget
 
-    def forget(number: int) -> None:
-        original(number)
+    def forget(number: int, moment: int) -> None:
+        original(number, moment)
         heard.set()
 
     serving._forget = forget  # type: ignore[method-assign]
@@ -151,6 +153,25 @@ def test_earlier_version_that_stays_answers_again(process: Callable[[], Deployme
     serving.catch_up()
     assert [record["ml.model.version"] for record in log.of(REPLACED)] == ["2", "1"]
     assert log.of(ENDED) == []
+
+
+def test_model_loaded_anew_for_every_request_is_one_deployment(
+    process: Callable[[], Deployments], log: AuditLog
+) -> None:
+    """An object that is gone while another of its artifact came is no end; the last one's end has its own time."""
+    serving = process()
+    for _ in range(3):
+        model: Model | None = Model()
+        serving.loaded(model, V1)
+        model = None
+    gc.collect()
+    after = time.time_ns()
+    serving.catch_up(grace_seconds=60)
+    assert log.of(ENDED) == []
+    serving.catch_up()
+    assert len(log.of(STARTED)) == 1
+    (record,) = log.of(ENDED)
+    assert datetime.fromisoformat(record["@timestamp"][:26] + "+00:00").timestamp() <= after / 1e9
 
 
 def test_workers_tell_it_once(process: Callable[[], Deployments], log: AuditLog) -> None:
@@ -278,15 +299,14 @@ def test_fork_keeps_no_mark_alive(process: Callable[[], Deployments], log: Audit
     parent = process()
     model = Model()
     parent.loaded(model, V1)
-    mark = parent._own_mark()
-    copy = parent._mark
-    assert copy is not None
-    folder = parent._folder(log.pipeline)
-    inherited = os.dup(copy._descriptor)
+    mark = parent._shared._mark
+    assert mark is not None
+    folder = parent._shared._folder(log.pipeline)
+    inherited = os.dup(mark._descriptor)
     die(parent)
-    assert module.is_alive(folder, mark)
+    assert is_alive(folder, mark.name)
     os.close(inherited)
-    assert not module.is_alive(folder, mark)
+    assert not is_alive(folder, mark.name)
 
 
 def test_hooks_that_load_deploy(process: Callable[[], Deployments], log: AuditLog, tmp_path: Any) -> None:
@@ -330,7 +350,7 @@ def test_fault_reaches_nobody(
     def fail(*_: Any) -> None:
         raise RuntimeError("broken on purpose")
 
-    monkeypatch.setattr(Deployments, "_memory", fail)
+    monkeypatch.setattr(Deployed, "_memory", fail)
     {"loaded": lambda: serving.loaded(model, V1), "ready": serving.ready, "stop": serving.stop}[work]()
     assert any("RuntimeError" in record.get("audit.failure.reason", "") for record in log.records)
 
