@@ -12,6 +12,7 @@ from opentelemetry.trace import StatusCode
 from mlaudit import pipeline
 from mlaudit.capture import data_spans
 from mlaudit.capture.data_access import event_of
+from mlaudit.capture.guardrails import guardrail_of
 from mlaudit.capture.http_trace import action_of
 from mlaudit.capture.interface import current_actor, open_trail
 from mlaudit.errors import AuditRefusedError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from mlaudit.policy.evaluate import CompiledPolicy
 
 _COMPONENT: Final = "spans"
+_PREDICTION: Final = "audit.ml.prediction"
 
 
 class AuditSpanProcessor(SpanProcessor):
@@ -102,6 +104,10 @@ def _access_of(current: Pipeline, span: ReadableSpan, access: Access) -> AuditEv
 
 def _event_of(span: ReadableSpan, kind: str, fields: dict[str, Any]) -> AuditEvent:
     fields = {**_told(span), **fields}
+    if kind == _PREDICTION:
+        events = (event.attributes or {} for event in span.events)
+        reasons = fields.get("gen_ai.response.finish_reasons")
+        fields.update(guardrail_of(span.attributes or {}, events, reasons))
     model = fields.get("ml.model.name")
     target = Target("model", str(model)) if model else Target("span", span.name)
     outcome = FAILURE if _has_failed(span) else SUCCESS
