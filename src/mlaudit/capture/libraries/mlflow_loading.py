@@ -40,9 +40,11 @@ def load(current: Pipeline, call: Call) -> Audit:
     refuse_unless_writable(current, LOADED, f"loading {place_of(source)}")
     under_way = _Loading(source)
     token, part = _loading.set(under_way), part_of_artifact.set(True)
-    outcome = yield
-    _loading.reset(token)
-    part_of_artifact.reset(part)
+    try:
+        outcome = yield
+    finally:
+        _loading.reset(token)
+        part_of_artifact.reset(part)
     if isinstance(outcome.error, AuditRefusedError):
         return
     if outcome.error is not None:
@@ -85,12 +87,18 @@ def read(current: Pipeline, call: Call) -> Audit:
         "ml.model.registration": entry.status,
         "ml.model.registered_digest": entry.digest,
         "ml.registry.name": "mlflow" if about.version else "",
-        "ml.registry.alias": under_way.source.rpartition("@")[2]
-        if about.version and "@" in under_way.source
-        else "",
+        "ml.registry.alias": _alias(under_way.source) if about.version else "",
         "labels": {"bytes": str(artifact.size), **flavors(outcome.result)},
     }
     emit(current, LOADED, outcome, about, fields)
+
+
+def _alias(source: str) -> str:
+    """The alias or the stage that a model address names."""
+    last = source.rstrip("/").rpartition("/")[2]
+    if "@" in last:
+        return last.partition("@")[2]
+    return "" if last.isdigit() or last.lower() == "latest" else last
 
 
 def _is_whole(folder: str) -> bool:

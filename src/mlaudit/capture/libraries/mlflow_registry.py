@@ -92,8 +92,8 @@ def _registered(change: Change, latest: Any, outcome: Outcome, source: str, run_
 
 def _latest(client: Any, name: str) -> Any:
     quoted = name.replace("'", "\\'")
-    found = client.search_model_versions(f"name='{quoted}'")
-    return max(found, key=lambda version: int(version.version), default=None)
+    newest = client.search_model_versions(f"name='{quoted}'", max_results=1, order_by=["version_number DESC"])
+    return newest[0] if newest else None
 
 
 def _digest(register: ArtifactRegister, source: str) -> str:

@@ -90,16 +90,24 @@ def test_model_from_the_registry_is_known(log: AuditLog, name: str, flavor: str)
     client = MlflowClient()
     client.set_registered_model_alias(name, "champion", "1")
     load = getattr(mlflow, flavor).load_model
-    models = [load(f"models:/{name}/1"), load(f"models:/{name}@champion")]
+    client.transition_model_version_stage(name, "1", "Staging")
+    sources = [
+        f"models:/{name}/1",
+        f"models:/{name}@champion",
+        f"models:/{name}/Staging",
+        f"models:/{name}/latest",
+    ]
+    models = [load(source) for source in sources]
     saved = log.of(SAVED)[0]
-    assert len(log.of(LOADED)) == 2
+    assert len(log.of(LOADED)) == len(sources)
     for record in log.of(LOADED):
         assert record["audit.target.id"] == f"{name}@1"
         assert record["ml.model.path"] == f"models:/{name}/1"
         assert record["ml.training.run_id"] == run
         assert record["ml.model.digest"] == saved["ml.model.digest"]
         assert record["ml.model.registration"] == "match"
-    assert log.of(LOADED)[1]["ml.registry.alias"] == "champion"
+    aliases = [record.get("ml.registry.alias") for record in log.of(LOADED)]
+    assert aliases == [None, "champion", "Staging", None]
     models[0].predict(X)
     (prediction,) = log.of(PREDICTION)
     assert prediction["ml.model.name"] == name
