@@ -53,7 +53,9 @@ def place_of(source: Any) -> Place:
 
 
 def places_of(source: Any) -> list[Place]:
-    """The places of what may be a list of sources."""
+    """The places of what may be a list of sources, or is a place already."""
+    if isinstance(source, Place):
+        return [source]
     if isinstance(source, list | tuple):
         return [place_of(one) for one in source[:_LISTED]]
     return [place_of(source)]

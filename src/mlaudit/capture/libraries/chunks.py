@@ -53,6 +53,9 @@ class Counted:
         """One chunk more."""
         try:
             rows, columns = shape(chunk)
+            if rows is None:
+                # Batches of pyarrow had no shape before version 15.
+                rows, columns = getattr(chunk, "num_rows", None), getattr(chunk, "num_columns", None)
             self._rows = (self._rows or 0) + (rows or 0)
             self._columns = columns
         except Exception as fault:  # noqa: BLE001 - auditing never breaks the reading

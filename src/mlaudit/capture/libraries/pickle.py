@@ -1,0 +1,213 @@
+"""pickle: models that the program itself saves and loads, by ``load``, ``loads``, ``dump`` and ``dumps``.
+
+Only the names of the module are hooked, and only calls of the program count: what multiprocessing, joblib, pandas and
+other libraries pickle for their own ends is theirs. A file or a text that names a library of models at its beginning
+is recorded before the first byte is unpickled, because loading runs what is in it. Another one is recorded
+behind the call, if a model came out of it; what is no model leaves no record here.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import sys
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from mlaudit.capture.libraries import known
+from mlaudit.capture.libraries.artifact_records import LOADED, SAVED, loading, saving
+from mlaudit.capture.libraries.hooks import Audit, Call, Hooks, Outcome, finish
+from mlaudit.capture.libraries.outermost import inside
+
+if TYPE_CHECKING:
+    from mlaudit.pipeline import Pipeline
+
+COMPONENT: Final = "capture.libraries.pickle"
+_HEAD: Final = 4096
+# In the first bytes of a pickle of a model stands the module of its class.
+_MARKS: Final = (
+    b"sklearn",
+    b"lightgbm",
+    b"xgboost",
+    b"catboost",
+    b"torch",
+    b"keras",
+    b"imblearn",
+    b"statsmodels",
+)
+# Libraries that pickle for their own ends; the standard library is one of them.
+_LIBRARIES: Final = frozenset(
+    {
+        "catboost",
+        "cloudpickle",
+        "dask",
+        "dill",
+        "diskcache",
+        "distributed",
+        "django",
+        "execnet",
+        "hypothesis",
+        "joblib",
+        "keras",
+        "kombu",
+        "lightgbm",
+        "lightning",
+        "loky",
+        "mlaudit",
+        "mlflow",
+        "numpy",
+        "optuna",
+        "pandas",
+        "pyspark",
+        "pytorch_lightning",
+        "ray",
+        "sklearn",
+        "sqlalchemy",
+        "torch",
+        "transformers",
+        "xgboost",
+    }
+)
+_hooks: Final = Hooks(COMPONENT)
+
+
+class PickleIntegration:
+    """See ``capture.integrations.Integration``."""
+
+    name: ClassVar[str] = "pickle"
+    module: ClassVar[str] = "pickle"
+
+    def instrument(self) -> None:
+        """Hooks the four functions of the module."""
+        for name, audit, kind in (
+            ("dump", _dump, SAVED),
+            ("dumps", _dumps, SAVED),
+            ("load", _load, LOADED),
+            ("loads", _loads, LOADED),
+        ):
+            _hooks.around(pickle, name, audit, kind=kind, when=_is_the_programs, only_here=True)
+
+    def uninstrument(self) -> None:
+        """Puts the originals back."""
+        _hooks.undo()
+
+
+def _is_the_programs(_: Call) -> bool:
+    """Whether the program called, rather than a library: by the module of the frame behind the hook's own."""
+    if inside.get():
+        return False
+    # This function, the hook's beginning, the hook, and whoever called it.
+    caller = str(sys._getframe(3).f_globals.get("__name__", "")).partition(".")[0]  # noqa: SLF001
+    return caller not in _LIBRARIES and caller not in sys.stdlib_module_names
+
+
+class memory:  # noqa: N801 - its name stands in records as what the pickle was in
+    """Bytes as a file that can be read, and nothing else; not copied."""
+
+    def __init__(self, content: Any = b"") -> None:
+        self.content = memoryview(content)
+        self._place = 0
+
+    def seekable(self) -> bool:
+        """Always."""
+        return True
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def tell(self) -> int:
+        """The position."""
+        return self._place
+
+    def seek(self, place: int) -> None:
+        """Sets the position."""
+        self._place = place
+
+    def read(self, size: int = -1) -> memoryview:
+        """The next bytes."""
+        end = len(self.content) if size < 0 else min(self._place + size, len(self.content))
+        found = self.content[self._place : end]
+        self._place = end
+        return found
+
+
+def _dump(current: Pipeline, call: Call) -> Audit:
+    models = known.models_in(call.argument(0, "obj"))
+    if not models:
+        return
+    file = call.argument(1, "file")
+    path = _path_of(file) if type(file) is io.BufferedWriter else ""
+    audit = saving(current, COMPONENT, models, path or file)
+    if not _begins(audit):
+        return
+    outcome = yield
+    if path and outcome.error is None:
+        # What was written is read back from the disk.
+        file.flush()
+    finish(audit, outcome)
+
+
+def _dumps(current: Pipeline, call: Call) -> Audit:
+    models = known.models_in(call.argument(0, "obj"))
+    if not models:
+        return
+    target = memory()
+    audit = saving(current, COMPONENT, models, target)
+    if not _begins(audit):
+        return
+    outcome = yield
+    if outcome.error is None:
+        target.content = memoryview(outcome.result)
+        target.seek(len(target.content))
+    finish(audit, outcome)
+
+
+def _load(current: Pipeline, call: Call) -> Audit:
+    file = call.argument(0, "file")
+    path = _path_of(file) if type(file) is io.BufferedReader else ""
+    if path and _is_marked(file.peek(_HEAD)):
+        yield from loading(current, COMPONENT, path)
+        return
+    outcome = yield
+    if outcome.error is None and known.models_in(outcome.result):
+        _behind(loading(current, COMPONENT, path or file), outcome)
+
+
+def _loads(current: Pipeline, call: Call) -> Audit:
+    data = call.argument(0, "data")
+    source = memory(data)
+    if _is_marked(source.content[:_HEAD].tobytes()):
+        yield from loading(current, COMPONENT, source)
+        return
+    outcome = yield
+    if outcome.error is None and known.models_in(outcome.result):
+        _behind(loading(current, COMPONENT, source), outcome)
+
+
+def _begins(audit: Audit) -> bool:
+    """Runs the first half of an audit; False when it ended there."""
+    return next(audit, audit) is not audit
+
+
+def _behind(audit: Audit, outcome: Outcome) -> None:
+    """Both halves of an audit, of a call that is over."""
+    if _begins(audit):
+        finish(audit, outcome)
+
+
+def _is_marked(content: bytes) -> bool:
+    head = content[:_HEAD]
+    return any(mark in head for mark in _MARKS)
+
+
+def _path_of(file: Any) -> str:
+    """The path of an open file that stands at its beginning; "" for any other."""
+    name = getattr(file, "name", None)
+    if not isinstance(name, str) or file.tell() != 0:
+        return ""
+    try:
+        on_disk, opened = os.stat(name), os.fstat(file.fileno())  # noqa: PTH116
+    except (OSError, ValueError):
+        return ""
+    return os.path.abspath(name) if os.path.samestat(on_disk, opened) else ""  # noqa: PTH100
