@@ -40,8 +40,10 @@ def _evaluate(current: Pipeline, call: Call) -> Audit:
     model, data = call.argument(0, "model"), call.argument(1, "data")
     token = evaluating.set(True)
     outer = current_run.get()
-    outcome = yield
-    evaluating.reset(token)
+    try:
+        outcome = yield
+    finally:
+        evaluating.reset(token)
     about = _about(model)
     fields = {
         **({} if model is None or isinstance(model, str) else model_fields(model, about.name, about)),

@@ -117,9 +117,11 @@ def _log(_: Pipeline, call: Call) -> Audit:
     model = _object_in(kwargs)
     under_way = Logging(model, name)
     token, part = logging_model.set(under_way), part_of_artifact.set(True)
-    outcome = yield
-    logging_model.reset(token)
-    part_of_artifact.reset(part)
+    try:
+        outcome = yield
+    finally:
+        logging_model.reset(token)
+        part_of_artifact.reset(part)
     if outcome.error is not None or model is None or under_way.about is known.NOTHING:
         return
     about = under_way.about
@@ -209,8 +211,10 @@ def _save(current: Pipeline, call: Call) -> Audit:
     audit = saving(current, COMPONENT, [model], path)
     next(audit)
     token = part_of_artifact.set(True)
-    outcome = yield
-    part_of_artifact.reset(token)
+    try:
+        outcome = yield
+    finally:
+        part_of_artifact.reset(token)
     finish(audit, outcome)
 
 
