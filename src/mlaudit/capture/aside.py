@@ -27,6 +27,11 @@ class Aside:
         self._queue: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
+    @property
+    def runs(self) -> bool:
+        """Whether there is a thread, so that nobody needs a lock where the work arises."""
+        return self._thread is not None
+
     def start(self) -> None:
         """Starts the thread; not from an audit hook, where the start of a thread may wait for a debugger."""
         if self._thread is None:

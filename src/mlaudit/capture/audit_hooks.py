@@ -25,7 +25,7 @@ from mlaudit.errors import AuditRefusedError
 from mlaudit.event import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Container, Mapping
 
     from mlaudit.event import AuditEvent
     from mlaudit.pipeline import Pipeline
@@ -35,6 +35,7 @@ MAX_PENDING: Final = 100
 PATIENCE: Final = 0.5
 
 _handlers: Final[dict[str, Callable[[str, tuple[Any, ...]], None]]] = {}
+_harmless: Final[dict[str, Container[tuple[Any, ...]]]] = {}
 _pending: Final[list[AuditEvent]] = []
 _added = False
 
@@ -46,13 +47,22 @@ class _Busy(threading.local):
 _busy: Final = _Busy()
 
 
-def handle(handlers: Mapping[str, Callable[[str, tuple[Any, ...]], None]]) -> None:
-    """Sets who is called with which event, its name and its arguments; adds the hook with the first of them."""
+def handle(
+    handlers: Mapping[str, Callable[[str, tuple[Any, ...]], None]],
+    harmless: Container[tuple[Any, ...]] = frozenset(),
+) -> None:
+    """Sets who is called with which event, its name and its arguments; adds the hook with the first of them.
+
+    Args:
+        handlers: by the name of the event.
+        harmless: arguments of which nobody needs to be told; may grow and shrink.
+    """
     global _added
+    _harmless.update(dict.fromkeys(handlers, harmless))
     _handlers.update(handlers)
     if not _added:
         _added = True
-        sys.addaudithook(_make_hook(_handlers, _run))
+        sys.addaudithook(_make_hook(_handlers, _harmless, _run))
 
 
 def leave(*events: str) -> None:
@@ -119,11 +129,18 @@ def _emit(current: Pipeline, event: AuditEvent, refused: list[AuditRefusedError]
 
 
 def _make_hook(
-    handlers: Mapping[str, Any], run: Callable[[str, tuple[Any, ...]], None]
+    handlers: Mapping[str, Any],
+    harmless: Mapping[str, Container[tuple[Any, ...]]],
+    run: Callable[[str, tuple[Any, ...]], None],
 ) -> Callable[[str, tuple[Any, ...]], None]:
     # Variables of a closure are the quickest to reach, and are still there when the interpreter clears its modules.
     def hook(event: str, args: tuple[Any, ...]) -> None:
         if event in handlers:
+            try:
+                if args in harmless[event]:
+                    return
+            except (KeyError, TypeError):  # taken off just now; arguments that cannot be looked up
+                pass
             run(event, args)
 
     return hook
@@ -148,7 +165,7 @@ def _run(event: str, args: tuple[Any, ...]) -> None:
 def _contain(error: Exception) -> None:
     with contextlib.suppress(Exception):
         current = pipeline.running()
-        if current is not None and caller() is not None:
+        if current is not None and (aside.runs or caller() is not None):
             aside.do(lambda: current.fault(COMPONENT, error))
 
 

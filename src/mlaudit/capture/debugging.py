@@ -189,6 +189,8 @@ def _on_remote(event: str, args: tuple[Any, ...]) -> None:
 
 
 def _on_import(module: Any) -> None:
+    if "ipykernel" in sys.modules:  # imports debugpy for every kernel; one that debugs sets a trace function
+        return
     _contained(lambda: sessions.begin(_tool(module.__name__), "import", _importer(), detail=module.__name__))
 
 

@@ -10,6 +10,7 @@ sender can run what it likes in the receiver anyhow.
 
 from __future__ import annotations
 
+import sys
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -30,24 +31,23 @@ current_file: Final[ContextVar[str]] = ContextVar("mlaudit_unpickled_file", defa
 """The path of the file that a hooked library is reading just now, "" when none is known."""
 
 # Only of names that are harmless: most are asked for again and again.
-_harmless: Final[set[tuple[str, str]]] = set()
+_harmless: Final[set[tuple[Any, ...]]] = set()
 _repeats: Final[Repeats[tuple[Any, ...]]] = Repeats()
 
 
 def install() -> None:
     """Begins to listen."""
-    audit_hooks.handle({EVENT: _on_find_class})
+    audit_hooks.handle({EVENT: _on_find_class}, _harmless)
 
 
 def _on_find_class(event: str, args: tuple[Any, ...]) -> None:
     module, name = str(args[0]), str(args[1])
     asked = (module, name)
-    if asked in _harmless:
-        return
     if not is_dangerous(module, name):
         if len(_harmless) >= _MAX_VERDICTS:
             _harmless.clear()
-        if len(module) + len(name) <= MAX_NAME:
+        # Of a module that is not imported yet only the name was judged.
+        if module in sys.modules and len(module) + len(name) <= MAX_NAME:
             _harmless.add(asked)
         return
     found = caller()

@@ -41,6 +41,7 @@ IN_TASK: Final = "unhandled in an asyncio task or callback"
 IN_FINALIZER: Final = "unhandled in a finalizer or callback of the runtime"
 # Exceptions that passed here are in the record of their request.
 _WEB_LAYERS: Final = ("mlaudit.capture.asgi", "mlaudit.capture.wsgi")
+_LOOP: Final = "asyncio"
 # Log what ended a request.
 _FRAMEWORKS: Final = frozenset(
     {
@@ -105,7 +106,10 @@ class ErrorReports:
         self, kind: type[BaseException], error: BaseException | None, trace: TracebackType | None, reason: str
     ) -> None:
         """Records an error, unless a record tells of it already."""
-        if pipeline.running() is None or sys.is_finalizing() or _is_told(trace) or caller() is None:
+        if pipeline.running() is None or sys.is_finalizing() or _is_told(trace):
+            return
+        # The garbage collector may find a lost task anywhere, also while the pipeline is at work.
+        if not aside.runs and caller() is None:
             return
         place = _place(trace)
         key = (kind.__name__, place.get("code.file.path", ""), place.get("code.line.number", 0))
@@ -135,9 +139,12 @@ class ErrorReports:
         kind, error, trace = record.exc_info
         if kind is None or name == "mlaudit" or name.startswith("mlaudit."):
             return
-        if open_trail() is not None and _is_framework():
+        # A task is lost wherever it is let go of, also in a web framework's code.
+        if name != _LOOP and open_trail() is not None and _is_framework():
             return
-        self.report(kind, error, trace, f"logged by {name} as {record.levelname}")
+        # uvloop's loop only logs what asyncio's own asks its handler about.
+        reason = IN_TASK if name == _LOOP else f"logged by {name} as {record.levelname}"
+        self.report(kind, error, trace, reason)
 
     def _on_loop(self, _loop: Any, context: Any) -> None:
         error = context.get("exception")
@@ -209,7 +216,7 @@ def _place(trace: TracebackType | None) -> dict[str, Any]:
 
 def _contain(error: Exception) -> None:
     current = pipeline.running()
-    if current is not None and caller() is not None:
+    if current is not None and (aside.runs or caller() is not None):
         aside.do(lambda: current.fault(COMPONENT, error))
 
 

@@ -55,6 +55,7 @@ class Lifecycle:
         self._lock = threading.Lock()
         self._told = threading.Event()
         self._installed = False
+        self.has_served = False
         self._before: list[Callable[[], None]] = []
         self._starts = Starts()
         self._excepthook: Callable[..., Any] = sys.__excepthook__
@@ -70,6 +71,7 @@ class Lifecycle:
         atexit.register(self._on_exit)
         os.register_at_fork(after_in_child=self._after_fork)
         interface.on_service_started(self.service_started)
+        interface.on_first_request(self._on_first_request)
         interface.on_service_stopping(self._on_service_stopping)
         self._watch_sigterm()
 
@@ -116,10 +118,14 @@ class Lifecycle:
 
     def service_started(self) -> None:
         """The web service is up: its trail begins before its first request, not with it."""
+        self.has_served = True
         current = pipeline.current()
         if current is not None and current is self._pipeline and self._stopped:
             # The same process serves again, as in tests.
             self.started(current)
+
+    def _on_first_request(self) -> None:
+        self.has_served = True
 
     def stop(self, reason: str, exit_code: int | None = None) -> None:
         """Records the end of the process, once, and ends the stream; sends what is left for as long as set."""
@@ -250,8 +256,8 @@ class Lifecycle:
 
 
 def serves() -> bool:
-    """Whether this process runs in a server, as far as its modules tell."""
-    return any(name in sys.modules for name in _SERVERS)
+    """Whether this process answers requests: it has, it said that its service is up, or a server is imported."""
+    return lifecycle.has_served or any(name in sys.modules for name in _SERVERS)
 
 
 def _die(number: int) -> None:

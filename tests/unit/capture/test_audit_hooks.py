@@ -55,6 +55,18 @@ def test_handler_gets_its_event_and_no_other(log: AuditLog) -> None:
     assert seen == [("mlaudit.test", (1, "a"))]
 
 
+def test_harmless_arguments_are_passed_over(log: AuditLog) -> None:
+    """What is known as harmless reaches no handler; what cannot be looked up does."""
+    seen: list[Any] = []
+    harmless = {(1,)}
+    audit_hooks.handle({"mlaudit.test": lambda _, args: seen.append(args)}, harmless)
+    sys.audit("mlaudit.test", 1)
+    sys.audit("mlaudit.test", [])
+    harmless.clear()
+    sys.audit("mlaudit.test", 1)
+    assert seen == [([],), (1,)]
+
+
 def test_what_a_handler_does_calls_no_handler(log: AuditLog) -> None:
     """Events that a handler raises in its own thread are its own doing; those of other threads are not."""
     seen: list[str] = []

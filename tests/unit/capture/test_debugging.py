@@ -208,6 +208,20 @@ def test_pydevd_is_one_session_until_the_process_ends(log: AuditLog, monkeypatch
     assert log.of(ENDED)[0]["event.reason"] == "the process ended"
 
 
+def test_import_of_debugpy_is_told_but_for_jupyters(log: AuditLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel of Jupyter imports debugpy whether or not anybody debugs."""
+    debugpy = types.ModuleType("debugpy")
+    monkeypatch.setitem(sys.modules, "debugpy", debugpy)
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    debugging._on_import(debugpy)
+    assert told(log) == []
+    monkeypatch.delitem(sys.modules, "ipykernel")
+    debugging._on_import(debugpy)
+    debugging._on_import(types.ModuleType("pydevd"))
+    assert told(log) == [("started", "debugpy")]
+    assert log.of(STARTED)[0]["audit.runtime.detail"] == "debugpy"
+
+
 @pytest.mark.parametrize("event", ["sys.remote_exec", "cpython.remote_debugger_script"])
 def test_remote_execution_is_told_with_what_is_run(log: AuditLog, event: str) -> None:
     """Python 3.14: a script that another process runs in this one, or this one in another."""

@@ -239,6 +239,18 @@ def test_pickle_that_is_loaded_again_and_again_is_told_once(log: AuditLog) -> No
     assert len(log.of(KIND)) == 1
 
 
+def test_name_of_a_module_that_comes_later_is_judged_again(
+    log: AuditLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before its import only the name can be judged; afterwards where the object comes from."""
+    (tmp_path / "shop_tools.py").write_text("from os import getenv as read\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    data = b"cshop_tools\nread\n(S'HOME'\ntR."
+    for _ in range(2):
+        pickle.loads(data)
+    assert [record["audit.runtime.detail"] for record in log.of(KIND)] == ["shop_tools.read"]
+
+
 def test_what_processes_of_a_program_send_each_other_is_silent(log: AuditLog) -> None:
     """The sender of a pipe of multiprocessing can run what it likes anyhow."""
     receiver, sender = multiprocessing.Pipe(duplex=False)

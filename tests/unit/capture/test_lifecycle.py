@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mlaudit import pipeline
-from mlaudit.capture import environment, runtime
+from mlaudit.capture import environment, interface, runtime
+from mlaudit.capture import lifecycle as lifecycle_module
 from mlaudit.capture.error_text import MAX_STACK
 from mlaudit.capture.lifecycle import CRASHED, STARTED, STOPPED, Lifecycle, lifecycle
 from mlaudit.errors import SpoolUnavailableError
@@ -92,6 +93,23 @@ def test_service_that_serves_again_starts_again(life: Lifecycle, log: AuditLog) 
     life.service_started()
     assert len(log.of(STARTED)) == 2
     pipeline.install(previous)
+
+
+@pytest.mark.parametrize("shown", ["start-up", "request", "module"])
+def test_process_serves_once_it_shows_it(monkeypatch: pytest.MonkeyPatch, shown: str) -> None:
+    """A start-up of a web service, a request or an imported server makes a job a service."""
+    life = Lifecycle()
+    monkeypatch.setattr(lifecycle_module, "lifecycle", life)
+    monkeypatch.setattr(lifecycle_module, "_SERVERS", ("a_server",))
+    monkeypatch.setattr(interface, "_first_request", [life._on_first_request])
+    assert not lifecycle_module.serves()
+    if shown == "start-up":
+        life.service_started()
+    elif shown == "request":
+        interface.RequestTrail()
+    else:
+        monkeypatch.setitem(sys.modules, "a_server", sys)
+    assert lifecycle_module.serves()
 
 
 def test_exit_code_decides_the_outcome(life: Lifecycle, log: AuditLog) -> None:
