@@ -495,7 +495,7 @@ FIELD_TYPES: Final[Mapping[str, str]] = {
     "audit.access.after": "keyword",
     "audit.host.component": "keyword",
     "audit.host.source": "keyword",
-    "audit.host.text": "keyword",
+    "audit.host.text": "match_only_text",
     "audit.host.metric": "keyword",
     "audit.host.value": "double",
     "audit.host.threshold": "double",
