@@ -174,10 +174,10 @@ class HttpExchange(Answer):
         )
         actor = find_actor(scope, self.headers, trail, p.settings.actor_header, pseudonym, credential)
         models = trail.models
-        name = models[-1].name if models else ""
-        version = ""
-        if not name and mapped == PREDICTION:
-            name, version = self.model()
+        name, path_name, version = models[-1].name if models else "", "", ""
+        if mapped == PREDICTION and not (models and models[-1].is_known()):
+            path_name, version = self.model()
+            name = path_name or name
         decision = p.decide(
             kind, route=route or scope["path"], model=name, actor="" if actor is ANONYMOUS else actor.id
         )
@@ -186,12 +186,12 @@ class HttpExchange(Answer):
         self.duration = perf_counter_ns() - self._started
         self.outcome, self.error, self.reason = outcome, error, reason
         event = event_of(kind, mapped, self, trail, actor)
-        if name and not (models and models[-1].name):
-            event.fields["ml.model.name"] = name
+        if path_name:
+            event.fields["ml.model.name"] = path_name
             if version:
-                event.fields.setdefault("ml.model.version", version)
+                event.fields["ml.model.version"] = version
             if kind == PREDICTION:
-                event.target = target_of(name, version)
+                event.target = target_of(path_name, version)
         event.trace_id, event.span_id = trace_ids(self._span, self.headers)
         if kind == CONFIG_CHANGED:
             add_config_change(event, self, p.policy.change)

@@ -78,6 +78,10 @@ class ModelUse:
             known["ml.prediction.batch"] = self.rows > 1
         return known
 
+    def is_known(self) -> bool:
+        """Whether the model has a name of its own: one that was never saved or loaded goes by its class."""
+        return bool(self.version) or (bool(self.name) and self.name != self.cls.rpartition(".")[2])
+
     def target(self) -> Target | None:
         """The model as what was acted on, ``name@version``; None when it has no name."""
         name = self.name or self.cls
