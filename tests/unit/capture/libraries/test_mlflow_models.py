@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from sklearn.linear_model import LogisticRegression, SGDClassifier
 
 from mlaudit.capture.interface import RequestTrail, current_request
 from mlaudit.capture.libraries import artifacts, known
+from mlaudit.capture.libraries.mlflow_state import logging_model
+from mlaudit.capture.libraries.outermost import part_of_artifact
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
 from mlaudit.event import new_record_id
 
@@ -313,4 +316,7 @@ def test_broken_hooks_harm_nobody(hooked: Any, broken: str, name: str, tmp_path:
         assert loaded.predict(X).tolist() == model.predict(X).tolist()
         failed = {record["audit.kind"] for record in log.records if record.get("audit.failed")}
     assert failed >= {SAVED, LOADED, PREDICTION}
+    gc.collect()
+    assert not part_of_artifact.get()
+    assert logging_model.get() is None
     assert os.path.isdir(tmp_path / "m")  # noqa: PTH112
