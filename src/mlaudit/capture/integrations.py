@@ -125,7 +125,7 @@ INTEGRATIONS: Final = (
         "grpc",
         "mlaudit.capture.grpc_server:GrpcIntegration",
         "grpcio",
-        "1.60",
+        "1.64",
         "calls of gRPC servers, threaded and asyncio: predictions, requests, authentication, denials, errors",
     ),
     Registration(
@@ -215,6 +215,14 @@ INTEGRATIONS: Final = (
         "onnx",
         "1.15",
         "models saved",
+    ),
+    Registration(
+        "botocore",
+        "botocore.client",
+        "mlaudit.capture.libraries.botocore:BotocoreIntegration",
+        "botocore",
+        "1.31",
+        "objects of S3 read, written, copied and deleted, by boto3 too",
     ),
     Registration(
         "sqlalchemy",
