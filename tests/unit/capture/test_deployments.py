@@ -62,6 +62,13 @@ def process(log: AuditLog, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
         one.stop()
 
 
+@pytest.fixture
+def job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing tells that this process serves, whatever was imported before."""
+    monkeypatch.setattr(lifecycle, "serves", lambda: False)
+    monkeypatch.setattr(interface, "_first_request", [])
+
+
 def die(process: Deployments) -> None:
     """As a process that is killed: the kernel closes its files, nobody says anything."""
     process._shared.after_fork()
@@ -233,6 +240,7 @@ def test_killed_worker_beside_living_ones_ends_nothing(
     assert len(log.of(ENDED)) == 1
 
 
+@pytest.mark.usefixtures("job")
 def test_job_deploys_nothing(log: AuditLog) -> None:
     """A process that does not serve writes none, however many models it loads."""
     job = Deployments()
@@ -242,6 +250,7 @@ def test_job_deploys_nothing(log: AuditLog) -> None:
     assert log.kinds() == []
 
 
+@pytest.mark.usefixtures("job")
 def test_service_that_says_it_is_up_deploys_what_it_loaded(log: AuditLog) -> None:
     """Models loaded before the start-up is complete are told with it, the latest of each name."""
     serving = Deployments()
@@ -255,9 +264,9 @@ def test_service_that_says_it_is_up_deploys_what_it_loaded(log: AuditLog) -> Non
     serving.stop()
 
 
-def test_first_request_shows_that_a_process_serves(log: AuditLog, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("job")
+def test_first_request_shows_that_a_process_serves(log: AuditLog) -> None:
     """Where no server is recognised, the first request tells, once and beside the request."""
-    monkeypatch.setattr(interface, "_first_request", [])
     serving = Deployments()
     told = threading.Event()
     original = serving.ready
