@@ -12,6 +12,7 @@ from tests.unit.capture.libraries.conftest import broken, hooked
 
 # In "make test" none of them is there, and in "make test-versions" one at a time.
 _LIBRARIES = ("torch", "lightning", "transformers", "keras")
-collect_ignore = [f"test_{name}.py" for name in _LIBRARIES if importlib.util.find_spec(name) is None]
+_missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
+collect_ignore = [f"test_{name}.py" for name in (*_missing, *(["together", "program"] if _missing else []))]
 
 __all__ = ["broken", "hooked"]
