@@ -214,10 +214,11 @@ class _Hook:
     refuse_after: bool
     when: When | None
 
-    def wrap(self, function: Callable[..., Any], bound: bool) -> Callable[..., Any]:
-        if inspect.iscoroutinefunction(function):
+    def wrap(self, original: Callable[..., Any], bound: bool) -> Callable[..., Any]:
+        function = _late(original) if bound and isinstance(original, wrapt.FunctionWrapper) else original
+        if inspect.iscoroutinefunction(original):
 
-            @functools.wraps(function)
+            @functools.wraps(original)
             async def wrapper(*args: Any, **kwargs: Any) -> Any:
                 running = self._begin(args, kwargs, bound)
                 if running is None:
@@ -231,7 +232,7 @@ class _Hook:
 
         else:
 
-            @functools.wraps(function)
+            @functools.wraps(original)
             def wrapper(*args: Any, **kwargs: Any) -> Any:
                 running = self._begin(args, kwargs, bound)
                 if running is None:
@@ -273,6 +274,15 @@ class _Hook:
             return None
         token = self.level.set(True) if self.level is not None else None
         return _Running(self, current, call, bound, audit, token, time.perf_counter_ns())
+
+
+def _late(wrapped: Any) -> Callable[..., Any]:
+    """Calls a method that another instrumentation has wrapped as a method: as a function it would miss its instance."""
+
+    def through(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return wrapped.__get__(self, type(self))(*args, **kwargs)
+
+    return through
 
 
 @dataclass(frozen=True, slots=True)

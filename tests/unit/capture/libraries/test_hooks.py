@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import pytest
+import wrapt
 
 from mlaudit.capture.libraries.hooks import Audit, Call, Hooks, refuse_unless_writable
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
@@ -282,3 +283,26 @@ def test_calls_of_one_level_silence_each_other_and_no_others(library: Any) -> No
         assert library.outer(1) == 4
         hooks.undo()
     assert (seen, library.double) == (["outer", "double"], inner)
+
+
+def test_a_method_that_another_instrumentation_wrapped_still_knows_its_instance(library: Any) -> None:
+    """Wrapped with wrapt, as OpenTelemetry's instrumentations do it; before the hook and after it."""
+    seen: list[Any] = []
+
+    def noted(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        seen.append(instance)
+        return wrapped(*args, **kwargs)
+
+    def audited(current: Pipeline, call: Call) -> Audit:
+        seen.append(call.instance)
+        yield
+
+    hooks = Hooks("capture.libraries.a_library")
+    model = library.Model()
+    with capture(instrument=False):
+        wrapt.wrap_function_wrapper(library.Model, "predict", noted)
+        hooks.around(library.Model, "predict", audited)
+        wrapt.wrap_function_wrapper(library.Model, "predict", noted)
+        assert model.predict(2) == 4
+        hooks.undo()
+    assert seen == [model, model, model]
