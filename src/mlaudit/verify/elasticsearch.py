@@ -11,7 +11,7 @@ from elasticsearch import ApiError, TransportError
 from mlaudit.errors import InstallError, SourceError
 from mlaudit.install.client import Auth, connect, explained
 from mlaudit.seal.stored import Claims, StoredRecord, document_id, observe, parse_original
-from mlaudit.verify.projection import ABSENT, compare_document, data_stream, misplaced
+from mlaudit.verify.projection import ABSENT, UNSEALED, compare_document, data_stream, misplaced
 from mlaudit.verify.unsealed import examine_unsealed
 
 if TYPE_CHECKING:
@@ -114,7 +114,9 @@ class ElasticsearchSource:
             SourceError: the cluster could not be looked at.
         """
         names = sorted(streams)
-        unplaced = {"bool": {"must_not": [{"exists": {"field": _STREAM}}]}}
+        # What the collector made itself has no place. A record to which somebody adds the mark, and from which
+        # they take the searchable place, counts as missing.
+        unplaced = {"bool": {"must_not": [{"exists": {"field": _STREAM}}, {"term": {UNSEALED: True}}]}}
         try:
             with explained(self.name, "reading the places of audit documents"):
                 self._refresh()
