@@ -86,7 +86,8 @@ def _data(data: Any, targets: Any) -> dict[str, Any]:
     if isinstance(data, str):
         return {"ml.dataset.uri": place_of(data)}
     fields = {}
-    if hasattr(data, "to_dict") and hasattr(data, "source"):  # ``mlflow.data.Dataset``
+    # ``mlflow.data.Dataset``; a frame has for an attribute whatever its columns are called.
+    if hasattr(data, "to_dict") and hasattr(data, "source") and not hasattr(data, "iloc"):
         fields["ml.dataset.name"] = str(data.name)
         data = data.df if hasattr(data, "df") else getattr(data, "features", None)
     return fields | dataset_fields(data, None if isinstance(targets, str) else targets)

@@ -315,6 +315,18 @@ def test_evaluation_in_a_run_is_its_child(log: AuditLog) -> None:
     assert record["ml.model.name"] == "predictions"
 
 
+def test_data_of_an_evaluation(log: AuditLog) -> None:
+    """A frame is digested whatever its columns are called, a data set of MLflow brings its name, and so it goes on."""
+    frame = pd.DataFrame({"source": [0, 1], "name": [0, 1], "digest": [1, 1]})
+    mlflow.models.evaluate(data=frame, targets="source", predictions="name", model_type="classifier")
+    data = mlflow.data.from_pandas(frame, name="loans", targets="source", predictions="name")
+    mlflow.models.evaluate(data=data, model_type="classifier")
+    first, second = log.of("audit.ml.training.evaluated")
+    assert first["ml.dataset.digest"] == second["ml.dataset.digest"] == digest(frame)
+    assert "ml.dataset.name" not in first
+    assert second["ml.dataset.name"] == "loans"
+
+
 def test_refused_run_does_not_start(hooked: Any) -> None:
     """With on_failure refuse, no run is made that could not be recorded."""
     with hooked("mlflow", policy=REFUSE) as log:

@@ -268,6 +268,22 @@ def test_file_that_is_uploaded_by_hand(log: AuditLog, tmp_path: Path) -> None:
     assert record["ml.training.run_id"] == run.info.run_id
 
 
+def test_upload_that_fails(log: AuditLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that refuses a model leaves a failure on record, and its error goes to the caller."""
+    path = tmp_path / "credit.joblib"
+    path.write_bytes(b"x")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError("no")
+
+    monkeypatch.setattr("mlflow.tracking._tracking_service.client.TrackingServiceClient.log_artifact", refuse)
+    with mlflow.start_run(), pytest.raises(PermissionError):
+        mlflow.log_artifact(str(path))
+    (record,) = log.of(SAVED)
+    assert record["event.outcome"] == "failure"
+    assert record["error.type"] == "PermissionError"
+
+
 def test_prediction_in_a_request_belongs_to_it(log: AuditLog, name: str) -> None:
     """Inside a request the prediction is left for the request's record, with name, version and run."""
     run = logged(LogisticRegression().fit(X, Y), name)
