@@ -24,8 +24,8 @@ KINDS: Final = (READ, MODIFIED, EXPORTED)
 covered: Final[set[str]] = set()
 """Scopes whose spans tell what hooks in this process record themselves."""
 
-_S3_READS: Final = frozenset({"GetObject", "SelectObjectContent", "GetObjectTorrent"})
-_S3_CHANGES: Final = frozenset(
+S3_READS: Final = frozenset({"GetObject", "SelectObjectContent", "GetObjectTorrent"})
+S3_CHANGES: Final = frozenset(
     {
         "PutObject",
         "CopyObject",
@@ -57,7 +57,9 @@ def found_in(current: Pipeline, scope: str, name: str, attributes: Mapping[str, 
         found = _statement(current, attributes)
         return Found([], recorded=bool(found)) if found and _is_recorded(scope) else Found(found)
     if data.has_paths and attributes.get("rpc.system", attributes.get("rpc.system.name")) == "aws-api":
-        return Found(_object(current, name, attributes))
+        found = _object(current, name, attributes)
+        # The hook knows bucket and key, and whether the policy records them.
+        return Found([], recorded=bool(found)) if scope in covered else Found(found)
     return NOTHING
 
 
@@ -98,7 +100,7 @@ def _object(current: Pipeline, name: str, attributes: Mapping[str, Any]) -> list
     service = str(get("rpc.service") or "")
     if service != "S3" and not name.startswith("S3."):
         return []
-    if method not in _S3_READS and method not in _S3_CHANGES:
+    if method not in S3_READS and method not in S3_CHANGES:
         return []
     bucket, key = get("aws.s3.bucket"), get("aws.s3.key")
     # The instrumentation of botocore names neither: its span is of the store as a whole.
@@ -111,7 +113,7 @@ def _object(current: Pipeline, name: str, attributes: Mapping[str, Any]) -> list
         Access(
             method,
             shown,
-            changes=method in _S3_CHANGES,
+            changes=method in S3_CHANGES,
             target="object",
             fields={"ml.dataset.uri": uri, "server.address": get("server.address")},
         )

@@ -228,7 +228,7 @@ INTEGRATIONS: Final = (
         "sqlalchemy",
         "sqlalchemy.engine",
         "mlaudit.capture.libraries.sqlalchemy:SQLAlchemyIntegration",
-        "SQLAlchemy",
+        "sqlalchemy",
         "2.0",
         "reads and changes of the tables that the policy names, as their transactions end; sync, async and ORM",
     ),
