@@ -73,6 +73,7 @@ def leave(*events: str) -> None:
 
 def uninstall() -> None:
     """No event has a handler any more, and nothing waits to be told; for tests."""
+    aside.finish()
     _handlers.clear()
     _pending.clear()
 

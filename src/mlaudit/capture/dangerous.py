@@ -124,8 +124,10 @@ def is_dangerous(module: str, name: str) -> bool:
         return True
     if isinstance(found, ModuleType):
         return True
-    # Under the name by which another module imported it.
-    if not isinstance(found, _FUNCTIONS) or (isinstance(found, type) and issubclass(found, _DATA)):
+    # Under the name by which another module imported it; a callable object is judged by its class.
+    if not isinstance(found, _FUNCTIONS):
+        return _is_listed(type(found).__module__) and not issubclass(type(found), _DATA)
+    if isinstance(found, type) and issubclass(found, _DATA):
         return False
     home = found.__module__
     return (

@@ -189,7 +189,7 @@ def test_honest_models_and_data_are_silent(log: AuditLog, tmp_path: Path) -> Non
         ("collections", "OrderedDict.__init__.__globals__"),
         # Under another module's name.
         ("tempfile", "_shutil"),
-        ("tests.unit.capture.test_deserialization", "rmtree"),
+        (__name__, "rmtree"),
     ],
 )
 def test_dangerous_names(module: str, name: str) -> None:

@@ -25,6 +25,13 @@ KIND = error_reports.KIND
 _logger = logging.getLogger("shop.orders")
 
 
+@pytest.fixture(autouse=True)
+def only_ours() -> None:
+    """Whatever an earlier test has switched on in this process is taken out."""
+    error_reports.error_reports.uninstall()
+    audit_hooks.uninstall()
+
+
 @pytest.fixture
 def log() -> Iterator[AuditLog]:
     """Records under the built-in policy, with the hooks for errors."""

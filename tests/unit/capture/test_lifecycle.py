@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mlaudit import pipeline
-from mlaudit.capture import environment, interface, runtime
+from mlaudit.capture import audit_hooks, environment, interface, runtime
 from mlaudit.capture import lifecycle as lifecycle_module
 from mlaudit.capture.error_text import MAX_STACK
 from mlaudit.capture.lifecycle import CRASHED, STARTED, STOPPED, Lifecycle, lifecycle
@@ -238,5 +238,6 @@ def test_each_part_of_the_start_is_contained(
         assert len(log.of(STARTED)) == 1
         assert "ZeroDivisionError" in log.of("audit.pipeline.failure")[0]["audit.failure.reason"]
     finally:
+        audit_hooks.uninstall()
         lifecycle._pipeline = None
         lifecycle._before.clear()
