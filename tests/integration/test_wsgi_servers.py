@@ -117,7 +117,6 @@ def test_the_trail_begins_before_the_first_request(
     with started(command, folder, environment(state)) as server:
         server.wait_for(LISTENING)
         deadline = time.monotonic() + 30
-        # All of them: a worker that is told to stop while gunicorn starts it does not hear of it.
         while not (state.exists() and len(of("audit.service.started", records(state))) == processes):
             assert time.monotonic() < deadline, server.output
             time.sleep(0.05)

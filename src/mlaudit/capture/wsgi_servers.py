@@ -33,12 +33,15 @@ class GunicornIntegration:
         self._hooks = Hooks(COMPONENT)
 
     def instrument(self) -> None:
-        """Hooks what a worker does after it has loaded its application, and when it has served."""
+        """Hooks the loading of a worker's application.
+
+        Not the worker's whole life: what starts the trail before a worker handles signals makes it deaf to a SIGTERM
+        that comes meanwhile. Its end is that of the interpreter.
+        """
         if self._hooks.are_set:
             return
         worker = importlib.import_module(self.module).Worker
         self._hooks.around(worker, "load_wsgi", _loaded, when=_serves_wsgi)
-        self._hooks.around(worker, "init_process", _over, when=_serves_wsgi)
 
     def uninstrument(self) -> None:
         """Puts the originals back."""
@@ -103,8 +106,3 @@ def _loaded(_current: Pipeline, _call: Call) -> Audit:
     outcome = yield
     if outcome.error is None:
         interface.service_started()
-
-
-def _over(_current: Pipeline, _call: Call) -> Audit:
-    yield
-    interface.service_stopping()

@@ -44,11 +44,9 @@ class Waitress:
         self.serve, self.stop = self.server.run, self._stop
 
     def _stop(self) -> None:
-        self.server.trigger.pull_trigger(self._end)
-
-    @staticmethod
-    def _end() -> None:
-        raise SystemExit  # as its signal handling ends the loop
+        self.server.trigger.pull_trigger(
+            self.server.close
+        )  # in the loop's own thread, which then has nothing left
 
 
 @pytest.fixture
@@ -66,7 +64,7 @@ def test_a_serving_loop_is_the_life_of_the_service(hooked: Hooked, told: list[st
     pytest.importorskip(kind.name)
     with hooked(kind.name):
         running = kind()
-        thread = threading.Thread(target=running.serve)
+        thread = threading.Thread(target=running.serve, daemon=True)
         thread.start()
         running.stop()
         thread.join(20)
@@ -88,10 +86,7 @@ def test_a_worker_of_gunicorn_has_started_when_its_application_is_loaded(
         worker = object.__new__(sync.SyncWorker)
         with pytest.raises(AttributeError):
             worker.load_wsgi()
-        worker.cfg = None
-        with pytest.raises(AttributeError):
-            worker.init_process()
-    assert told == ["started", "stopping"]
+    assert told == ["started"]
 
 
 @pytest.mark.parametrize("kind", [Werkzeug, Waitress])
@@ -102,7 +97,7 @@ def test_a_broken_hook_leaves_the_server_as_it_is(
     pytest.importorskip(kind.name)
     with hooked(kind.name) as log:
         running = kind()
-        thread = threading.Thread(target=running.serve)
+        thread = threading.Thread(target=running.serve, daemon=True)
         thread.start()
         running.stop()
         thread.join(20)
