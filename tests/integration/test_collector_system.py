@@ -19,6 +19,7 @@ from tests.integration.beside import Beside, collector_beside
 from tests.integration.fake_kubernetes import FakeKubernetes, fake_kubernetes
 
 from mlaudit.catalog.load import load_catalog
+from mlaudit.stack.collector import this_host
 from mlaudit.stack.layout import Layout
 from mlaudit.verify.elasticsearch import ElasticsearchSource
 from mlaudit.verify.source import Remarks, Selection
@@ -413,3 +414,14 @@ def test_older_format_of_a_kernel_log_is_read_in_the_direct_topology(stack, elas
     assert_whole(hit)
     assert hit["_source"]["audit.host.text"] == text
     assert datetime.fromisoformat(hit["_source"]["@timestamp"]) == at.astimezone(UTC)
+
+
+def test_stack_records_this_host(stack, elasticsearch, host: str) -> None:
+    """With what ``mlaudit stack up --host`` finds out, the collector starts and sees this machine."""
+    found_out = this_host()
+    assert found_out["MLAUDIT_HOST_NAME"]
+    system = found_out | {"MLAUDIT_HOST_NAME": host, "MLAUDIT_MEMORY_THRESHOLD": "0"}
+    with collector_beside(stack, system=lambda _: system):
+        (hit,) = found(elasticsearch, host, 1)
+    assert_whole(hit)
+    assert hit["_source"]["audit.host.component"] == "memory"

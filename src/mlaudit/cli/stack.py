@@ -33,12 +33,22 @@ def stack_up(
     archive: Annotated[
         Path | None, typer.Option("--archive", help="File that gets every audit record as well.")
     ] = None,
+    host: Annotated[
+        bool, typer.Option("--host", help="Also record what happens to this host (system.yaml).")
+    ] = False,
 ) -> None:
     """Start Elasticsearch and the collector; fetches and builds them on the first run."""
     from mlaudit.stack import commands
 
     commands.up(
-        directory, detach=detach, fresh=fresh, tls=tls, archive=archive, otlp_tls=otlp_tls, topology=topology
+        directory,
+        detach=detach,
+        fresh=fresh,
+        tls=tls,
+        archive=archive,
+        otlp_tls=otlp_tls,
+        topology=topology,
+        host=host,
     )
 
 

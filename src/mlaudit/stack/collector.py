@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 import urllib3
@@ -19,7 +21,6 @@ from mlaudit.stack.layout import write_private
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from mlaudit.stack.credentials import Credentials
     from mlaudit.stack.layout import Layout
@@ -31,7 +32,7 @@ STOP_SECONDS: Final = 10
 
 # Request headers, tokens included, would otherwise be written into the queue's file (docs/collector.md).
 FEATURE_GATES: Final = "--feature-gates=-exporter.PersistRequestContext"
-
+PATH: Final = "/usr/bin:/bin"
 
 Tls = Literal["off", "server", "mutual"]
 
@@ -115,7 +116,7 @@ class Collector:
         """The parameters of collector.yaml."""
         root = self.layout.collector
         environment = {
-            "PATH": "/usr/bin:/bin",
+            "PATH": PATH,
             "GOMEMLIMIT": "1200MiB",
             "MLAUDIT_OTLP_ENDPOINT": f"127.0.0.1:{self.otlp_port}",
             "MLAUDIT_HEALTH_ENDPOINT": f"127.0.0.1:{self.health_port}",
@@ -208,6 +209,18 @@ class Collector:
             write_private(certificate, made.client_certificate)
             write_private(key, made.client_key)
         shutil.copyfile(root / "otlp-ca.pem", layout.otlp_ca_file)
+
+
+def this_host() -> dict[str, str]:
+    """Variables of system.yaml for the machine that this runs on: its name, and where its kernel's messages are.
+
+    The collector sees as much of it as its user may read.
+    """
+    journal = any(Path(folder, "journalctl").exists() for folder in PATH.split(":"))
+    return {
+        "MLAUDIT_HOST_NAME": socket.gethostname(),
+        "MLAUDIT_HOST_LOGS": "[journald]" if journal else "[file_log/kernel]",
+    }
 
 
 def end_last_line(path: Path) -> None:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mlaudit.errors import StackError
+from mlaudit.stack.collector import this_host
 from mlaudit.stack.credentials import ADMIN, READER
 from mlaudit.stack.elasticsearch import request
 from mlaudit.stack.layout import layout_of, write_private
@@ -38,6 +39,7 @@ def up(
     archive: Path | None,
     otlp_tls: Tls = "off",
     topology: Literal["queued", "direct"] = "queued",
+    host: bool = False,
 ) -> None:
     """Start the stack, or say that it runs already; in the foreground, stay until interrupted.
 
@@ -60,6 +62,7 @@ def up(
         topology=topology,
         fresh=fresh,
         archive=archive,
+        system=this_host() if host else None,
         tied=not detach,
         report=_reporter(console),
     )

@@ -21,6 +21,7 @@ from mlaudit.stack.running import Running
 from mlaudit.stack.state import State, read_state
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
     from mlaudit.stack.cache import Report
@@ -49,6 +50,8 @@ class Stack(Running):
         otlp_tls: the collector speaks HTTPS (``server``), and asks senders for a certificate too (``mutual``).
         topology: ``queued``: acknowledged when on the collector's disk; ``direct``: when stored in Elasticsearch.
         archive: OTLP-JSON-lines file that gets every audit record as well.
+        system: variables of system.yaml (``collector.this_host``); the collector then also records what happens to the
+            host. None leaves it out.
         namespace: last part of the data streams' names.
         install: install mlaudit's assets before the collector may write.
         quick: Elasticsearch starts 2 to 3 s sooner, for less throughput.
@@ -65,6 +68,7 @@ class Stack(Running):
         topology: Literal["queued", "direct"] = "queued",
         fresh: bool = False,
         archive: Path | str | None = None,
+        system: Mapping[str, str] | None = None,
         namespace: str = "default",
         install: bool = True,
         quick: bool = False,
@@ -75,6 +79,7 @@ class Stack(Running):
         super().__init__(layout_of(Path(directory)), kept, tls=tls, otlp_tls=otlp_tls)
         self.namespace = namespace
         self._topology = topology
+        self._system = system
         self._fresh = fresh
         self._install = install
         self._quick = quick
@@ -175,6 +180,7 @@ class Stack(Running):
             self._archive,
             self._otlp_tls,
             self._topology == "direct",
+            self._system,
         )
         collector.configure(self._credentials)
         self._report(f"starting the collector on {collector.otlp_endpoint}")
