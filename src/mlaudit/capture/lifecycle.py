@@ -41,7 +41,7 @@ COMPONENT: Final = "capture.lifecycle"
 # How long a signal handler waits for the record before it lets the interrupted thread go on: that thread may hold
 # the very lock that the record needs.
 _PATIENCE: Final = 0.5
-_SERVERS: Final = ("uvicorn", "gunicorn", "hypercorn", "granian", "daphne")
+_SERVERS: Final = ("uvicorn", "gunicorn", "hypercorn", "granian", "daphne", "waitress")
 
 
 class Lifecycle:
