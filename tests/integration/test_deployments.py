@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import mlflow
 import pytest
 from sklearn.dummy import DummyClassifier
 from tests.integration.served import environment, of, records, request, started
@@ -36,6 +37,24 @@ def swap():
 def unload():
     models.clear()
     gc.collect()
+    return {}
+"""
+REGISTRY = """
+import mlflow
+from fastapi import FastAPI
+
+app = FastAPI()
+mlflow.set_tracking_uri("sqlite:///mlflow.db")
+model = mlflow.pyfunc.load_model("models:/credit@champion")
+
+@app.get("/predict")
+def predict():
+    return {"answer": int(model.predict([[0.0]])[0])}
+
+@app.get("/reload")
+def reload():
+    global model
+    model = mlflow.pyfunc.load_model("models:/credit@champion")
     return {}
 """
 JOB = "import joblib; print(joblib.load('credit.joblib').predict([[0.0]]))"
@@ -123,3 +142,35 @@ def test_job_deploys_nothing(folder: Path) -> None:
         assert job.popen.wait(60) == 0
     assert deployments(state) == []
     assert len(of("audit.ml.model.loaded", records(state))) == 1
+
+
+def test_promotion_that_a_service_picks_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that follows an alias of MLflow's registry deploys one version, then the next, under its name."""
+    state = folder / "state"
+    (folder / "app.py").write_text(REGISTRY)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    client = mlflow.MlflowClient("sqlite:///mlflow.db", "sqlite:///mlflow.db")
+    client.create_registered_model("credit")
+    for constant in (0, 1):
+        model = DummyClassifier(strategy="constant", constant=constant).fit([[0.0]], [constant])
+        path = folder / f"model-{constant}"
+        mlflow.sklearn.save_model(model, path, serialization_format="cloudpickle", pip_requirements=[])
+        client.create_model_version("credit", str(path))
+    client.set_registered_model_alias("credit", "champion", "1")
+    env = environment(state, MLFLOW_DISABLE_TELEMETRY="true")
+    with started(UVICORN, folder, env) as server:
+        port = int(server.wait_for(LISTENING)[1])
+        assert b"0" in request(port, path="/predict")[1]
+        client.set_registered_model_alias("credit", "champion", "2")
+        request(port, path="/reload")
+        assert b"1" in request(port, path="/predict")[1]
+        server.stop()
+    found = deployments(state)
+    assert [record["audit.kind"] for record in found] == [STARTED, REPLACED, ENDED], server.output
+    assert [record["audit.target.id"] for record in found] == ["credit@1", "credit@2", "credit@2"]
+    assert found[1]["ml.model.previous.version"] == "1"
+    answers = of("audit.ml.prediction", records(state))
+    assert [record["audit.target.id"] for record in answers] == ["credit@1", "credit@2"]
+    assert all(record["http.route"] == "/predict" for record in answers)
+    assert answers[1]["ml.model.digest"] == found[1]["ml.model.digest"]

@@ -103,6 +103,8 @@ def store(mlflow_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     # Found out in a process of its own, which takes ten seconds.
     monkeypatch.setattr(mlflow.models, "infer_pip_requirements", lambda *_, **__: [])
     monkeypatch.chdir(tmp_path)
+    # Set here too, so that it is taken back: MLflow writes it into the environment.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_store)
     mlflow.set_tracking_uri(mlflow_store)
     mlflow.set_registry_uri(mlflow_store)
     mlflow.set_experiment(f"experiment-{new_record_id()}")
