@@ -10,6 +10,7 @@ from typing import Any
 from wsgiref.util import FileWrapper, setup_testing_defaults
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 
 from mlaudit.capture import http_exchange, interface, wsgi, wsgi_exchange
 from mlaudit.capture.interface import ModelUse, open_trail
@@ -406,6 +407,33 @@ def test_who_it_was_is_found_as_everywhere(more: dict[str, str], actor: tuple[st
         (found,) = log.of("audit.api.request")
     assert (found["audit.actor.id"], found["audit.actor.method"]) == actor
     assert "secret" not in str(log.records)
+
+
+def test_the_record_and_the_span_of_a_request_lead_to_each_other(log: AuditLog) -> None:
+    """Trace and span id in the record, the record's id and the actor as it may be seen on the span."""
+    tracer = TracerProvider().get_tracer("web")
+    spans = []
+
+    def app(_: Any, start_response: Any) -> Any:
+        with tracer.start_as_current_span("GET /") as span:
+            spans.append(span)
+            start_response("200 OK", [])
+            return [b""]
+
+    with tracer.start_as_current_span("server") as server:
+        ask(answering(b"a"), HTTP_AUTHORIZATION="Basic Y2FybDpzZWNyZXQ=")
+    ask(AuditMiddleware(app))
+    first, second = log.of("audit.api.request")
+    assert first["trace.id"] == f"{server.get_span_context().trace_id:032x}"
+    assert server.attributes["audit.record.id"] == first["audit.record.id"]  # type: ignore[attr-defined]
+    assert server.attributes["audit.actor.id"] == first["audit.actor.id"] != "carl"  # type: ignore[attr-defined]
+    assert second["span.id"] == f"{spans[0].get_span_context().span_id:016x}"
+
+
+def test_without_a_span_the_callers_trace_is_joined(log: AuditLog) -> None:
+    """By a valid ``traceparent``."""
+    ask(answering(b""), HTTP_TRACEPARENT=f"00-{'ab' * 16}-{'cd' * 8}-01")
+    assert (only(log)["trace.id"], only(log)["span.id"]) == ("ab" * 16, "cd" * 8)
 
 
 def test_two_layers_make_one_record(log: AuditLog) -> None:

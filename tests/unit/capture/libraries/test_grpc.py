@@ -313,6 +313,15 @@ def test_who_called_is_found_in_the_metadata(hooked: Hooked, server: Any) -> Non
     assert second["audit.actor.id"].startswith("credential:")
 
 
+def test_the_callers_trace_is_joined(hooked: Hooked, server: Any) -> None:
+    """By a valid ``traceparent`` in the metadata."""
+    with hooked("grpc") as log, server() as running:
+        trace = [("traceparent", f"00-{'ab' * 16}-{'cd' * 8}-01")]
+        running.call(f"/{KSERVE}/ModelInfer", Infer(model_name="credit", id="a"), trace)
+        (record,) = requests(log)
+    assert record["trace.id"] == "ab" * 16
+
+
 def test_what_an_interceptor_of_the_program_refuses_is_recorded(hooked: Hooked) -> None:
     """Ours stands in front of it."""
 
