@@ -22,6 +22,7 @@ MAX_TEXT: Final = 256
 MAX_PARAMETERS: Final = 200
 _MAX_NESTING: Final = 4
 _PREDICTS: Final = ("predict", "fit_predict", "predict_proba", "decision_function")
+_SEARCHES: Final = ("BaseSearchCV", "OptunaSearchCV")
 FOREIGN: Final = 0
 PREPARATION: Final = 1
 MODEL: Final = 2
@@ -88,8 +89,8 @@ library: Final[Callable[[Any], tuple[str, str]]] = lru_cache(maxsize=1024)(_libr
 
 
 def is_search(estimator: object) -> bool:
-    """Whether it searches hyperparameters (``GridSearchCV`` and relatives)."""
-    return any(base.__name__ == "BaseSearchCV" for base in type(estimator).__mro__)
+    """Whether it searches hyperparameters (``GridSearchCV`` and relatives, ``OptunaSearchCV``)."""
+    return any(base.__name__ in _SEARCHES for base in type(estimator).__mro__)
 
 
 def score_name(estimator: Any, depth: int = 0) -> str:

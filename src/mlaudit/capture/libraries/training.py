@@ -252,6 +252,8 @@ def _search_results(estimator: Any, metrics: dict[str, Any]) -> dict[str, Any]:
         if first:
             metrics["iterations"] = len(first)
         fields["ml.training.top_candidates"] = _top(results, getattr(estimator, "refit", None))
+    elif isinstance(trials := getattr(estimator, "trials_", None), list):
+        fields["ml.training.candidates"] = len(trials)
     best = getattr(estimator, "best_params_", None)
     if isinstance(best, dict):
         fields["ml.training.best_parameters"] = {str(key): text(value) for key, value in best.items()}

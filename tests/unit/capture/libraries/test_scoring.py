@@ -90,6 +90,24 @@ def test_a_halving_search_counts_each_candidate_once(log: AuditLog) -> None:
     assert best["parameters"] == {"max_depth": str(search.best_params_["max_depth"])}
 
 
+class OptunaSearchCV(LogisticRegression):
+    """Has of optuna-integration's search what the record is made of."""
+
+    def fit(self, X: Any, y: Any = None) -> OptunaSearchCV:  # noqa: N803
+        self.trials_, self.best_params_, self.best_score_ = [1, 2, 3], {"C": 0.1}, 0.9
+        return self
+
+
+def test_a_search_that_asks_optuna_is_a_search(log: AuditLog) -> None:
+    """Its trials are its candidates, and its study is no record beside it."""
+    OptunaSearchCV().fit(X, Y)
+    (record,) = log.of(COMPLETED)
+    assert record["ml.training.method"] == "search"
+    assert record["ml.training.candidates"] == 3
+    assert record["ml.training.best_parameters"] == {"C": "0.1"}
+    assert record["ml.training.best_score"] == 0.9
+
+
 def test_a_scorer_is_one_evaluation_of_the_model(log: AuditLog) -> None:
     """Called by the program, it is recorded with its value and the model's run, and not the prediction inside."""
     model = LogisticRegression(max_iter=500).fit(X, Y)
