@@ -13,14 +13,18 @@ from mlaudit.capture.libraries.hooks import refuse_unless_writable
 from mlaudit.capture.libraries.known import Known
 from mlaudit.capture.libraries.mlflow_change import version_path
 from mlaudit.capture.libraries.mlflow_record import emit, fields_of, flavors
-from mlaudit.capture.libraries.mlflow_state import IGNORED, MLMODEL, place_of
+from mlaudit.capture.libraries.mlflow_state import IGNORED, MLMODEL, REGISTERED, place_of
 from mlaudit.capture.libraries.outermost import part_of_artifact
 from mlaudit.capture.registry import UNREGISTERED, ArtifactRegister, Entry
 from mlaudit.errors import AuditRefusedError
+from mlaudit.regular import open_regular
 
 if TYPE_CHECKING:
     from mlaudit.capture.libraries.hooks import Audit, Call
     from mlaudit.pipeline import Pipeline
+
+
+MAX_META: Final = 1 << 16
 
 
 @dataclass(slots=True)
@@ -78,7 +82,8 @@ def read(current: Pipeline, call: Call) -> Audit:
     if outcome.error is not None or under_way is None or not _is_whole(folder):
         return
     artifact = artifacts.read(folder, IGNORED)
-    about = named(under_way.source, str(getattr(outcome.result, "run_id", None) or ""))
+    run_id = str(getattr(outcome.result, "run_id", None) or "")
+    about = _fetched(under_way.source, folder, run_id) or named(under_way.source, run_id)
     about = replace(about, digest=artifact.digest)
     entry = _lookup(current, about, artifact.path)
     under_way.about = about
@@ -91,6 +96,21 @@ def read(current: Pipeline, call: Call) -> Audit:
         "labels": {"bytes": str(artifact.size), **flavors(outcome.result)},
     }
     emit(current, LOADED, outcome, about, fields)
+
+
+def _fetched(source: str, folder: str, run_id: str) -> Known | None:
+    """What MLflow wrote beside a model that it fetched from the registry: an alias may point elsewhere by now."""
+    path = os.path.join(folder, REGISTERED)  # noqa: PTH118
+    if not source.startswith("models:") or not os.path.isfile(path):  # noqa: PTH113
+        return None
+    import yaml
+
+    with open_regular(path) as file:
+        found = yaml.safe_load(file.read(MAX_META))
+    name, version = found.get("model_name"), found.get("model_version")
+    if not name or not version:
+        return None
+    return Known(str(name), str(version), "", version_path(str(name), str(version)), run_id)
 
 
 def _alias(source: str) -> str:

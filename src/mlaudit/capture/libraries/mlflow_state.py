@@ -20,7 +20,8 @@ _USER: Final = "mlflow.user"
 
 MLMODEL: Final = "MLmodel"
 # Written into a model's folder when it is fetched from a registry: not part of what was logged.
-IGNORED: Final = frozenset({"registered_model_meta"})
+REGISTERED: Final = "registered_model_meta"
+IGNORED: Final = frozenset({REGISTERED})
 # Whether MLflow itself evaluates a model: the run that it makes for that is no training run.
 evaluating: Final[ContextVar[bool]] = ContextVar("mlaudit_mlflow_evaluating", default=False)
 

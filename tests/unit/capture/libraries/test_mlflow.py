@@ -222,6 +222,16 @@ def test_places_have_no_credentials() -> None:
     assert place_of(None) == ""
 
 
+def test_secrets_among_parameters_are_removed(log: AuditLog) -> None:
+    """A parameter that is named like a secret, or is one, is not in any record."""
+    with mlflow.start_run(tags={"mlflow.source.git.commit": "AKIAIOSFODNN7EXAMPLE"}):
+        mlflow.log_param("db_password", "hunter2secret")
+        mlflow.log_param("source", "postgres://user:hunter3secret@db/loans")
+    assert len(log.of(COMPLETED)) == 1
+    for secret in ("hunter2secret", "hunter3secret", "AKIAIOSFODNN7EXAMPLE"):
+        assert secret not in str(log.records)
+
+
 def test_actor_of_a_run(log: AuditLog, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who is stated goes first, then the account at the server, then MLflow's user tag."""
     with mlaudit.actor("alice"), mlflow.start_run():

@@ -133,6 +133,25 @@ def test_model_from_a_run(log: AuditLog, name: str) -> None:
     assert "ml.model.version" not in record
 
 
+def test_alias_that_moves_meanwhile(log: AuditLog, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The version that was fetched is on record, not the one that the alias points to a moment later."""
+    logged(LogisticRegression().fit(X, Y), name)
+    logged(LogisticRegression(C=2.0).fit(X, Y), name)
+    client = MlflowClient()
+    client.set_registered_model_alias(name, "champion", "1")
+    original = artifacts.read
+
+    def move(*arguments: Any) -> Any:
+        client.set_registered_model_alias(name, "champion", "2")
+        return original(*arguments)
+
+    monkeypatch.setattr(artifacts, "read", move)
+    mlflow.sklearn.load_model(f"models:/{name}@champion")
+    (record,) = log.of(LOADED)
+    assert record["audit.target.id"] == f"{name}@1"
+    assert record["ml.model.registration"] == "match"
+
+
 def test_folder_saved_and_loaded_and_exchanged(log: AuditLog, tmp_path: Path) -> None:
     """A model in a folder of one's own has versions there, and one that was tampered with is a mismatch."""
     folder = tmp_path / "credit"
