@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlsplit
 
-_LONGEST: Final = 2048
+_LONGEST: Final = 4096
 _LISTED: Final = 1000
 _URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]*://")
 # What stands before the @ of these is a container, unless it has a password.

@@ -23,9 +23,10 @@ from mlaudit.capture.sql_tokens import (
     tokens,
 )
 
-MAX_TEXT: Final = 200_000
 MAX_TABLES: Final = 20
 _LONGEST_NAME: Final = 256
+_MOST_CTES: Final = 200
+_MOST_KNOWN: Final = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Statement:
 
 
 NOTHING: Final = Statement()
+_known: dict[tuple[int, int, bool | None], Statement] = {}
 _NAME: Final = re.compile(r"[^\W\d][\w$]*(?:\.[^\W\d][\w$]*)*")
 
 
@@ -59,15 +61,24 @@ def is_name(text: str) -> bool:
 
 
 def parse(text: str, *, backslash: bool | None = None) -> Statement:
-    """The tables of a statement, or of several; empty for a text longer than ``MAX_TEXT`` characters.
+    """The tables of a statement, or of several; of a very long one, of its first ``MAX_TOKENS`` words and signs.
 
     Args:
         text: the statement.
         backslash: whether a backslash escapes in literals. Where that is not known and matters, a table counts only
             if both readings see it: a literal must never be taken for a name.
     """
-    if len(text) > MAX_TEXT:
-        return NOTHING
+    # Statements come again and again. Remembered by their hash: the text, with what literals it has, is not kept.
+    key = (hash(text), len(text), backslash)
+    found = _known.get(key)
+    if found is None:
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        found = _known[key] = _parse(text, backslash)
+    return found
+
+
+def _parse(text: str, backslash: bool | None) -> Statement:
     if backslash is None and "\\'" in text:
         one, two = (_Reader(text, backslash=way).statement() for way in (False, True))
         return Statement(
@@ -96,6 +107,7 @@ class _Reader:
 
     def __init__(self, text: str, *, backslash: bool) -> None:
         self._tokens = tokens(text, backslash=backslash)
+        self._with: dict[int, int] = {}
         self._closing = self._matching()
         self._ctes: list[tuple[str, int, int]] = []
         self._aliases: dict[str, str] = {}
@@ -255,10 +267,10 @@ class _Reader:
 
     def _common(self, index: int) -> None:
         """The names of a WITH clause: each is one from the end of its definition on (a recursive one everywhere)."""
-        until = self._end_of(index)
+        until = self._end_of(index - 1)
         recursive = self._word(index) == "RECURSIVE"
         begin = index = index + recursive
-        while True:
+        while len(self._ctes) < _MOST_CTES:
             name, index = self._name(index)
             if not name:
                 return
@@ -281,6 +293,7 @@ class _Reader:
         return any(folded == known and begin <= index < end for known, begin, end in self._ctes)
 
     def _matching(self) -> dict[int, int]:
+        """Where each parenthesis is closed; fills in, for each WITH, the one around it."""
         closing: dict[int, int] = {}
         opened: list[int] = []
         for index, (kind, value) in enumerate(self._tokens):
@@ -288,12 +301,13 @@ class _Reader:
                 opened.append(index)
             elif kind == "other" and value == ")" and opened:
                 closing[opened.pop()] = index
+            elif kind == "word" and value.upper() == "WITH" and opened:
+                self._with[index] = opened[-1]
         return closing
 
     def _end_of(self, index: int) -> int:
-        """Where the parentheses around ``index`` end."""
-        around = [end for begin, end in self._closing.items() if begin < index < end]
-        return min(around, default=len(self._tokens))
+        """Where the parentheses around a WITH end."""
+        return self._closing.get(self._with.get(index, -1), len(self._tokens))
 
     def _word(self, index: int) -> str:
         if 0 <= index < len(self._tokens) and self._tokens[index][0] == "word":

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import Final
 
+MAX_TOKENS: Final = 20_000
 _FLAGS: Final = re.VERBOSE | re.DOTALL
 # Words, and what is skipped as a whole: {comment}, {text} and {double} are the dialect's.
 _TOKENS: Final = r"""
@@ -32,9 +34,12 @@ _BACKSLASH: Final = re.compile(
 
 
 def tokens(text: str, *, backslash: bool) -> list[tuple[str, str]]:
-    """Kind and text of each token: ``word``, ``quoted`` (a name), ``other`` (one character); of the rest no text."""
+    """Kind and text of each token: ``word``, ``quoted`` (a name), ``other`` (one character); of the rest no text.
+
+    The first ones, at most ``MAX_TOKENS``: the millionth value of an INSERT says nothing of its table.
+    """
     found: list[tuple[str, str]] = []
-    for match in (_BACKSLASH if backslash else _STANDARD).finditer(text):
+    for match in islice((_BACKSLASH if backslash else _STANDARD).finditer(text), MAX_TOKENS):
         kind = match.lastgroup or ""
         if kind != "skip":
             found.append((kind, match.group() if kind in ("word", "quoted", "other") else ""))

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlaudit.capture.sql_text import MAX_TABLES, MAX_TEXT, NOTHING, escapes, is_name, parse
+from mlaudit.capture.sql_text import MAX_TABLES, escapes, is_name, parse
+from mlaudit.capture.sql_tokens import MAX_TOKENS
 
 CASES = [
     ("SELECT * FROM customers", "SELECT", "customers", ""),
@@ -99,9 +100,10 @@ def test_what_mysql_runs_in_a_comment_counts() -> None:
     assert parse("SELECT 1 /*!50000 FROM customers */ # FROM b", backslash=True).read == ("customers",)
 
 
-def test_a_statement_that_is_too_long_is_not_read() -> None:
-    """And of many tables the first are told."""
-    assert parse("SELECT * FROM a" + " " * MAX_TEXT) == NOTHING
+def test_of_a_very_long_statement_the_beginning_is_read() -> None:
+    """A comment is one token however long it is; and of many tables the first are told."""
+    assert parse("INSERT INTO a VALUES " + "(1, 'x')," * MAX_TOKENS).changed == ("a",)
+    assert parse(f"SELECT /*{'x' * 1_000_000}*/ * FROM a").read == ("a",)
     many = ", ".join(f"t{number}" for number in range(100))
     assert parse(f"SELECT * FROM {many}").read == tuple(f"t{number}" for number in range(MAX_TABLES))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import re
 import sys
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -25,16 +26,7 @@ if TYPE_CHECKING:
 COMPONENT: Final = "capture.libraries.pickle"
 _HEAD: Final = 4096
 # In the first bytes of a pickle of a model stands the module of its class.
-_MARKS: Final = (
-    b"sklearn",
-    b"lightgbm",
-    b"xgboost",
-    b"catboost",
-    b"torch",
-    b"keras",
-    b"imblearn",
-    b"statsmodels",
-)
+_MARKS: Final = re.compile(rb"sklearn|lightgbm|xgboost|catboost|torch|keras|imblearn|statsmodels")
 # Libraries that pickle for their own ends; the standard library is one of them.
 _LIBRARIES: Final = frozenset(
     {
@@ -197,8 +189,7 @@ def _behind(audit: Audit, outcome: Outcome) -> None:
 
 
 def _is_marked(content: bytes) -> bool:
-    head = content[:_HEAD]
-    return any(mark in head for mark in _MARKS)
+    return _MARKS.search(content, 0, _HEAD) is not None
 
 
 def _path_of(file: Any) -> str:
