@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 
 _LONGEST: Final = 4096
 _LISTED: Final = 1000
-_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]*://")
+_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 # What stands before the @ of these is a container, unless it has a password.
 _CONTAINERS: Final = frozenset({"abfs", "abfss", "adl", "wasb", "wasbs"})
 # pandas' older releases take a document itself for a path.
@@ -64,8 +64,10 @@ def places_of(source: Any) -> list[Place]:
 def _place_of_text(text: str) -> Place:
     if len(text) > _LONGEST or "\n" in text or text.lstrip().startswith(_DOCUMENTS):
         return Place("<text>")
-    if _URI.match(text):
-        return _place_of_uri(text)
+    # fsspec chains file systems: the last one is where the data is.
+    last = text.rpartition("::")[2] if "://" in text else text
+    if _URI.match(last):
+        return _place_of_uri(last)
     path = os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111 - as written: a link's name is its name
     return Place(path, _file_uri(path), path)
 

@@ -297,6 +297,22 @@ def test_a_broken_hook_never_reaches_the_program(
         assert any(record.get("audit.failed") for record in (*log.of(READ), *log.of(MODIFIED)))
 
 
+def test_sheets_of_an_open_workbook_are_reads_of_its_file(
+    log: AuditLog, frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    """Several sheets at once are counted together."""
+    pytest.importorskip("openpyxl")
+    path = tmp_path / "book.xlsx"
+    with pd.ExcelWriter(path) as writer:
+        frame.to_excel(writer, sheet_name="one")
+        frame.to_excel(writer, sheet_name="two")
+    with pd.ExcelFile(path) as book:
+        book.parse("one")
+        pd.read_excel(book, sheet_name=None)
+    assert [one["ml.dataset.name"] for one in (*log.of(MODIFIED), *log.of(READ))] == [str(path)] * 4
+    assert [one["ml.dataset.rows"] for one in log.of(READ)] == [3, 6]
+
+
 def test_what_was_hooked_is_as_before() -> None:
     """Readers of the module and writers of the classes."""
     before = pd.read_csv, pd.DataFrame.to_csv, pd.Series.to_csv, pd.DataFrame.to_parquet
