@@ -31,6 +31,7 @@ PROVIDERS: Final = (
     ("opentelemetry._logs", "set_logger_provider", "attach_to_logger_provider"),
 )
 RUNTIME: Final = "mlaudit.capture.runtime"
+PIPELINE: Final = "mlaudit.pipeline"
 
 _log = logging.getLogger("mlaudit")
 _lock = threading.RLock()
@@ -38,8 +39,11 @@ _arming = threading.Lock()
 _active = False
 _registered = False
 _armed = False
+_whole = False
 _watch_process = True
 _set: dict[str, Integration] = {}
+# Hooks of modules that our own pipeline imported: set once it is whole.
+_waiting: list[tuple[Registration, object]] = []
 
 
 def activate(*, watch_process: bool = True) -> None:
@@ -67,7 +71,7 @@ def activate(*, watch_process: bool = True) -> None:
         if first:
             _contained(metrics.install)
             # A program may record its own events alone, without any hooked library.
-            wrapt.register_post_import_hook(lambda _module: _arm(), "mlaudit.pipeline")
+            wrapt.register_post_import_hook(lambda _module: _pipeline_is_whole(), PIPELINE)
             for module, setter, attach in PROVIDERS:
                 hook = functools.partial(_contained, _watch_provider, setter, attach)
                 wrapt.register_post_import_hook(hook, module)
@@ -110,7 +114,22 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(name)
 
 
+def _pipeline_is_whole() -> None:
+    global _whole
+    _whole = True
+    _arm()
+    with _lock:
+        waiting = tuple(_waiting)
+        _waiting.clear()
+    for registration, module in waiting:
+        _contained(_set_hooks, registration, module)
+
+
 def _set_hooks(registration: Registration, _module: object) -> None:
+    if PIPELINE in sys.modules and not _whole:
+        # What is hooked is what the pipeline itself needs, e.g. pickle: the integration could not use it yet.
+        _waiting.append((registration, _module))
+        return
     with _lock:
         if not _active or registration.name in _set:
             return
@@ -123,6 +142,9 @@ def _set_hooks(registration: Registration, _module: object) -> None:
 def _arm() -> None:
     """Once, before the first hook or event: what watches the process itself (start, stop, crash, files, …)."""
     global _armed
+    module = sys.modules.get("mlaudit.pipeline")
+    if module is not None and not hasattr(module, "on_start"):
+        return  # half imported, by way of a library that is hooked itself; its own hook arms when it is there
     with _arming:  # let go before anything is imported: whoever imports may wait for ``_lock``
         if _armed or not (_active and _watch_process):
             return

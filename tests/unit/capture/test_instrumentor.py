@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -203,3 +206,13 @@ def test_without_a_span_the_callers_trace_is_recorded(ask: Any, header: str, exp
     with capture() as log:
         ask(app(), "GET", "/x", headers=[("traceparent", header)])
         assert log.of("audit.api.request")[0].get("trace.id") == expected
+
+
+def test_a_hooked_library_that_the_pipeline_itself_imports_breaks_nothing(tmp_path: Path) -> None:
+    """A program that imports the pipeline first is watched as any other."""
+    environment = {**os.environ, "MLAUDIT_ENABLED": "true", "MLAUDIT_STATE_DIR": str(tmp_path)}
+    program = "import mlaudit.pipeline, mlaudit.capture.runtime as r; print(r._installed)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout.strip(), done.stderr) == ("True", "")

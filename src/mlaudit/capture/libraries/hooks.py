@@ -255,20 +255,23 @@ class _Hook:
         """
         if self.level is not None and self.level.get():
             return None
-        current = pipeline.current()
-        if current is None:
-            return None
         # Called without its instance, it fails as it would unhooked.
         bound = bound and bool(args)
         call = Call(self.name, args[0], args[1:], kwargs) if bound else Call(self.name, None, args, kwargs)
         try:
+            # Before the pipeline is asked for, which starts it: a call that is left alone begins no trail.
             if self.when is not None and not self.when(call):
+                return None
+            current = pipeline.current()
+            if current is None:
                 return None
             audit = start(self.audit, current, call)
         except AuditRefusedError:
             raise
         except Exception as error:  # noqa: BLE001 - auditing never breaks the program
-            current.fault(self.component, error, kind=self.kind, outcome=UNKNOWN)
+            current = pipeline.current()
+            if current is not None:
+                current.fault(self.component, error, kind=self.kind, outcome=UNKNOWN)
             return None
         if audit is None:
             return None

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import wrapt
 
+from mlaudit import pipeline
 from mlaudit.capture.libraries.hooks import Audit, Call, Hooks, refuse_unless_writable
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
 from mlaudit.event import AuditEvent
@@ -152,6 +153,17 @@ def test_a_broken_condition_reaches_nobody(library: Any, hooks: Hooks, log: Audi
     hooks.around(library, "double", told, kind=KIND, when=lambda call: call.args[7] == 1)
     assert library.double(4) == 8
     assert [record["audit.failed"] for record in log.of(KIND)] == [True]
+
+
+def test_a_call_that_is_left_alone_starts_no_pipeline(
+    library: Any, hooks: Hooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process in which nothing happens that is audited leaves no trail."""
+    asked: list[bool] = []
+    monkeypatch.setattr(pipeline, "current", lambda: asked.append(True))
+    hooks.around(library, "double", told, when=lambda call: call.args != (4,))
+    assert (library.double(4), asked) == (8, [])
+    assert (library.double(5), asked) == (10, [True])
 
 
 def test_only_the_outermost_call_is_recorded(library: Any, hooks: Hooks, log: AuditLog) -> None:
