@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import logging
@@ -172,6 +173,26 @@ def test_a_fit_that_fails_is_recorded_and_raises(hooked: Hooked, tmp_path: Path)
             trainer(package, tmp_path).fit(make(package)(broken=True), loader())
         assert log.kinds() == [STARTED, FAILED]
         assert log.of(FAILED)[0]["error.type"] == "ValueError"
+        assert current_run.get() is None
+
+
+def test_a_fit_that_is_interrupted_says_so(hooked: Hooked, tmp_path: Path) -> None:
+    """Lightning catches Ctrl-C itself, and returns or exits: either is told."""
+    package = importlib.import_module("lightning.pytorch")
+
+    class Interrupt(package.Callback):  # type: ignore[misc,name-defined]
+        def on_train_batch_start(self, *_: Any) -> None:
+            raise KeyboardInterrupt
+
+    with hooked("lightning") as log:
+        with contextlib.suppress(SystemExit, KeyboardInterrupt):
+            trainer(package, tmp_path, callbacks=[Interrupt()]).fit(make(package)(), loader())
+        (started,), (ended,) = log.of(STARTED), log.of(COMPLETED) or log.of(FAILED)
+        assert ended["ml.training.run_id"] == started["ml.training.run_id"]
+        assert ended.get("event.reason") == "interrupted" or ended["error.type"] in (
+            "SystemExit",
+            "KeyboardInterrupt",
+        )
         assert current_run.get() is None
 
 

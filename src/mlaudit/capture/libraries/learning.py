@@ -52,10 +52,17 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of it: the trained objects, of which the run is remembered, and numbers by name."""
+    """What came of it.
+
+    Attributes:
+        models: the trained objects, of which the run is remembered.
+        metrics: numbers by name.
+        reason: why it ended, where that is not as usual.
+    """
 
     models: tuple[Any, ...] = ()
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
 
 
 def learning(
@@ -100,6 +107,8 @@ def learning(
     metrics = {**run.metrics, **numbers(found.metrics)}
     if metrics:
         fields["ml.training.metrics"] = metrics
+    if found.reason:
+        fields["event.reason"] = found.reason
     entry = known.Known(
         name=given, run_id=run.run_id, dataset=fields.get("ml.dataset.digest", ""), metrics=metrics
     )

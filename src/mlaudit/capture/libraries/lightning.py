@@ -90,7 +90,9 @@ def _fit(current: Pipeline, call: Call) -> Audit:
 
     def fitted(_: Outcome) -> Result:
         metrics = {"epochs": trainer.current_epoch, "steps": trainer.global_step}
-        return Result((model,), {**metrics, **trainer.callback_metrics})
+        # Older versions catch Ctrl-C and return, newer ones exit.
+        reason = "interrupted" if trainer.interrupted else ""
+        return Result((model,), {**metrics, **trainer.callback_metrics}, reason)
 
     yield from learning(current, COMPONENT, subject, fitted, as_run=True)
 
