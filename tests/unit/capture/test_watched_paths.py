@@ -13,6 +13,7 @@ import pytest
 from mlaudit.capture import audit_hooks, watched_paths
 from mlaudit.capture.config import ConfigWatcher
 from mlaudit.capture.watched_paths import WatchedPaths, how_opened
+from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
 from mlaudit.testing import AuditLog, capture
 
 if TYPE_CHECKING:
@@ -150,6 +151,32 @@ def test_nothing_to_watch_leaves_open_alone() -> None:
     with capture(instrument=False) as log:
         WatchedPaths().watch(log.pipeline)
         assert "open" not in audit_hooks._handlers
+
+
+def test_policy_names_what_is_watched_and_what_is_refused(tmp_path: Path) -> None:
+    """``watch`` of the policy counts like the variable; with ``on_failure: refuse`` an unrecorded file stays shut."""
+    policy = f"""
+version: 1
+revisions: [{{number: 1, date: 2026-11-25, changes: x, reason: y, sections: [3]}}]
+watch: [{tmp_path}/*.key]
+rules:
+  - {{name: strict, match: {{kind: "audit.runtime.*"}}, level: metadata, on_failure: refuse}}
+"""
+    (tmp_path / "x.key").write_text("x")
+    with capture(policy, instrument=False) as log:
+        watcher = WatchedPaths()
+        watcher.watch(log.pipeline)
+        try:
+            assert (tmp_path / "x.key").read_text() == "x"
+            log.fail(SpoolUnavailableError("disk full"))
+            with pytest.raises(AuditRefusedError):
+                (tmp_path / "x.key").write_text("y")
+            log.heal()
+        finally:
+            watcher.stop()
+            audit_hooks.uninstall()
+        assert (tmp_path / "x.key").read_text() == "x"
+        assert [record["audit.runtime.detail"] for record in log.of(KIND)] == ["read"]
 
 
 def test_fault_does_not_keep_the_file_closed(
