@@ -133,4 +133,7 @@ def _learnt(known: dict[str, Any], fields: dict[str, Any]) -> None:
     """The first data that a run reads is its data set, unless its code names one."""
     if "ml.dataset.name" in known or "ml.dataset.digest" in known:
         return
+    # A statement may be a library's own housekeeping: only data that somebody holds as a whole counts.
+    if "db.collection.name" in fields and "ml.dataset.digest" not in fields:
+        return
     known.update({name: fields[name] for name in ("ml.dataset.name", "ml.dataset.digest") if name in fields})

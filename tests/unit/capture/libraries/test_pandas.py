@@ -113,6 +113,20 @@ def test_a_run_learns_what_it_reads_first(log: AuditLog, frame: pd.DataFrame, tm
     assert (other["ml.dataset.name"], "ml.dataset.digest" in other) == ("stated", False)
 
 
+def test_a_statement_alone_names_no_data_set(log: AuditLog, frame: pd.DataFrame, tmp_path: Path) -> None:
+    """A library's own tables are no data of the run; what pandas reads of a table is."""
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/crm.db")
+    frame.to_sql("customers", engine, index=False)
+    frame.to_sql("orders", engine, index=False)
+    with mlaudit.training_run("credit"):
+        with engine.connect() as connection:
+            assert connection.execute(sa.text("SELECT * FROM orders")).all()
+        read = pd.read_sql("SELECT * FROM customers", engine)
+    engine.dispose()
+    (record,) = log.of("audit.ml.training.completed")
+    assert (record["ml.dataset.name"], record["ml.dataset.digest"]) == ("customers", digest(read))
+
+
 def test_the_purpose_is_recorded(log: AuditLog, frame: pd.DataFrame, tmp_path: Path) -> None:
     """The innermost one, inside of the block alone."""
     with mlaudit.purpose("fairness report"), mlaudit.purpose("its second part"):
