@@ -262,11 +262,14 @@ def test_example_is_audited_without_a_line_about_it(tmp_path: Path) -> None:
         "audit.ml.training.completed",
         "audit.ml.training.evaluated",
         "audit.ml.prediction",
+        "audit.ml.training.evaluated",
         "audit.ml.model.saved",
         STOPPED,
         ENDED,
     ]
-    by_kind = {record["audit.kind"]: record for record in records}
+    searched, reported = (record for record in records if record["audit.kind"].endswith(".evaluated"))
+    assert reported["ml.training.method"] == "classification_report"
+    by_kind = {record["audit.kind"]: record for record in records} | {searched["audit.kind"]: searched}
     assert by_kind["audit.ml.training.completed"]["ml.training.candidates"] == 4
     assert by_kind["audit.ml.training.evaluated"]["ml.training.metrics"]["roc_auc"] > 0.95
     assert (

@@ -71,26 +71,31 @@ class PickleIntegration:
 
     def instrument(self) -> None:
         """Hooks the four functions of the module."""
-        for name, audit, kind in (
-            ("dump", _dump, SAVED),
-            ("dumps", _dumps, SAVED),
-            ("load", _load, LOADED),
-            ("loads", _loads, LOADED),
+        for name, audit, kind, when in (
+            ("dump", _dump, SAVED, _may_be_a_model),
+            ("dumps", _dumps, SAVED, _may_be_a_model),
+            ("load", _load, LOADED, _is_the_programs),
+            ("loads", _loads, LOADED, _is_the_programs),
         ):
-            _hooks.around(pickle, name, audit, kind=kind, when=_is_the_programs, only_here=True)
+            _hooks.around(pickle, name, audit, kind=kind, when=when, only_here=True)
 
     def uninstrument(self) -> None:
         """Puts the originals back."""
         _hooks.undo()
 
 
-def _is_the_programs(_: Call) -> bool:
+def _is_the_programs(_: Call, deeper: int = 0) -> bool:
     """Whether the program called, rather than a library: by the module of the frame behind the hook's own."""
     if inside.get():
         return False
     # This function, the hook's beginning, the hook, and whoever called it.
-    caller = str(sys._getframe(3).f_globals.get("__name__", "")).partition(".")[0]  # noqa: SLF001
+    caller = str(sys._getframe(3 + deeper).f_globals.get("__name__", "")).partition(".")[0]  # noqa: SLF001
     return caller not in _LIBRARIES and caller not in sys.stdlib_module_names
+
+
+def _may_be_a_model(call: Call) -> bool:
+    """A process that pickles something else begins no trail for it."""
+    return bool(known.models_in(call.argument(0, "obj"))) and _is_the_programs(call, 1)
 
 
 class memory:  # noqa: N801 - its name stands in records as what the pickle was in
