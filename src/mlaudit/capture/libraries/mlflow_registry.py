@@ -15,6 +15,7 @@ from urllib.request import url2pathname
 from mlaudit.capture import retraining
 from mlaudit.capture.libraries import artifacts
 from mlaudit.capture.libraries.known import Known
+from mlaudit.capture.libraries.known import about as known_of
 from mlaudit.capture.libraries.mlflow_change import DELETED, PROMOTED, REGISTERED, Change, version_path
 from mlaudit.capture.libraries.mlflow_runs import known_run
 from mlaudit.capture.libraries.mlflow_state import IGNORED, logging_model, place_of
@@ -83,10 +84,20 @@ def _registered(change: Change, latest: Any, outcome: Outcome, source: str, run_
     if digest:
         register.save(path, change.name, digest, run_id, change.version)
     if latest is not None:
-        known = register.last(version_path(change.name, str(latest.version)))
-        previous = Previous(str(latest.version), known.digest if known else "", latest.run_id or "")
+        before = register.last(version_path(change.name, str(latest.version)))
+        previous = Previous(str(latest.version), before.digest if before else "", latest.run_id or "")
         run = known_run(run_id)
-        about = Known(change.name, change.version, digest, path, run_id, run.dataset, run.metrics)
+        # The training of the object itself, inside the run, where that is where the data is known.
+        trained = known_of(logged.model) if logged is not None else run
+        about = Known(
+            change.name,
+            change.version,
+            digest,
+            path,
+            run_id,
+            run.dataset or trained.dataset,
+            {**trained.metrics, **run.metrics},
+        )
         retraining.notice(change.current, about, previous, fields={"ml.registry.name": "mlflow"})
 
 
@@ -97,13 +108,13 @@ def _latest(client: Any, name: str) -> Any:
 
 
 def _digest(register: ArtifactRegister, source: str) -> str:
-    """Of the artifact as it was logged here; else of the folder, where it is one of this machine."""
-    last = register.last(place_of(source))
-    if last is not None:
-        return last.digest
+    """Of the folder as it stands, where it is one of this machine; else of the artifact as it was logged here."""
     parts = urlsplit(source)
     path = url2pathname(parts.path) if parts.scheme == "file" else source
-    return artifacts.read(path, IGNORED).digest if os.path.isdir(path) else ""  # noqa: PTH112
+    if os.path.isdir(path):  # noqa: PTH112
+        return artifacts.read(path, IGNORED).digest
+    last = register.last(place_of(source))
+    return "" if last is None else last.digest
 
 
 def _alias_set(current: Pipeline, call: Call) -> Audit:

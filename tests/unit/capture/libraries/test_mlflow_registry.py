@@ -111,6 +111,21 @@ def test_logged_model_that_is_registered_twice(log: AuditLog, name: str) -> None
     assert all(record["event.outcome"] == "success" for record in log.of(REGISTERED))
 
 
+def test_retraining_without_a_logged_data_set(log: AuditLog, name: str) -> None:
+    """Where the run says nothing of its data, the training of the logged object inside it does."""
+    for c in (1.0, 0.1):
+        with mlflow.start_run():
+            model = LogisticRegression(C=c).fit(X, Y)
+            model.score(X, Y)
+            mlflow.sklearn.log_model(model, "model", registered_model_name=name)
+    (notice,) = log.of(RETRAINED)
+    fits = [
+        record for record in log.of("audit.ml.training.completed") if record["ml.training.method"] == "fit"
+    ]
+    assert notice["ml.dataset.digest"] == fits[1]["ml.dataset.digest"]
+    assert "accuracy" in notice["ml.training.metrics"]
+
+
 def test_alias_is_a_promotion_with_before_and_after(log: AuditLog, client: MlflowClient, name: str) -> None:
     """Set, moved and taken away: each names the version before and after, ticket, approver, actor and run."""
     run = client.create_run("0")
