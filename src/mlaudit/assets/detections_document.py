@@ -34,8 +34,8 @@ alerts for machines. Credentials come from the same variables as those of `mlaud
 A record is looked at when it *arrives* (`event.ingested`), so that one that waited in a spool is not missed; windows
 are counted over the time when it *happened* (`@timestamp`). The windows slide: a burst is found wherever it begins.
 Let a timer run it with a `--since` a little longer than its interval, because Elasticsearch shows a record only some
-seconds after it took it; an episode that is found by two runs is reported by both. With `--record` each alert also becomes
-an audit record, once ([alerts as audit records](operations.md#alerts-as-audit-records)).
+seconds after it took it; an episode that is found by two runs is reported by both. With `--record` each alert also
+becomes an audit record, once ([alerts as audit records](operations.md#alerts-as-audit-records)).
 
 ## Import them into Elastic Security
 
