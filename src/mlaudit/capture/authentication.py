@@ -145,6 +145,7 @@ def rejected(current: Pipeline, failure: Failure) -> None:
 
 
 _NOBODY: Final = Actor("anonymous", method="anonymous")
+_BASIC: Final = Credential("basic")
 
 
 def of_request(
@@ -166,7 +167,7 @@ def of_request(
         if scheme not in _SCHEMES:
             scheme, rest = "authorization", authorization
         if scheme in _OF_ONE_REQUEST:
-            return Credential(scheme)
+            return _BASIC
         return Credential(scheme, key_id=fingerprint(rest.strip(), pseudonym))
     return Credential(API_KEY, key_id=fingerprint(api_key, pseudonym)) if api_key else None
 

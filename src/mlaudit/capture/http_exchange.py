@@ -167,11 +167,15 @@ class HttpExchange(Answer):
             mapped = p.policy.route_kind(scope["method"], route)
             if mapped == "":
                 return None
-        kind = trail.kind = authentication.kind_of(kind_of(mapped, trail, self.status), trail, self.status)
+        kind = kind_of(mapped, trail, self.status)
+        if trail.failures:
+            kind = authentication.kind_of(kind, trail, self.status)
+        trail.kind = kind
         header, pseudonym = self.headers.get, p.policy.pseudonyms.of
-        credential = authentication.of_request(
-            trail, header(b"authorization"), header(b"x-api-key"), pseudonym
-        )
+        authorization, key = header(b"authorization"), header(b"x-api-key")
+        credential = None
+        if authorization or key or trail.credentials:
+            credential = authentication.of_request(trail, authorization, key, pseudonym)
         actor = find_actor(scope, self.headers, trail, p.settings.actor_header, pseudonym, credential)
         models = trail.models
         name, path_name, version = models[-1].name if models else "", "", ""
@@ -200,7 +204,9 @@ class HttpExchange(Answer):
             body = self.request.raw() if self.request is not None and self.request_complete else None
             access_change.add_access_change(event, decision, scope["method"], body)
         self.complete(event)
-        beside = authentication.complete(p, event, trail, credential)
+        beside = None
+        if credential is not None or trail.failures or actor.method == "authenticated":
+            beside = authentication.complete(p, event, trail, credential)
         if decision.level >= _INPUTS:
             add_contents(event, self, decision.level)
         return event, decision, beside
