@@ -45,6 +45,8 @@ TRACERS: Final = frozenset(
     | {"sys_monitoring", "typeguard", "monkeytype", "ddtrace", "sentry_sdk", "dynapyt", "IPython", "mlaudit"}
 )  # fmt: skip
 _PYDEVD: Final = ("pydevd", "_pydevd", "_pydev_", "debugpy", "pydev")
+# Sets a trace function when it is imported, to see whether it can, and takes it off.
+_PROBE: Final = "pydevd_constants"
 _ENDINGS: Final = frozenset({"set_continue", "set_quit", "stop_trace"})
 _OF_THE_PROCESS: Final = ("debugpy", "pydevd")
 _installed = False
@@ -138,8 +140,8 @@ def _on_trace(event: str, _args: tuple[Any, ...]) -> None:
     elif _left.now:
         # The runtime takes off what pdb has taken off already, in the midst of the program's own code.
         _left.now = False
-    elif tool:
-        sessions.begin(tool, event, found.fields)
+    elif tool and not found.modules[0].endswith(_PROBE):
+        sessions.begin(tool, event, _without_own(tool, found.fields))
 
 
 def _on_pdb(event: str, found: Caller, frame: FrameType) -> None:
@@ -172,7 +174,13 @@ def _on_monitoring(event: str, args: tuple[Any, ...]) -> None:
         if tool not in _OF_THE_PROCESS:
             sessions.end(tool, thread=tool == PDB)
     else:
-        sessions.begin(tool, event, found.fields, thread=tool == PDB)
+        sessions.begin(tool, event, _without_own(tool, found.fields), thread=tool == PDB)
+
+
+def _without_own(tool: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """Its own line says nothing of what a debugger has hold of."""
+    own = tool in _OF_THE_PROCESS and "pydevd" in fields.get("code.file.path", "")
+    return {} if own else fields
 
 
 def _on_interactive(event: str, _args: tuple[Any, ...]) -> None:

@@ -222,6 +222,14 @@ def test_import_of_debugpy_is_told_but_for_jupyters(log: AuditLog, monkeypatch: 
     assert log.of(STARTED)[0]["audit.runtime.detail"] == "debugpy"
 
 
+def test_probe_of_pydevd_is_no_session(log: AuditLog) -> None:
+    """What it tries when it is imported, in every kernel of Jupyter, takes hold of nothing."""
+    space: dict[str, Any] = {"__name__": "_pydevd_bundle.pydevd_constants", "sys": sys}
+    exec("def probe():\n    sys.settrace(lambda *_: None)\n    sys.settrace(None)\n", space)
+    in_thread(space["probe"])
+    assert told(log) == []
+
+
 @pytest.mark.parametrize("event", ["sys.remote_exec", "cpython.remote_debugger_script"])
 def test_remote_execution_is_told_with_what_is_run(log: AuditLog, event: str) -> None:
     """Python 3.14: a script that another process runs in this one, or this one in another."""
