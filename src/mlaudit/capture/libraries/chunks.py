@@ -7,6 +7,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from mlaudit.capture.data_access import Access, described, tell
+from mlaudit.capture.later import later, ready
 from mlaudit.capture.libraries.digest import shape
 from mlaudit.errors import AuditRefusedError
 
@@ -47,6 +48,7 @@ class Counted:
         self._rows: int | None = None
         self._columns: int | None = None
         self._ended = False
+        ready()
         self._closed: list[bool] | None = None
 
     def add(self, chunk: Any) -> None:
@@ -85,12 +87,13 @@ class Counted:
                 self.add(chunk)
                 yield chunk
         except GeneratorExit:
+            # Closed, or given up: the runtime's collector may be at work.
+            later(self.end)
             raise
         except BaseException as error:
             self.end(error)
             raise
-        finally:
-            self.end()
+        self.end()
 
     def watch(self, reader: Any) -> bool:
         """Counts what a reader with ``read`` and ``close`` gives; False for one that has none."""
@@ -128,5 +131,5 @@ class Counted:
 
         setattr(reader, name, counting)
         reader.close = closing
-        weakref.finalize(reader, self.end)
+        weakref.finalize(reader, later, self.end).atexit = False
         return True

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextvars
+import functools
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from mlaudit.capture.data_access import Access, tell
+from mlaudit.capture.later import later, ready
 from mlaudit.errors import AuditRefusedError
 
 if TYPE_CHECKING:
@@ -145,9 +147,11 @@ def transaction_of(current: Pipeline, component: str, connection: Any) -> Transa
     found = _held.get(connection)
     if found is None:
         found = _held[connection] = Transaction(current, component)
-        given_up = weakref.finalize(
-            connection, found.end, "the connection was given up in its transaction: nothing was changed"
+        ready()
+        end = functools.partial(
+            found.end, "the connection was given up in its transaction: nothing was changed"
         )
+        given_up = weakref.finalize(connection, later, end)
         given_up.atexit = False
     return found
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextvars
+import functools
 import weakref
 from typing import TYPE_CHECKING, Any
 
 from mlaudit.capture.data_access import Access, tell
+from mlaudit.capture.later import later, ready
 from mlaudit.errors import AuditRefusedError
 
 if TYPE_CHECKING:
@@ -42,12 +44,16 @@ class Fetched:
     """A driver's cursor that counts the rows it gives; told once, when it is closed or given up."""
 
     def __init__(self, cursor: Any, current: Pipeline, component: str, accesses: list[Access]) -> None:
+        ready()
         rows = [0]
+        context = contextvars.copy_context()
+        tell_rows = functools.partial(_told, current, component, accesses, rows, context)
+        given_up = weakref.finalize(self, later, tell_rows)
+        given_up.atexit = False
         object.__setattr__(self, "_cursor", cursor)
         object.__setattr__(self, "_rows", rows)
-        told = weakref.finalize(self, _told, current, component, accesses, rows, contextvars.copy_context())
-        told.atexit = False
-        object.__setattr__(self, "_end", told)
+        object.__setattr__(self, "_given_up", given_up)
+        object.__setattr__(self, "_tell", tell_rows)
 
     def fetchone(self, *args: Any, **kwargs: Any) -> Any:
         """As the driver's."""
@@ -69,7 +75,8 @@ class Fetched:
 
     def close(self) -> Any:
         """As the driver's; the rows are told."""
-        self._end()
+        if self._given_up.detach() is not None:
+            self._tell()
         return self._cursor.close()
 
     def __iter__(self) -> Iterator[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import sqlalchemy as sa
 from sklearn.linear_model import LogisticRegression
 
 import mlaudit
+from mlaudit.capture.later import settle
 from mlaudit.capture.libraries.digest import digest
 from mlaudit.capture.libraries.pandas import PandasIntegration
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
@@ -170,10 +172,9 @@ def test_chunks_are_counted_when_they_have_been_read(
         with pytest.raises(ValueError, match="none"):
             list(reader)
     else:
-        import gc
-
         del reader
         gc.collect()
+        assert settle(10)
     (record,) = log.of(READ)
     assert record["ml.dataset.rows"] == {"closed": 1, "given up": 1}.get(ends, 3)
     assert record["event.outcome"] == ("failure" if ends == "failed" else "success")

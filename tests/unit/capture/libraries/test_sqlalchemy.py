@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from sqlalchemy import orm
 from sqlalchemy.orm import Mapped, mapped_column
 
+from mlaudit.capture.later import settle
 from mlaudit.capture.libraries import sqlalchemy as integration
 from mlaudit.capture.otel import attach_to_tracer_provider
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
@@ -121,6 +122,7 @@ def test_only_what_the_program_fetches_is_counted(log: AuditLog, engine: sa.Engi
         assert given_up.fetchone()
         del given_up
         gc.collect()
+        assert settle(10)
     assert [rows for _, _, rows, _ in told(log, READ)] == [1, 2, 3, 3, 1]
 
 
@@ -180,6 +182,18 @@ def test_a_savepoint_is_rolled_back_by_itself(log: AuditLog, engine: sa.Engine) 
         ("UPDATE", "customers", 3, "success"),
         ("INSERT", "orders", 1, "success"),
     ]
+
+
+def test_a_connection_that_is_given_up_changed_nothing(log: AuditLog, engine: sa.Engine) -> None:
+    """Neither committed nor rolled back by the program: the pool takes it back."""
+    connection = engine.connect()
+    connection.execute(sa.delete(Order))
+    del connection
+    gc.collect()
+    assert settle(10)
+    (record,) = log.of(MODIFIED)
+    assert told(log, MODIFIED) == [("DELETE", "orders", 3, "failure")]
+    assert "nothing was changed" in record["event.reason"]
 
 
 def test_a_flush_of_many_rows_is_one_record(log: AuditLog, engine: sa.Engine) -> None:
