@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+from collections import OrderedDict
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
@@ -143,9 +146,16 @@ def add_config_change(event: AuditEvent, answer: Answer, change: ChangeControl) 
     fields["ml.config.path"] = answer.scope["path"][:_LONGEST]
     event.target = Target("config", fields["ml.config.path"])
     add_change_control(event, answer, change)
-    if answer.request is None or not answer.request_complete:
+    complete = answer.request is not None and answer.request_complete
+    after = answer.request.digest() if answer.request is not None and complete else ""
+    before = _settings.exchange(
+        answer.scope["method"], fields["ml.config.path"], after, done=event.outcome == SUCCESS
+    )
+    if before:
+        fields["ml.config.before.digest"] = before
+    if answer.request is None or not after:
         return
-    fields["ml.config.after.digest"] = answer.request.digest()
+    fields["ml.config.after.digest"] = after
     raw = answer.request.raw()
     if raw is None or answer.headers.get(b"content-encoding", b"identity") != b"identity":
         return
@@ -157,6 +167,36 @@ def add_config_change(event: AuditEvent, answer: Answer, change: ChangeControl) 
     if changes:
         fields["ml.config.keys"] = sorted(changes)
         event.inputs["ml.config.changes"] = changes
+
+
+class _Settings:
+    """What this process was last given as the whole of a configuration, by path; digests only."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._digests: OrderedDict[str, str] = OrderedDict()
+
+    def exchange(self, method: str, path: str, after: str, *, done: bool) -> str:
+        """What was there before, "" where that is not known; remembers what is there now, if the change was done."""
+        with self._lock:
+            before = self._digests.get(path, "")
+            if (
+                done
+            ):  # by any other method a part of it may have been set: then the whole is not known any more
+                self._digests.pop(path, None)
+                if method == "PUT" and after:
+                    self._digests[path] = after
+                    if len(self._digests) > _MOST_KEYS:
+                        self._digests.popitem(last=False)
+        return before
+
+    def forget(self) -> None:
+        """For a forked child, whose parent may have held the lock."""
+        self.__init__()  # type: ignore[misc]
+
+
+_settings: Final = _Settings()
+os.register_at_fork(after_in_child=_settings.forget)
 
 
 def add_change_control(event: AuditEvent, answer: Answer, change: ChangeControl) -> None:

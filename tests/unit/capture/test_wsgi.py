@@ -376,6 +376,23 @@ def test_a_configuration_route_says_what_was_changed(log: AuditLog) -> None:
     assert (record["ml.config.keys"], record["ml.change.ticket"]) == (["threshold"], "CHG-1")
 
 
+def test_a_configuration_route_says_what_was_there_before(log: AuditLog) -> None:
+    """The digest of the last whole configuration that this process was given; a part is no whole."""
+    for method, body in (
+        ("PUT", b"{}"),
+        ("PUT", b'{"a": 1}'),
+        ("PATCH", b'{"b": 1}'),
+        ("PUT", b"{}"),
+        ("DELETE", b""),
+    ):
+        ask(answering(b""), method, "/config/before", body=body)
+    ask(answering(b"", status="409 Conflict"), "PUT", "/config/before", body=b"[]")
+    ask(answering(b""), "PUT", "/config/before", body=b"{}")
+    empty, one = (hashlib.sha256(body).hexdigest() for body in (b"{}", b'{"a": 1}'))
+    before = [record.get("ml.config.before.digest") for record in log.of("audit.ml.config.changed")]
+    assert before == [None, empty, one, None, empty, None, None]
+
+
 def test_contents_are_recorded_where_the_policy_says_full() -> None:
     """Both bodies, as JSON."""
     with capture(FULL, instrument=False) as log:
