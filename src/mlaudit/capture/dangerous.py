@@ -14,6 +14,7 @@ from enum import Enum
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, Final
 
+MAX_LENGTH: Final = 2000
 # Everything in these modules. A project may have a folder that is called as one of them: see PACKAGES.
 MODULES: Final = frozenset(
     {
@@ -112,6 +113,8 @@ def is_dangerous(module: str, name: str) -> bool:
     module to what it has imported, and, where the module is imported already, by where the object really comes from. An
     object of a module that is not imported yet is judged by its name alone; nothing is imported to look at it.
     """
+    if len(module) + len(name) > MAX_LENGTH:  # nobody honest writes one, and nobody has to look into it
+        return True
     module, name = _compat_pickle.NAME_MAPPING.get((module, name), (module, name))
     module = _compat_pickle.IMPORT_MAPPING.get(module, module)
     found = _resolve(module, name)

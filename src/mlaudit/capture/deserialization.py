@@ -17,12 +17,14 @@ from typing import Any, Final
 from mlaudit.capture import audit_hooks
 from mlaudit.capture.dangerous import is_dangerous
 from mlaudit.capture.frames import caller
-from mlaudit.capture.repeats import Repeats
+from mlaudit.capture.repeats import Budget, Repeats
 from mlaudit.event import AuditEvent, Target
 
 KIND: Final = "audit.runtime.deserialized"
 EVENT: Final = "pickle.find_class"
 MAX_NAME: Final = 300
+# One pickle may name as many as it likes; what the first ones are says enough.
+MAX_DIFFERENT: Final = 50
 _MAX_VERDICTS: Final = 10_000
 _UNPICKLERS: Final = ("pickle", "_pickle", "copyreg")
 _BETWEEN_PROCESSES: Final = ("multiprocessing.", "concurrent.futures.", "joblib.externals.loky.", "loky.")
@@ -33,6 +35,7 @@ current_file: Final[ContextVar[str]] = ContextVar("mlaudit_unpickled_file", defa
 # Only of names that are harmless: most are asked for again and again.
 _harmless: Final[set[tuple[Any, ...]]] = set()
 _repeats: Final[Repeats[tuple[Any, ...]]] = Repeats()
+_budget: Final[Budget[tuple[Any, ...]]] = Budget(MAX_DIFFERENT)
 
 
 def install() -> None:
@@ -42,13 +45,12 @@ def install() -> None:
 
 def _on_find_class(event: str, args: tuple[Any, ...]) -> None:
     module, name = str(args[0]), str(args[1])
-    asked = (module, name)
     if not is_dangerous(module, name):
         if len(_harmless) >= _MAX_VERDICTS:
             _harmless.clear()
         # Of a module that is not imported yet only the name was judged.
         if module in sys.modules and len(module) + len(name) <= MAX_NAME:
-            _harmless.add(asked)
+            _harmless.add((module, name))
         return
     found = caller()
     if found is None:
@@ -58,14 +60,20 @@ def _on_find_class(event: str, args: tuple[Any, ...]) -> None:
         return
     file = current_file.get()
     place = tuple(found.fields.values())
-    if (before := _repeats.due((asked, file, place))) is None:
-        return
     detail = f"{module}.{name}"[:MAX_NAME]
+    if (before := _repeats.due((detail, file, place))) is None:
+        return
+    if (left := _budget.left((file, place))) < 0:
+        return
     fields: dict[str, Any] = {"audit.runtime.event": event, "audit.runtime.detail": detail, **found.fields}
     if file:
         fields["ml.model.path"] = file
     if before:
         fields["event.reason"] = f"and {before} times more since the last record of it"
+    elif left == 0:
+        fields["event.reason"] = (
+            f"the last of {MAX_DIFFERENT} names at this place that are told within a minute"
+        )
     audit_hooks.tell(
         AuditEvent(KIND, target=Target("callable", detail), fields=fields), begins=True, before=True
     )

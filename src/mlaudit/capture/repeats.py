@@ -47,3 +47,35 @@ class Repeats(Generic[Key]):
         """What was counted and not told, by key; begins anew."""
         told, self._told = self._told, {}
         return {key: count for key, (_, count) in told.items() if count}
+
+
+class Budget(Generic[Key]):
+    """How many different events of one origin are told in a window, where a stranger chooses how many there are.
+
+    Args:
+        limit: of one key.
+        window_seconds: after which a key has its budget again.
+        clock: seconds; for tests.
+    """
+
+    def __init__(
+        self,
+        limit: int,
+        window_seconds: float = WINDOW_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._limit = limit
+        self._window = window_seconds
+        self._clock = clock
+        self._spent: dict[Key, tuple[float, int]] = {}
+
+    def left(self, key: Key) -> int:
+        """Takes one, and returns how many are left after it: 0 is the last one, less is one too many."""
+        now = self._clock()
+        begun, spent = self._spent.pop(key, (now, 0))
+        if now - begun >= self._window:
+            begun, spent = now, 0
+        if len(self._spent) >= MAX_KEPT:
+            self._spent.pop(next(iter(tuple(self._spent)), key), None)
+        self._spent[key] = (begun, spent + 1)
+        return self._limit - spent - 1

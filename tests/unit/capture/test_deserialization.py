@@ -66,6 +66,7 @@ def listening(policy: str | None = None) -> Iterator[AuditLog]:
     """Audits with the hook for unpicklers; it is inert afterwards."""
     deserialization._harmless.clear()
     deserialization._repeats.rest()
+    deserialization._budget._spent.clear()
     with capture(policy, instrument=False) as found:
         deserialization.install()
         try:
@@ -179,6 +180,7 @@ def test_honest_models_and_data_are_silent(log: AuditLog, tmp_path: Path) -> Non
         ("_io", "FileIO"),
         ("cloudpickle.cloudpickle", "_make_function"),
         ("torch.hub", "load"),
+        ("a" * 3000, "b"),
         # Through a module to what it has imported.
         ("shelve", "os.system"),
         ("joblib", "os.system"),
@@ -237,6 +239,20 @@ def test_pickle_that_is_loaded_again_and_again_is_told_once(log: AuditLog) -> No
     for _ in range(1000):
         pickle.loads(data)
     assert len(log.of(KIND)) == 1
+
+
+def test_pickle_of_a_thousand_names_is_bounded(log: AuditLog) -> None:
+    """Whoever makes a pickle chooses how many names are in it, and how long; the last one told says that it is."""
+    data = b"".join(b"cos.x%d%s\n__globals__\n" % (number, b"y" * 10_000) for number in range(200))
+    for line in data.split(b"\n__globals__\n")[:-1]:
+        with contextlib.suppress(Exception):
+            pickle.loads(line + b"\n__globals__\n.")
+    told = log.of(KIND)
+    assert len(told) == deserialization.MAX_DIFFERENT
+    assert "the last of 50" in told[-1]["event.reason"]
+    assert all(len(record["audit.runtime.detail"]) <= deserialization.MAX_NAME for record in told)
+    assert len(str(deserialization._repeats._told)) < 100_000
+    assert deserialization._harmless == set()
 
 
 def test_name_of_a_module_that_comes_later_is_judged_again(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlaudit.capture.repeats import MAX_KEPT, Repeats
+from mlaudit.capture.repeats import MAX_KEPT, Budget, Repeats
 
 
 def test_told_once_in_a_window_then_with_the_count() -> None:
@@ -31,3 +31,15 @@ def test_memory_is_bounded() -> None:
         repeats.due(key)
     assert repeats.due(0) == 0
     assert repeats.due(MAX_KEPT) is None
+
+
+def test_budget_is_of_one_origin_and_one_window() -> None:
+    """The last one within the budget is known as such; a window later there is a new one."""
+    now = [0.0]
+    budget: Budget[int] = Budget(2, 60.0, lambda: now[0])
+    assert [budget.left(1), budget.left(1), budget.left(1), budget.left(2)] == [1, 0, -1, 1]
+    now[0] = 60.0
+    assert budget.left(1) == 1
+    for key in range(2 * MAX_KEPT):
+        budget.left(key)
+    assert len(budget._spent) <= MAX_KEPT
