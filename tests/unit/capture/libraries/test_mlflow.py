@@ -15,9 +15,9 @@ from sklearn.model_selection import GridSearchCV
 
 import mlaudit
 from mlaudit.capture.interface import current_run
-from mlaudit.capture.libraries import mlflow_runs
 from mlaudit.capture.libraries.digest import digest
-from mlaudit.capture.libraries.mlflow_state import place_of
+from mlaudit.capture.libraries.mlflow import runs
+from mlaudit.capture.libraries.mlflow.state import place_of
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def test_run_of_another_process_that_ends_here(log: AuditLog) -> None:
     run = client.create_run("0")
     client.log_param(run.info.run_id, "C", 1)
     client.log_metric(run.info.run_id, "auc", 0.7)
-    mlflow_runs._runs.clear()
+    runs._runs.clear()
     client.set_terminated(run.info.run_id)
     (record,) = log.of(COMPLETED)
     assert record["ml.training.parameters"] == {"C": "1"}

@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression, SGDClassifier
 
 from mlaudit.capture.interface import RequestTrail, current_request
 from mlaudit.capture.libraries import artifacts, known
-from mlaudit.capture.libraries.mlflow_state import logging_model
+from mlaudit.capture.libraries.mlflow.state import logging_model
 from mlaudit.capture.libraries.outermost import part_of_artifact
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
 from mlaudit.event import new_record_id

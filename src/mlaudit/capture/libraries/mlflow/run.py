@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.capture.interface import TrainingRun, current_run
 from mlaudit.capture.libraries.estimators import number, text
-from mlaudit.capture.libraries.mlflow_state import actor, place_of
+from mlaudit.capture.libraries.mlflow.state import actor, place_of
 from mlaudit.capture.libraries.training import COMPLETED, FAILED, STARTED, error_fields
 from mlaudit.capture.origin import originate
 from mlaudit.capture.shorten import shortened

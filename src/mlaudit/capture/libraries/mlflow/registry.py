@@ -16,9 +16,9 @@ from mlaudit.capture import retraining
 from mlaudit.capture.libraries import artifacts
 from mlaudit.capture.libraries.known import Known
 from mlaudit.capture.libraries.known import about as known_of
-from mlaudit.capture.libraries.mlflow_change import DELETED, PROMOTED, REGISTERED, Change, version_path
-from mlaudit.capture.libraries.mlflow_runs import known_run
-from mlaudit.capture.libraries.mlflow_state import IGNORED, logging_model, place_of
+from mlaudit.capture.libraries.mlflow.change import DELETED, PROMOTED, REGISTERED, Change, version_path
+from mlaudit.capture.libraries.mlflow.runs import known_run
+from mlaudit.capture.libraries.mlflow.state import IGNORED, logging_model, place_of
 from mlaudit.capture.registry import ArtifactRegister, Previous
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.capture.config_keys import value_text
-from mlaudit.capture.libraries.mlflow_change import CHANGED, Change, version_path
+from mlaudit.capture.libraries.mlflow.change import CHANGED, Change, version_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable

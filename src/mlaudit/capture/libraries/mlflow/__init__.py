@@ -1,4 +1,4 @@
-"""MLflow (2.9 to 3): runs, the model registry, models written, read, asked and evaluated.
+"""MLflow (2.12 to 3): runs, the model registry, models written, read, asked and evaluated.
 
 What other processes do through a tracking server is not seen: only what this process does, over whatever store.
 """
@@ -7,15 +7,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Final
 
-from mlaudit.capture.libraries import (
-    mlflow_evaluation,
-    mlflow_models,
-    mlflow_registry,
-    mlflow_runs,
-    mlflow_tags,
-)
 from mlaudit.capture.libraries.hooks import Hooks
-from mlaudit.capture.libraries.mlflow_state import COMPONENT
+from mlaudit.capture.libraries.mlflow import evaluation, models, registry, runs, tags
+from mlaudit.capture.libraries.mlflow.state import COMPONENT
 
 _hooks: Final = Hooks(COMPONENT)
 
@@ -37,11 +31,11 @@ class MlflowIntegration:
         except ImportError:
             # ``mlflow-tracing`` alone has no runs and no registry.
             return
-        mlflow_runs.hook(_hooks, mlflow, MlflowClient)
-        mlflow_registry.hook(_hooks, MlflowClient)
-        mlflow_tags.hook(_hooks, MlflowClient)
-        mlflow_models.hook(_hooks, MlflowClient)
-        mlflow_evaluation.hook(_hooks, mlflow)
+        runs.hook(_hooks, mlflow, MlflowClient)
+        registry.hook(_hooks, MlflowClient)
+        tags.hook(_hooks, MlflowClient)
+        models.hook(_hooks, MlflowClient)
+        evaluation.hook(_hooks, mlflow)
 
     def uninstrument(self) -> None:
         """Puts the originals back."""

@@ -11,9 +11,9 @@ from mlaudit.capture.libraries import artifacts, known
 from mlaudit.capture.libraries.artifact_records import LOADED
 from mlaudit.capture.libraries.hooks import refuse_unless_writable
 from mlaudit.capture.libraries.known import Known
-from mlaudit.capture.libraries.mlflow_change import version_path
-from mlaudit.capture.libraries.mlflow_record import emit, fields_of, flavors
-from mlaudit.capture.libraries.mlflow_state import IGNORED, MLMODEL, REGISTERED, place_of
+from mlaudit.capture.libraries.mlflow.change import version_path
+from mlaudit.capture.libraries.mlflow.record import emit, fields_of, flavors
+from mlaudit.capture.libraries.mlflow.state import IGNORED, MLMODEL, REGISTERED, place_of
 from mlaudit.capture.libraries.outermost import part_of_artifact
 from mlaudit.capture.registry import UNREGISTERED, ArtifactRegister, Entry
 from mlaudit.errors import AuditRefusedError

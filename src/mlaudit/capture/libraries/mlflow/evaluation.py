@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from mlaudit.capture.interface import current_run
 from mlaudit.capture.libraries import known
 from mlaudit.capture.libraries.estimators import number
-from mlaudit.capture.libraries.mlflow_loading import named
-from mlaudit.capture.libraries.mlflow_state import evaluating, place_of
+from mlaudit.capture.libraries.mlflow.loading import named
+from mlaudit.capture.libraries.mlflow.state import evaluating, place_of
 from mlaudit.capture.libraries.training import EVALUATED, dataset_fields, error_fields, model_fields
 from mlaudit.capture.origin import originate
 from mlaudit.event import AuditEvent, Target

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from mlaudit.capture.interface import current_run
 from mlaudit.capture.libraries.hooks import refuse_unless_writable
 from mlaudit.capture.libraries.known import Known
-from mlaudit.capture.libraries.mlflow_run import ENDS, Run
-from mlaudit.capture.libraries.mlflow_state import evaluating, logging_model
+from mlaudit.capture.libraries.mlflow.run import ENDS, Run
+from mlaudit.capture.libraries.mlflow.state import evaluating, logging_model
 from mlaudit.capture.libraries.training import COMPLETED, STARTED, dataset_fields
 from mlaudit.errors import AuditRefusedError
 

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.capture.libraries.hooks import refuse_unless_writable
-from mlaudit.capture.libraries.mlflow_state import actor
+from mlaudit.capture.libraries.mlflow.state import actor
 from mlaudit.capture.libraries.training import error_fields
 from mlaudit.capture.origin import originate
 from mlaudit.capture.registry import ArtifactRegister

@@ -10,9 +10,9 @@ from mlaudit.capture.libraries import artifacts, known, prediction
 from mlaudit.capture.libraries.artifact_records import LOADED, SAVED, saving
 from mlaudit.capture.libraries.hooks import finish, refuse_unless_writable
 from mlaudit.capture.libraries.known import Known
-from mlaudit.capture.libraries.mlflow_loading import is_loading, load, read
-from mlaudit.capture.libraries.mlflow_record import emit, fields_of, flavors
-from mlaudit.capture.libraries.mlflow_state import (
+from mlaudit.capture.libraries.mlflow.loading import is_loading, load, read
+from mlaudit.capture.libraries.mlflow.record import emit, fields_of, flavors
+from mlaudit.capture.libraries.mlflow.state import (
     COMPONENT,
     IGNORED,
     MLMODEL,
