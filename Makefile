@@ -85,7 +85,7 @@ lock: $(READY)
 	  --no-annotate --no-header --group dev pyproject.toml -o constraints/dev.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-annotate --no-header --group fuzz -o constraints/fuzz.txt
-	printf '%s\n' accelerate editables hatchling jax joblib pytest pytest-timeout scikit-learn threadpoolctl | \
+	printf '%s\n' editables hatchling joblib pytest pytest-timeout scikit-learn threadpoolctl | \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-annotate --no-header --group deep pyproject.toml - -o constraints/deep.txt
 	echo uv | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
