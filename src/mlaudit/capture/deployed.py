@@ -27,7 +27,8 @@ ENDED: Final = "audit.ml.deployment.ended"
 UNLOADED: Final = "the model is no longer in memory"
 STOPPED: Final = "the service stopped"
 DIED: Final = "the process that served it ended without saying so"
-_KEPT: Final = ("ml.model.version", "ml.model.digest", "ml.model.path", "ml.training.run_id")
+# Not the path, which may say more than a record would be allowed to.
+_KEPT: Final = ("ml.model.version", "ml.model.digest", "ml.training.run_id")
 
 
 class Held(NamedTuple):

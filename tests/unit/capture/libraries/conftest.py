@@ -97,8 +97,10 @@ def mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> str:
 def store(mlflow_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """MLflow with a store of its own, no network, and nothing under way."""
     mlflow = importlib.import_module("mlflow")
-    for name in ("MLFLOW_RUN_ID", "MLFLOW_TRACKING_USERNAME", "MLFLOW_EXPERIMENT_ID"):
-        monkeypatch.delenv(name, raising=False)
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_TRACKING_USERNAME", "MLFLOW_EXPERIMENT_ID", "MLFLOW_REGISTRY_URI"):
+        # Set and taken away, so that what MLflow writes there meanwhile is taken back.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     # Found out in a process of its own, which takes ten seconds.
     monkeypatch.setattr(mlflow.models, "infer_pip_requirements", lambda *_, **__: [])
