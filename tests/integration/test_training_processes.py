@@ -102,6 +102,19 @@ def test_exit(tmp_path: Path) -> None:
     assert records[-2]["event.reason"] == "exit"
 
 
+def test_data_that_is_still_being_read_at_the_end(tmp_path: Path) -> None:
+    """What of a file the program has read when it ends is on record before its end is."""
+    (tmp_path / "x.csv").write_text("a\n" + "1\n" * 10)
+    program = "import pandas\nreader = pandas.read_csv('x.csv', chunksize=3)\nreader.get_chunk()\n"
+    assert end(start(tmp_path, program))[0] == 0
+    (records,) = streams(tmp_path)
+    assert kinds(records)[-3:] == ["audit.data.read", STOPPED, ENDED]
+    assert (
+        next(record for record in records if record["audit.kind"] == "audit.data.read")["ml.dataset.rows"]
+        == 3
+    )
+
+
 def test_sigterm(tmp_path: Path) -> None:
     """SIGTERM is told, and the process dies by it as it would without us."""
     process = start(tmp_path, "time.sleep(60)")

@@ -11,6 +11,7 @@ from mlaudit.capture import (
     deployments,
     deserialization,
     environment,
+    given_up,
     subprocesses,
 )
 from mlaudit.capture.aside import aside
@@ -54,7 +55,7 @@ def begin(current: Pipeline) -> None:
     code = environment.digest(software) if software else ""
     lifecycle.started(current, code, software.get(environment.REVISION, ""))
     lifecycle.before_stop(deployments.deployments.stop)
-    for ending in (sessions.end_all, error_reports.stop, watched_paths.stop, aside.finish):
+    for ending in (sessions.end_all, error_reports.stop, watched_paths.stop, given_up.tell_all, aside.finish):
         lifecycle.before_stop(ending)
     sessions.reopen()
     audit_hooks.tell_pending(current)

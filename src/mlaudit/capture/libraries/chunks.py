@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextvars
-import weakref
 from typing import TYPE_CHECKING, Any
 
 from mlaudit.capture.data_access import Access, described, tell
-from mlaudit.capture.later import later, ready
+from mlaudit.capture.given_up import GivenUp
 from mlaudit.capture.libraries.digest import shape
 from mlaudit.errors import AuditRefusedError
 
@@ -48,7 +47,6 @@ class Counted:
         self._rows: int | None = None
         self._columns: int | None = None
         self._ended = False
-        ready()
         self._closed: list[bool] | None = None
 
     def add(self, chunk: Any) -> None:
@@ -82,13 +80,17 @@ class Counted:
 
     def through(self, chunks: Iterator[Any]) -> Iterator[Any]:
         """The same chunks, counted."""
+        counted = self._counting(chunks)
+        GivenUp(counted, self.end)
+        return counted
+
+    def _counting(self, chunks: Iterator[Any]) -> Iterator[Any]:
         try:
             for chunk in chunks:
                 self.add(chunk)
                 yield chunk
         except GeneratorExit:
-            # Closed, or given up: the runtime's collector may be at work.
-            later(self.end)
+            # Closed by the program, or given up, and the runtime's collector is at work: told when it is gone.
             raise
         except BaseException as error:
             self.end(error)
@@ -131,5 +133,5 @@ class Counted:
 
         setattr(reader, name, counting)
         reader.close = closing
-        weakref.finalize(reader, later, self.end).atexit = False
+        GivenUp(reader, self.end)
         return True

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from mlaudit.capture.data_access import Access, tell
-from mlaudit.capture.later import later, ready
+from mlaudit.capture.given_up import GivenUp
 from mlaudit.errors import AuditRefusedError
 
 if TYPE_CHECKING:
@@ -147,12 +147,10 @@ def transaction_of(current: Pipeline, component: str, connection: Any) -> Transa
     found = _held.get(connection)
     if found is None:
         found = _held[connection] = Transaction(current, component)
-        ready()
         end = functools.partial(
             found.end, "the connection was given up in its transaction: nothing was changed"
         )
-        given_up = weakref.finalize(connection, later, end)
-        given_up.atexit = False
+        GivenUp(connection, end)
     return found
 
 

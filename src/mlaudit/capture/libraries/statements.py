@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextvars
 import functools
-import weakref
 from typing import TYPE_CHECKING, Any
 
 from mlaudit.capture.data_access import Access, tell
-from mlaudit.capture.later import later, ready
+from mlaudit.capture.given_up import GivenUp
 from mlaudit.errors import AuditRefusedError
 
 if TYPE_CHECKING:
@@ -44,12 +43,10 @@ class Fetched:
     """A driver's cursor that counts the rows it gives; told once, when it is closed or given up."""
 
     def __init__(self, cursor: Any, current: Pipeline, component: str, accesses: list[Access]) -> None:
-        ready()
         rows = [0]
         context = contextvars.copy_context()
         tell_rows = functools.partial(_told, current, component, accesses, rows, context)
-        given_up = weakref.finalize(self, later, tell_rows)
-        given_up.atexit = False
+        given_up = GivenUp(self, tell_rows)
         object.__setattr__(self, "_cursor", cursor)
         object.__setattr__(self, "_rows", rows)
         object.__setattr__(self, "_given_up", given_up)
@@ -75,7 +72,7 @@ class Fetched:
 
     def close(self) -> Any:
         """As the driver's; the rows are told."""
-        if self._given_up.detach() is not None:
+        if self._given_up.detach():
             self._tell()
         return self._cursor.close()
 

@@ -72,7 +72,7 @@ def test_the_first_use_of_a_token_is_recorded_and_later_ones_are_not(hooked: Any
     assert first["audit.actor.method"] == "authenticated"
     assert first["audit.actor.id"].startswith("hmac:")
     assert first["audit.actor.id"] != second["audit.actor.id"]
-    assert "eyJ" not in json.dumps(log.records)
+    assert "eyJhbGci" not in json.dumps(log.records)
 
 
 def test_a_use_is_told_again_when_the_window_is_over(hooked: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sklearn.linear_model import LogisticRegression
 
 import mlaudit
-from mlaudit.capture.later import settle
+from mlaudit.capture.aside import aside
 from mlaudit.capture.libraries.digest import digest
 from mlaudit.capture.libraries.pandas import PandasIntegration
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
@@ -35,7 +35,7 @@ POLICY = HEAD + "rules: []\ndata: {tables: [customers, orders], bulk_rows: 50}\n
 @pytest.fixture
 def frame() -> pd.DataFrame:
     """Numbers and a text."""
-    return pd.DataFrame({"age": [31, 42, 53], "name": ["Ada", "Bob", "Cid"]})
+    return pd.DataFrame({"age": [31, 42, 53], "name": ["Ada Lovelace", "Bob", "Cid"]})
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_a_file_that_is_written_and_read_is_one_record_each(
     assert written["ml.dataset.digest"] == digest(frame)
     if isinstance(found, pd.DataFrame):
         assert read["ml.dataset.digest"] == digest(found)
-    assert "Ada" not in str(log.records)
+    assert "Ada Lovelace" not in str(log.records)
 
 
 def test_a_frame_is_the_same_when_it_is_written_read_and_trained_on(hooked: Hooked, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_chunks_are_counted_when_they_have_been_read(
     else:
         del reader
         gc.collect()
-        assert settle(10)
+        assert aside.do(lambda: None, 10)
     (record,) = log.of(READ)
     assert record["ml.dataset.rows"] == {"closed": 1, "given up": 1}.get(ends, 3)
     assert record["event.outcome"] == ("failure" if ends == "failed" else "success")
@@ -205,7 +205,7 @@ def test_what_fails_is_told_by_its_class(log: AuditLog, tmp_path: Path) -> None:
         pd.read_csv(tmp_path / "broken.csv")
     assert [one["error.type"] for one in log.of(READ)] == ["FileNotFoundError", "ParserError"]
     assert {one["event.outcome"] for one in log.of(READ)} == {"failure"}
-    assert "Ada" not in str(log.records)
+    assert "Ada Lovelace" not in str(log.records)
 
 
 def test_only_the_paths_of_the_policy_are_recorded(
@@ -230,7 +230,7 @@ def test_sql_of_pandas_is_one_record(log: AuditLog, frame: pd.DataFrame, tmp_pat
     engine = sa.create_engine(f"sqlite:///{tmp_path}/crm.db")
     frame.to_sql("customers", engine, index=False)
     frame.to_sql("unnamed", engine, index=False)
-    read = pd.read_sql("SELECT * FROM customers WHERE name <> 'Zoe'", engine)
+    read = pd.read_sql("SELECT * FROM customers WHERE name <> 'Zoe Lovelace'", engine)
     pd.read_sql_table("customers", engine)
     pd.read_sql_query(sa.text("SELECT * FROM unnamed"), engine)
     engine.dispose()
@@ -242,7 +242,7 @@ def test_sql_of_pandas_is_one_record(log: AuditLog, frame: pd.DataFrame, tmp_pat
     assert one["db.collection.name"] == one["audit.target.id"] == "customers"
     assert one["db.system.name"] == "sqlite"
     assert one["db.namespace"].endswith("crm.db")
-    assert "Zoe" not in str(log.records)
+    assert "Zoe Lovelace" not in str(log.records)
 
 
 def test_chunks_of_sql_are_counted(log: AuditLog, frame: pd.DataFrame, tmp_path: Path) -> None:

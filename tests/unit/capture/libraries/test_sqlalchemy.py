@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from sqlalchemy import orm
 from sqlalchemy.orm import Mapped, mapped_column
 
-from mlaudit.capture.later import settle
+from mlaudit.capture.aside import aside
 from mlaudit.capture.libraries import sqlalchemy as integration
 from mlaudit.capture.otel import attach_to_tracer_provider
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
@@ -122,7 +122,7 @@ def test_only_what_the_program_fetches_is_counted(log: AuditLog, engine: sa.Engi
         assert given_up.fetchone()
         del given_up
         gc.collect()
-        assert settle(10)
+        assert aside.do(lambda: None, 10)
     assert [rows for _, _, rows, _ in told(log, READ)] == [1, 2, 3, 3, 1]
 
 
@@ -190,7 +190,7 @@ def test_a_connection_that_is_given_up_changed_nothing(log: AuditLog, engine: sa
     connection.execute(sa.delete(Order))
     del connection
     gc.collect()
-    assert settle(10)
+    assert aside.do(lambda: None, 10)
     (record,) = log.of(MODIFIED)
     assert told(log, MODIFIED) == [("DELETE", "orders", 3, "failure")]
     assert "nothing was changed" in record["event.reason"]
@@ -318,7 +318,7 @@ def test_a_broken_listener_reaches_nobody(
     # What the broken part left behind is told before the audit ends.
     del connection
     gc.collect()
-    assert settle(10)
+    assert aside.do(lambda: None, 10)
     assert log.pipeline is not None
     assert log.pipeline.counts.faults > 0
 
