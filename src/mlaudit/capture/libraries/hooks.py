@@ -8,8 +8,8 @@ stands behind it runs after it and knows how it ended::
         outcome = yield
         current.emit(...)
 
-    hooks = Hooks("capture.libraries.example", kind="audit.ml.model.saved")
-    hooks.around(example, "save", _saved)
+    hooks = Hooks("capture.libraries.example")
+    hooks.around(example, "save", _saved, kind="audit.ml.model.saved")
 
 The library's own result and errors pass through untouched. Whatever an audit raises is told as a fault and reaches
 nobody, with one exception: ``AuditRefusedError`` before the call, where the policy says that what cannot be recorded
