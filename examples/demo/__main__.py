@@ -20,6 +20,7 @@ from examples.demo import show
 from examples.demo.scene import Scene
 from examples.demo.store import Store
 from examples.programs import is_complete, sealed_records
+from mlaudit.deliver.layout import streams
 from mlaudit.detect.plans import load_plans
 from mlaudit.stack.local import Stack
 
@@ -83,7 +84,7 @@ def scene_left_behind(scene: Scene) -> None:
     """Waits until the service has taken over the stream of its killed predecessor."""
     spool = scene.folder / "state" / "spool"
     deadline = time.monotonic() + STORED_SECONDS
-    while len(list(spool.iterdir())) > 1 and time.monotonic() < deadline:
+    while len(streams(spool)) > 1 and time.monotonic() < deadline:
         time.sleep(0.1)
 
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from mlaudit.deliver.tally import Tally
 
 _REOPEN_SECONDS: Final = 1.0
+_NEXT_STREAMS: Final = 20
 
 _logger = logging.getLogger("mlaudit")
 guard_log()
@@ -266,10 +267,26 @@ class Pipeline:
         except SpoolError:
             raise
         except StreamOverError:
-            self._replace(stream)
-            return self._ready_stream().write(event, self._builder.build(event, decision), durable=durable)
+            return self._store_next(stream, event, decision, durable=durable)
         except Exception as error:  # noqa: BLE001 - whatever it is, the event is still worth a record
             return self._store_failed(stream, event, decision, error)
+
+    def _store_next(self, over: Stream, event: AuditEvent, decision: Decision, *, durable: bool) -> Ticket:
+        """In the stream behind one that is over; where streams are ended in a row, in the first that is not.
+
+        Raises:
+            SpoolError: as ``Stream.write``. StreamOverError: after ``_NEXT_STREAMS`` of them.
+        """
+        left = _NEXT_STREAMS
+        while True:
+            self._replace(over)
+            over = self._ready_stream()
+            try:
+                return over.write(event, self._builder.build(event, decision), durable=durable)
+            except StreamOverError:
+                left -= 1
+                if not left:
+                    raise
 
     def _replace(self, stream: Stream) -> None:
         """Lets go of a stream that is over; one that an interrupt left in doubt is adopted from its disk."""

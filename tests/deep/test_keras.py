@@ -155,4 +155,4 @@ def test_broken_hooks_harm_nobody(hooked: Hooked, broken: str, tmp_path: Path) -
         assert np.allclose(again.predict(X, verbose=0), expected.predict(X, verbose=0))
         assert len(model.evaluate(X, Y, verbose=0)) == 2
         assert any(record.get("audit.failed") for record in log.of(STARTED))
-    assert "mlaudit" not in keras.Model.fit.__code__.co_filename
+    assert "/mlaudit/capture/" not in keras.Model.fit.__code__.co_filename

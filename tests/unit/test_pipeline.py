@@ -302,6 +302,28 @@ def test_interrupt_in_the_middle_of_a_record_costs_the_stream_not_the_chain() ->
         assert len({stream for stream, _ in places}) == 2
 
 
+def test_record_finds_its_stream_behind_several_that_are_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where streams are ended in a row, a record that comes meanwhile goes into the first that takes it."""
+    with capture(instrument=False) as log:
+        ready = log.pipeline._ready_stream
+        ended: list[str] = []
+
+        def over() -> Any:
+            stream = ready()
+            if len(ended) < 3:
+                ended.append(stream.id)
+                log.pipeline.close("over", 0)
+            return stream
+
+        monkeypatch.setattr(log.pipeline, "_ready_stream", over)
+        log.pipeline.close("over", 0)
+        assert log.pipeline.emit(AuditEvent("audit.ml.prediction")).ok
+        (record,) = log.of("audit.ml.prediction")
+        assert len(set(ended)) == 3
+        assert record["audit.sequence.stream_id"] not in ended
+        assert log.pipeline.counts.lost == {}
+
+
 def test_no_record_comes_after_the_end() -> None:
     """Threads that write while the stream is ended lose nothing, and nothing stands behind a stream's end."""
     import threading

@@ -30,7 +30,7 @@ spans:
     kind: audit.app.model.promoted
     fields: {model.name: ml.model.name, enduser.id: user.id}
 """
-NO_SELECTORS = POLICY.partition("spans:")[0] + "spans: []\n"
+NO_SELECTORS = POLICY.partition("spans:")[0] + "spans: []\ndata: {paths: [], tables: []}\n"
 
 
 class Tracing:

@@ -237,7 +237,7 @@ def test_broken_hooks_harm_nobody(hooked: Hooked, broken: str) -> None:
         assert get_scorer("accuracy")(model, X, Y) == expected
         assert sklearn.metrics.accuracy_score(Y, model.predict(X)) == expected
         assert any(record.get("audit.failed") for record in log.of(EVALUATED))
-    assert "mlaudit" not in sklearn.metrics.accuracy_score.__code__.co_filename
+    assert "/mlaudit/capture/" not in sklearn.metrics.accuracy_score.__code__.co_filename
 
 
 def test_data_that_cannot_be_described_costs_its_digests_only(
