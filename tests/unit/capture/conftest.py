@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+
+from mlaudit.capture.aside import aside
+from mlaudit.capture.libraries import known
 
 
 @dataclass
@@ -100,6 +103,15 @@ class Ask:
         except BaseException as error:  # noqa: BLE001 - what a server would see
             heard.error = error
         return heard
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No thread records for an earlier test, and none of its listeners hears which models are loaded."""
+    monkeypatch.setattr(known, "_listeners", [])
+    aside.finish()
+    yield
+    aside.finish()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from threadpoolctl import threadpool_limits
 
+from mlaudit.capture import instrumentor
 from mlaudit.capture.integrations import INTEGRATIONS
 from mlaudit.capture.libraries import calls, hooks, joblib, sklearn
 from mlaudit.event import new_record_id
@@ -58,6 +59,8 @@ def hooked() -> Callable[..., AbstractContextManager[AuditLog]]:
     def start(
         *names: str, policy: str | None = None, env: dict[str, str] | None = None
     ) -> Iterator[AuditLog]:
+        # Whatever an earlier test switched on: the hooks of this one are then its own, and taken out with it.
+        instrumentor.deactivate()
         registrations = [one for one in INTEGRATIONS if one.name in names]
         assert sorted(one.name for one in registrations) == sorted(names)
         integrations = []
