@@ -201,15 +201,7 @@ def _sync(
     write = _writer(exchange, serialize)
 
     def unary(request: Any, context: Any) -> Any:
-        exchange.begin(context)
-        token = current_request.set(exchange.trail)
-        try:
-            response = behavior(request, context)
-        except BaseException as error:
-            exchange.ended(error)
-            raise
-        finally:
-            current_request.reset(token)
+        response = _answer(exchange, behavior, request, context)
         message = _serialized(write, response)
         if message is response:
             exchange.ended(code=INTERNAL)
@@ -218,18 +210,22 @@ def _sync(
         return message
 
     def stream(request: Any, context: Any) -> Iterator[Any]:
-        exchange.begin(context)
-        token = current_request.set(exchange.trail)
-        try:
-            answer = behavior(request, context)
-        except BaseException as error:
-            exchange.ended(error)
-            raise
-        finally:
-            current_request.reset(token)
-        return _pieces(exchange, answer, context)
+        return _pieces(exchange, _answer(exchange, behavior, request, context), context)
 
     return (stream if streams else unary), write
+
+
+def _answer(exchange: GrpcExchange, behavior: Callable[..., Any], request: Any, context: Any) -> Any:
+    """Calls the program's own method within its request."""
+    exchange.begin(context)
+    token = current_request.set(exchange.trail)
+    try:
+        return behavior(request, context)
+    except BaseException as error:
+        exchange.ended(error)
+        raise
+    finally:
+        current_request.reset(token)
 
 
 def _pieces(exchange: GrpcExchange, answer: Any, context: Any) -> Iterator[Any]:

@@ -12,6 +12,7 @@ import os
 from typing import TYPE_CHECKING
 
 from mlaudit.deliver.files import make_folder
+from mlaudit.deliver.lock import is_held
 from mlaudit.event import new_record_id
 
 if TYPE_CHECKING:
@@ -58,15 +59,7 @@ def sweep(folder: Path) -> None:
 def is_alive(folder: Path, name: str) -> bool:
     """Whether the process that took this mark lives and has not dropped it."""
     path = folder / name
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    if is_held(path):
         return True
-    finally:
-        os.close(descriptor)
     path.unlink(missing_ok=True)
     return False

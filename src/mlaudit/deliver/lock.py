@@ -40,8 +40,13 @@ def take_lock(stream: Path) -> int | None:
 
 def is_locked(stream: Path) -> bool:
     """Whether a living process holds the stream's lock."""
+    return is_held(layout.lock_file(stream))
+
+
+def is_held(path: Path) -> bool:
+    """Whether a living process holds the lock of a file; False where there is no such file."""
     try:
-        descriptor = os.open(layout.lock_file(stream), os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return False
     try:
