@@ -29,6 +29,10 @@ print("ready", flush=True)
 """
 
 
+# Not one long sleep: Python looks for a signal before it and after it, and one that comes in between waits for its end.
+WAIT = "while True:\n    time.sleep(0.1)\n"
+
+
 def environment(folder: Path, **further: str) -> dict[str, str]:
     """Of an audited process whose collector does not answer."""
     return {
@@ -117,7 +121,7 @@ def test_data_that_is_still_being_read_at_the_end(tmp_path: Path) -> None:
 
 def test_sigterm(tmp_path: Path) -> None:
     """SIGTERM is told, and the process dies by it as it would without us."""
-    process = start(tmp_path, "time.sleep(60)")
+    process = start(tmp_path, WAIT)
     process.send_signal(signal.SIGTERM)
     assert end(process)[0] == -signal.SIGTERM
     (records,) = streams(tmp_path)
@@ -146,7 +150,7 @@ def test_own_sigterm_handler_of_the_program(tmp_path: Path) -> None:
     """A program that handles SIGTERM itself goes on doing so; its exit is told."""
     process = start(
         tmp_path,
-        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))\nprint('x', flush=True)\ntime.sleep(60)",
+        f"signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))\nprint('x', flush=True)\n{WAIT}",
     )
     assert process.stdout is not None
     process.stdout.readline()
@@ -158,7 +162,7 @@ def test_own_sigterm_handler_of_the_program(tmp_path: Path) -> None:
 
 def test_ctrl_c(tmp_path: Path) -> None:
     """Ctrl-C is a stop with its reason, not a crash, and the program shows its own traceback."""
-    process = start(tmp_path, "time.sleep(60)")
+    process = start(tmp_path, WAIT)
     process.send_signal(signal.SIGINT)
     code, errors = end(process)
     assert code == -signal.SIGINT
@@ -217,7 +221,7 @@ def test_process_without_machine_learning_leaves_nothing(tmp_path: Path) -> None
 
 def test_kill_leaves_an_open_stream(tmp_path: Path) -> None:
     """After SIGKILL everything that was recorded is in the spool, without an end."""
-    process = start(tmp_path, "time.sleep(60)")
+    process = start(tmp_path, WAIT)
     process.kill()
     end(process)
     (records,) = streams(tmp_path)

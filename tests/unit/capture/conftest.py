@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mlaudit.capture import audit_hooks
 from mlaudit.capture.aside import aside
 from mlaudit.capture.libraries import known
 
@@ -107,9 +108,9 @@ class Ask:
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No thread records for an earlier test, and none of its listeners hears which models are loaded."""
+    """No thread and no hook of the runtime is left of an earlier test, and no listener to models that are loaded."""
     monkeypatch.setattr(known, "_listeners", [])
-    aside.finish()
+    audit_hooks.uninstall()
     yield
     aside.finish()
 
