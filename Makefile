@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-CHECKED := src tests examples benchmarks
+CHECKED := src tests tools examples benchmarks
 
 .PHONY: setup demo test test-versions test-deep examples check format generate bench-quick fault fuzz tamper lock clean
 
@@ -51,7 +51,7 @@ check: $(READY)
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/mlaudit generate --check
+	$(BIN)/python -m tools.generate --check
 	$(BIN)/pytest -q -m "not stack" tests/unit
 
 # Guided by coverage where atheris is installed; FUZZ_SECONDS is for each of the targets.
@@ -66,7 +66,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix $(CHECKED)
 
 generate: $(READY)
-	$(BIN)/mlaudit generate
+	$(BIN)/python -m tools.generate
 
 bench-quick: $(READY)
 	$(BIN)/python -m benchmarks.quick

@@ -28,21 +28,21 @@ Finish = Callable[[], None]
 
 def mlaudit_way() -> tuple[Emit, Finish]:
     """The real pipeline: built-in policy, redaction, seal, spool on disk, sender. Set up by ``MLAUDIT_*``."""
-    from mlaudit import pipeline
-    from mlaudit.deliver.sender import SpooledDelivery
+    from mlaudit.deliver.send.delivery import SpooledDelivery
     from mlaudit.event import Actor, AuditEvent, Target
+    from mlaudit.pipeline import current
 
-    running = pipeline.current()
-    assert running is not None
-    assert running.stream is not None
-    delivery = running.stream.delivery
+    pipeline = current.pipeline()
+    assert pipeline is not None
+    assert pipeline.stream is not None
+    delivery = pipeline.stream.delivery
     assert isinstance(delivery, SpooledDelivery)
     spool = delivery.spool
     target = Target("model", "fraud@3")
 
     def emit(prepared: Prepared) -> None:
         for user, attributes in prepared:
-            receipt = running.emit(
+            receipt = pipeline.emit(
                 AuditEvent(KIND, actor=Actor(user, method="authenticated"), target=target, fields=attributes)
             )
             assert receipt.ok

@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.figures import spread
-from mlaudit.deliver.frames import frame
-from mlaudit.deliver.segment_file import SegmentFile
+from mlaudit.deliver.spool.frames import frame
+from mlaudit.deliver.spool.segment_file import SegmentFile
 
 RECORD_BYTES = 1024
 GROUPS = (16, 256)

@@ -29,7 +29,7 @@ _PAD = "x" * 300
 def measure(rounds: int, records: int) -> dict[str, Any]:
     """In a process that is audited: the figures of the collector that it sends to."""
     import mlaudit
-    from mlaudit import pipeline
+    from mlaudit.pipeline import current
 
     def emit() -> None:
         mlaudit.record(
@@ -37,12 +37,12 @@ def measure(rounds: int, records: int) -> dict[str, Any]:
         )
 
     def wait() -> None:
-        while current.tally.totals(adopted=False).waiting:
+        while pipeline.tally.totals(adopted=False).waiting:
             time.sleep(0.001)
 
     emit()
-    current = pipeline.current()
-    assert current is not None
+    pipeline = current.pipeline()
+    assert pipeline is not None
     wait()
     latencies = []
     for _ in range(rounds):
@@ -51,7 +51,7 @@ def measure(rounds: int, records: int) -> dict[str, Any]:
         wait()
         latencies.append(time.perf_counter() - began)
         time.sleep(0.05)
-    before = current.tally.totals(adopted=False).requests
+    before = pipeline.tally.totals(adopted=False).requests
     began = time.perf_counter()
     for _ in range(records):
         emit()
@@ -65,7 +65,7 @@ def measure(rounds: int, records: int) -> dict[str, Any]:
         "latency_max_ms": round(1000 * latencies[-1], 1),
         "emitted_per_second": round(records / emitted),
         "acknowledged_per_second": round(records / took),
-        "requests": current.tally.totals(adopted=False).requests - before,
+        "requests": pipeline.tally.totals(adopted=False).requests - before,
     }
 
 

@@ -23,9 +23,9 @@ from rich.table import Table
 
 from examples.plays import EXAMPLES_TO_PLAY, Example, Play
 from examples.programs import is_complete, sealed_records
-from mlaudit.detect.interface import INDEX
-from mlaudit.install.client import connect
-from mlaudit.stack.local import Stack
+from mlaudit.cluster.client import connect
+from mlaudit.detect.compiled_rule import INDEX
+from mlaudit.stack.local_stack import Stack
 
 STORED_SECONDS = 60.0
 LIFE = frozenset({"audit.service.started", "audit.service.stopped"})

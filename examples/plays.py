@@ -17,7 +17,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 
 from examples.demo.scene import Scene
 from examples.programs import EXAMPLES, audited, expect, python, run, serve
-from mlaudit.stack.local import Stack
+from mlaudit.stack.local_stack import Stack
 
 KEYS = {"clinic": "key of the clinic", "operator": "key of the operator"}
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from mlaudit.stack.local import Stack
+from mlaudit.stack.local_stack import Stack
 
 EXAMPLES = Path(__file__).resolve().parent
 START_SECONDS = 60.0

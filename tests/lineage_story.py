@@ -9,10 +9,10 @@ from typing import Any
 
 from tests.trail import MemoryTrail, Story
 
-from mlaudit.lineage.graph import build
-from mlaudit.lineage.model import Lineage
-from mlaudit.lineage.reference import choose
-from mlaudit.lineage.trace import trace
+from mlaudit.lineage.ask.reference import choose
+from mlaudit.lineage.ask.trace import trace
+from mlaudit.lineage.chain.graph import build
+from mlaudit.lineage.chain.nodes import Lineage
 
 
 def digest(text: str) -> str:

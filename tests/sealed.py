@@ -15,15 +15,16 @@ from typing import Any
 import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from mlaudit.deliver import files, layout, otlp
-from mlaudit.record.build import rfc3339
-from mlaudit.record.encode import encode
+from mlaudit.deliver.send import otlp
+from mlaudit.deliver.spool import files, layout
+from mlaudit.records.build import rfc3339
+from mlaudit.records.encode import encode
 from mlaudit.seal.chain import GENESIS, Chain
 from mlaudit.seal.checkpoint import Checkpoint, Signer, sign_note
-from mlaudit.seal.finding import Finding
 from mlaudit.seal.keys import FileSigner
-from mlaudit.seal.proof import StreamProof
-from mlaudit.seal.stored import (
+from mlaudit.verify.proof.finding_codes import Finding
+from mlaudit.verify.proof.proof import StreamProof
+from mlaudit.verify.proof.stored import (
     Claims,
     StoredRecord,
     document_id,
@@ -31,7 +32,7 @@ from mlaudit.seal.stored import (
     parse_original,
     settle_contested,
 )
-from mlaudit.seal.summary import Scope, StreamSummary
+from mlaudit.verify.proof.summary import Scope, StreamSummary
 
 SIGNER = FileSigner(Ed25519PrivateKey.from_private_bytes(bytes(range(32))), "test")
 STRANGER = FileSigner(Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33))), "stranger")
@@ -200,7 +201,7 @@ def hit(stored: Document) -> dict[str, Any]:
 
 def records(documents: Iterable[Document]) -> list[StoredRecord]:
     """What a proof gets to see of documents in Elasticsearch, in order."""
-    from mlaudit.verify.elasticsearch import read_hit
+    from mlaudit.verify.sources.cluster_source import read_hit
 
     found = [read_hit(hit(stored)) for stored in documents]
     settle_contested([r for r in found if r.contested], [r for r in found if not r.contested])

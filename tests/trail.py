@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from itertools import count
 from typing import Any
 
-from mlaudit.lineage.interface import Ask, Match, Page, Record, Sighting, Tallies, Tally
+from mlaudit.lineage.ask.trail import Ask, Match, Page, Record, Sighting, Tallies, Tally
 
 
 def record(fields: Mapping[str, Any]) -> Record:
@@ -55,7 +55,7 @@ class Story:
 
 
 class MemoryTrail:
-    """See ``mlaudit.lineage.interface.Trail``."""
+    """See ``mlaudit.lineage.ask.trail.Trail``."""
 
     def __init__(self, records: Iterable[Record]) -> None:
         self.records = list(records)

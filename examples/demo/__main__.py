@@ -20,9 +20,9 @@ from examples.demo import show
 from examples.demo.scene import Scene
 from examples.demo.store import Store
 from examples.programs import is_complete, sealed_records
-from mlaudit.deliver.layout import streams
+from mlaudit.deliver.spool.layout import streams
 from mlaudit.detect.plans import load_plans
-from mlaudit.stack.local import Stack
+from mlaudit.stack.local_stack import Stack
 
 FOLDER = Path(sys.argv[1] if len(sys.argv) > 1 else "build/demo")
 STORED_SECONDS = 60.0

@@ -19,7 +19,7 @@ import numpy as np
 from sklearn.datasets import load_breast_cancer
 
 from examples.programs import EXAMPLES, Server, audited, expect, python, run, serve
-from mlaudit.stack.local import Stack
+from mlaudit.stack.local_stack import Stack
 
 PASSWORD = "open sesame"
 USERS = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from mlaudit.detect.interface import INDEX
-from mlaudit.install.client import connect
-from mlaudit.stack.local import Stack
+from mlaudit.cluster.client import connect
+from mlaudit.detect.compiled_rule import INDEX
+from mlaudit.stack.local_stack import Stack
 
 Document = dict[str, Any]
 

@@ -6,8 +6,6 @@ from outside there are ``record``, ``actor``, ``purpose`` and ``training_run``.
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mlaudit._version import __version__
@@ -24,14 +22,3 @@ def __getattr__(name: str) -> Any:
 
         return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-class _Package(ModuleType):
-    """Keeps ``mlaudit.record`` the function: the import of the folder of that name would put itself there."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name == "record" and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

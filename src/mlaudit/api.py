@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.capture.context import Setting, current_pipeline
-from mlaudit.capture.interface import current_actor, current_purpose, open_trail
+from mlaudit.capture.models.training_run import training_run
 from mlaudit.capture.origin import originate
-from mlaudit.capture.run import training_run
+from mlaudit.capture.request_context import current_actor, current_purpose, open_trail
 from mlaudit.errors import AuditRefusedError
 from mlaudit.event import FAILURE, SUCCESS, UNKNOWN, USER, Actor, AuditEvent, Target
 

@@ -29,17 +29,17 @@ def load_ipython_extension(shell: Any) -> None:
     if stated is None:
         os.environ["MLAUDIT_ENABLED"] = "true"
         _loaded = True
-    from mlaudit import pipeline
     from mlaudit.capture.instrumentor import activate
+    from mlaudit.pipeline import current
 
     activate()
-    current = pipeline.current()
-    if current is None:
+    pipeline = current.pipeline()
+    if pipeline is None:
         print("mlaudit: this session is not audited; the reason stands in the log")  # noqa: T201
         return
     from mlaudit.capture.libraries.ipython import session_of
 
-    session_of(current, shell)
+    session_of(pipeline, shell)
 
 
 def unload_ipython_extension(shell: Any) -> None:
@@ -49,12 +49,12 @@ def unload_ipython_extension(shell: Any) -> None:
         print("mlaudit: MLAUDIT_ENABLED switched auditing on, so it stays on")  # noqa: T201
         return
     _loaded = False
-    from mlaudit import pipeline
     from mlaudit.capture.instrumentor import deactivate
     from mlaudit.capture.libraries.ipython import end_session
+    from mlaudit.pipeline import current
 
-    current = pipeline.running()
-    if current is not None:
-        end_session(current, shell, "the extension was unloaded")
+    pipeline = current.running()
+    if pipeline is not None:
+        end_session(pipeline, shell, "the extension was unloaded")
     deactivate()
     del os.environ["MLAUDIT_ENABLED"]

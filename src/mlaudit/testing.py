@@ -21,14 +21,14 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from mlaudit.deliver.interface import Ticket
-    from mlaudit.pipeline import Pipeline
+    from mlaudit.deliver.ticket import Ticket
+    from mlaudit.pipeline.pipeline import Pipeline
 
 # This module is loaded by every pytest run of an environment that has mlaudit: nothing heavy up here.
 
 
 class AuditLog:
-    """The records made so far, in the order of their chain. Stands in for the spool (``deliver.interface``)."""
+    """The records made so far, in the order of their chain. Stands in for the spool (``deliver.ticket``)."""
 
     def __init__(self) -> None:
         self.pipeline: Pipeline
@@ -80,8 +80,8 @@ class AuditLog:
         return self._error is None
 
     def append(self, sequence: int, digest: bytes, payload: bytes, *, durable: bool) -> Ticket:
-        """Takes one frame; see ``deliver.interface.Delivery``."""
-        from mlaudit.deliver.interface import SAFE
+        """Takes one frame; see ``deliver.ticket.Delivery``."""
+        from mlaudit.deliver.ticket import SAFE
 
         with self._lock:
             if self._error is not None:
@@ -120,7 +120,7 @@ class _MemoryBackend:
         return snapshot(load_policy(self._policy))
 
     def memory(self) -> Any:
-        from mlaudit.memory import Memory
+        from mlaudit.pipeline.service_memory import Memory
 
         if self._memory is None:
             self._memory = Memory(self._state_dir, "test")
@@ -143,8 +143,8 @@ class _MemoryBackend:
 
     def open_stream(self, builder: Any, report: Callable[[int, str], object]) -> Any:
         from mlaudit.event import new_record_id
+        from mlaudit.pipeline.stream import Stream
         from mlaudit.seal.chain import Chain
-        from mlaudit.stream import Stream
 
         return Stream(Chain(new_record_id()), self._log, builder, self.signer())
 
@@ -169,7 +169,8 @@ def capture(
     Raises:
         PolicyError, SettingsError: what is wrong with the arguments.
     """
-    from mlaudit import pipeline
+    from mlaudit.pipeline import current
+    from mlaudit.pipeline.pipeline import Pipeline
     from mlaudit.settings import Settings
 
     with tempfile.TemporaryDirectory(prefix="mlaudit-test-") as folder:
@@ -188,8 +189,8 @@ def capture(
             }
         )
         log = AuditLog()
-        log.pipeline = pipeline.Pipeline(settings, _MemoryBackend(log, settings.policy, state_dir))
-        previous = pipeline.install(log.pipeline)
+        log.pipeline = Pipeline(settings, _MemoryBackend(log, settings.policy, state_dir))
+        previous = current.install(log.pipeline)
         try:
             log.pipeline.open()
             if instrument:
@@ -198,7 +199,7 @@ def capture(
                 activate(watch_process=False)
             yield log
         finally:
-            pipeline.install(previous)
+            current.install(previous)
             log.pipeline.close("the test is over", 0.0)
 
 

@@ -8,7 +8,7 @@ import os
 # Nothing is fetched: every model is made from its own configuration.
 os.environ.update(HF_HUB_OFFLINE="1", KERAS_BACKEND="jax", JAX_PLATFORMS="cpu", CUDA_VISIBLE_DEVICES="")
 
-from tests.unit.capture.libraries.conftest import broken, hooked
+from tests.unit.capture.conftest import broken, hooked
 
 # In "make test" none of them is there, and in "make test-versions" one at a time.
 _LIBRARIES = ("torch", "lightning", "transformers", "keras")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import mlaudit
-from mlaudit.capture.libraries.digest import digest
+from mlaudit.capture.data.digest import digest
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
 from mlaudit.testing import AuditLog
 

@@ -16,8 +16,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from mlaudit.capture.interface import current_run
-from mlaudit.capture.libraries.digest import digest
+from mlaudit.capture.data.digest import digest
+from mlaudit.capture.request_context import current_run
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
 from mlaudit.testing import AuditLog
 

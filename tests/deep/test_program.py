@@ -10,7 +10,7 @@ from pathlib import Path
 
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
-from mlaudit.deliver.files import read_frames
+from mlaudit.deliver.spool.files import read_frames
 
 PROGRAM = """
 import lightning.pytorch as lightning

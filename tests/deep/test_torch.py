@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import mlaudit
-from mlaudit.capture.libraries.digest import digest
+from mlaudit.capture.data.digest import digest
 from mlaudit.capture.libraries.torch import state_digest, weights_only
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
 from mlaudit.testing import AuditLog

@@ -23,8 +23,8 @@ from transformers import (
     TrainingArguments,
 )
 
-from mlaudit.capture.libraries import artifacts
-from mlaudit.capture.libraries.digest import digest
+from mlaudit.capture.data.digest import digest
+from mlaudit.capture.models import artifact_files
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
 from mlaudit.testing import AuditLog
 
@@ -146,7 +146,7 @@ def test_a_folder_links_the_run_that_made_it_with_the_predictions_from_it(
     assert checkpoint["ml.training.run_id"] == saved["ml.training.run_id"] == run
     assert checkpoint["ml.model.name"] == "BertForSequenceClassification"
     (loaded,) = log.of(LOADED)
-    assert saved["ml.model.digest"] == loaded["ml.model.digest"] == artifacts.read(folder).digest
+    assert saved["ml.model.digest"] == loaded["ml.model.digest"] == artifact_files.read(folder).digest
     assert loaded["ml.model.registration"] == "match"
     assert log.of(PREDICTION)[0]["ml.model.digest"] == loaded["ml.model.digest"]
 

@@ -13,11 +13,12 @@ from elasticsearch import Elasticsearch
 from tests.fault.matrix.bad_answers import BAD
 from tests.fault.matrix.proxy import Exchange, Proxy, forward
 
-from mlaudit.deliver import layout, transport
-from mlaudit.deliver.otlp import Envelope, log_record
-from mlaudit.deliver.sender import Sender
-from mlaudit.deliver.spool import StreamSpool
-from mlaudit.deliver.transport import HttpTransport, Receiver
+from mlaudit.deliver.send import transport
+from mlaudit.deliver.send.otlp import Envelope, log_record
+from mlaudit.deliver.send.sender import Sender
+from mlaudit.deliver.send.transport import HttpTransport, Receiver
+from mlaudit.deliver.spool import layout
+from mlaudit.deliver.spool.spool import StreamSpool
 from mlaudit.event import new_record_id
 from mlaudit.stack import Stack
 

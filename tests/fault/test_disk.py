@@ -18,7 +18,7 @@ import pytest
 from tests.integration.served import Process, environment, started
 from tests.unit.deliver.receiver import TAKEN, Receiver
 
-from mlaudit.deliver import layout
+from mlaudit.deliver.spool import layout
 
 SERVICE = """
 from fastapi import FastAPI

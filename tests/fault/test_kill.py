@@ -15,16 +15,16 @@ import pytest
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from tests.unit.deliver.receiver import TAKEN, Receiver
 
-from mlaudit.backend import SpoolBackend
-from mlaudit.deliver import files, layout
-from mlaudit.record.build import RecordBuilder
+from mlaudit.deliver.spool import files, layout
+from mlaudit.pipeline.backend import SpoolBackend
+from mlaudit.records.build import RecordBuilder
 from mlaudit.settings import Settings
 
 WRITER = """
 import sys
-from mlaudit import pipeline
+from mlaudit.pipeline import current
 from mlaudit.event import AuditEvent
-p = pipeline.current()
+p = current.pipeline()
 kind = sys.argv[1]
 while True:
     receipt = p.emit(AuditEvent(kind))

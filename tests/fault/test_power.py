@@ -18,11 +18,11 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from tests.fault.powercut import KILLED, Disk
 from tests.unit.deliver.receiver import TAKEN, Receiver, Reply
 
-from mlaudit.backend import SpoolBackend
-from mlaudit.deliver import files, layout, lock
+from mlaudit.deliver.spool import files, layout, lock
 from mlaudit.event import AuditEvent
-from mlaudit.pipeline import Pipeline
-from mlaudit.record.build import RecordBuilder
+from mlaudit.pipeline.backend import SpoolBackend
+from mlaudit.pipeline.pipeline import Pipeline
+from mlaudit.records.build import RecordBuilder
 from mlaudit.settings import Settings
 
 BUFFERED, DURABLE = "audit.ml.prediction", "audit.ml.model.saved"
@@ -44,7 +44,7 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture(autouse=True)
 def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several segments in little time."""
-    monkeypatch.setattr("mlaudit.deliver.spool.SEGMENT_BYTES", 128 << 10)
+    monkeypatch.setattr("mlaudit.deliver.spool.spool.SEGMENT_BYTES", 128 << 10)
 
 
 def settings(state: Path, endpoint: str, spool: Path | None = None) -> Settings:
@@ -164,9 +164,9 @@ def test_a_power_failure_at_any_moment_costs_the_last_50_ms_at_most(
 
 SERVICE = """
 import sys, threading
-from mlaudit import pipeline
+from mlaudit.pipeline import current
 from mlaudit.event import AuditEvent
-p = pipeline.current()
+p = current.pipeline()
 while True:
     receipt = p.emit(AuditEvent("audit.ml.model.saved"))
     if receipt.ok:

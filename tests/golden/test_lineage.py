@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from tests.lineage_story import lineage, tell
 
-from mlaudit.lineage.document import document
-from mlaudit.lineage.model import Lineage
-from mlaudit.lineage.svg import draw
-from mlaudit.lineage.text import render
+from mlaudit.lineage.chain.nodes import Lineage
+from mlaudit.lineage.show.json_document import document
+from mlaudit.lineage.show.svg import draw
+from mlaudit.lineage.show.text import render
 
 FOLDER = Path(__file__).parent / "lineage"
 DOCS = Path(__file__).parents[2] / "docs"

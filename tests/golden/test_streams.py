@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from tests.sealed import NOW
 
-from mlaudit.seal.finding import CODES
 from mlaudit.seal.keys import load_verifier_keys
-from mlaudit.seal.stored import StoredRecord
-from mlaudit.verify.chain import verify_source
-from mlaudit.verify.elasticsearch import read_hit
-from mlaudit.verify.source import Remarks, Selection, Source, open_source
+from mlaudit.verify.proof.finding_codes import CODES
+from mlaudit.verify.proof.stored import StoredRecord
+from mlaudit.verify.sources.cluster_source import read_hit
+from mlaudit.verify.sources.open_source import open_source
+from mlaudit.verify.sources.source import Remarks, Selection, Source
+from mlaudit.verify.verification import verify_source
 
 FOLDER = Path(__file__).parent / "streams"
 EXPECTED = json.loads((FOLDER / "expected.json").read_text(encoding="utf-8"))

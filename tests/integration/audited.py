@@ -11,10 +11,10 @@ from elasticsearch import Elasticsearch
 from tests.conftest import wait_for
 from typer.testing import CliRunner, Result
 
-from mlaudit.backend import SpoolBackend
 from mlaudit.cli import app
 from mlaudit.event import Actor, AuditEvent, Target
-from mlaudit.pipeline import Pipeline
+from mlaudit.pipeline.backend import SpoolBackend
+from mlaudit.pipeline.pipeline import Pipeline
 from mlaudit.settings import Settings
 from mlaudit.stack import Stack
 

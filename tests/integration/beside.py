@@ -12,10 +12,10 @@ from pathlib import Path
 import urllib3
 
 from mlaudit.stack import Stack, process
-from mlaudit.stack.collector import STOP_SECONDS, Collector, Tls
 from mlaudit.stack.collector_build import collector_binary
-from mlaudit.stack.layout import Layout, layout_of
+from mlaudit.stack.collector_process import STOP_SECONDS, Collector, Tls
 from mlaudit.stack.ports import claimed_ports
+from mlaudit.stack.stack_layout import Layout, layout_of
 
 
 @dataclass

@@ -19,7 +19,7 @@ from typing import Any, Self
 import orjson
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
-from mlaudit.deliver import files, layout
+from mlaudit.deliver.spool import files, layout
 
 SERVICE = """
 import threading, time

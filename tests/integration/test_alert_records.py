@@ -19,13 +19,13 @@ import pytest
 from elasticsearch import Elasticsearch
 from tests.conftest import wait_for
 from tests.namespace import Namespace
+from tools.generators.detection_cases import Case
 
 from mlaudit import cli
-from mlaudit.assets.detection_cases import Case
 from mlaudit.catalog.load import load_catalog
 from mlaudit.detect import run_rules
+from mlaudit.detect.alert_trail import AlertTrail
 from mlaudit.detect.kibana import record_new
-from mlaudit.detect.trail import AlertTrail
 from mlaudit.install.apply import install
 from mlaudit.settings import Settings
 from mlaudit.stack import Stack

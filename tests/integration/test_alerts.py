@@ -11,8 +11,8 @@ import pytest
 import urllib3
 import yaml
 
-from mlaudit.health import metrics
 from mlaudit.health.scrape import Scrape, fetch, parse
+from mlaudit.pipeline import metrics
 from mlaudit.stack import Stack
 
 ROOT = Path(__file__).resolve().parents[2]

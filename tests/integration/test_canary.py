@@ -17,7 +17,7 @@ from elasticsearch.helpers import scan
 from tests.conftest import wait_for
 from tests.integration.served import Process, environment, started
 
-from mlaudit.capture.registry import FILE
+from mlaudit.capture.models.artifact_register import FILE
 from mlaudit.stack import Stack
 
 pytestmark = pytest.mark.stack

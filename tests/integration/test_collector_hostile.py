@@ -7,7 +7,7 @@ import json
 import pytest
 
 from mlaudit.event import new_record_id
-from mlaudit.seal.stored import document_id
+from mlaudit.verify.proof.stored import document_id
 
 pytestmark = pytest.mark.stack
 

@@ -19,10 +19,10 @@ from tests.integration.beside import Beside, collector_beside
 from tests.integration.fake_kubernetes import FakeKubernetes, fake_kubernetes
 
 from mlaudit.catalog.load import load_catalog
-from mlaudit.stack.collector import this_host
-from mlaudit.stack.layout import Layout
-from mlaudit.verify.elasticsearch import ElasticsearchSource
-from mlaudit.verify.source import Remarks, Selection
+from mlaudit.stack.collector_process import this_host
+from mlaudit.stack.stack_layout import Layout
+from mlaudit.verify.sources.cluster_source import ElasticsearchSource
+from mlaudit.verify.sources.source import Remarks, Selection
 
 pytestmark = pytest.mark.stack
 

@@ -13,8 +13,8 @@ import pytest
 import urllib3
 from tests.integration.beside import Beside, collector_beside
 
-from mlaudit.deliver.answer import Verdict
-from mlaudit.deliver.transport import HttpTransport, Receiver
+from mlaudit.deliver.send.answer import Verdict
+from mlaudit.deliver.send.transport import HttpTransport, Receiver
 from mlaudit.stack.certificates import make_certificates
 
 pytestmark = pytest.mark.stack

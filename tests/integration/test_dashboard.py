@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from elasticsearch import Elasticsearch
 from tests.namespace import Namespace
+from tools.generators.detection_cases import Case
 
-from mlaudit.assets.detection_cases import Case
 from mlaudit.catalog.load import load_catalog
 from mlaudit.install.apply import install
 from mlaudit.stack import Stack

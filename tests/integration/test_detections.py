@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from elasticsearch import Elasticsearch
 from tests.namespace import Namespace
+from tools.generators.detection_cases import Case, read_cases
 
 from mlaudit import cli
-from mlaudit.assets.detection_cases import Case, read_cases
 from mlaudit.catalog.load import load_catalog
 from mlaudit.detect import Alert, Plan, run_rules
 from mlaudit.detect.plans import load_plans

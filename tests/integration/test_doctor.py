@@ -13,7 +13,7 @@ from tests.conftest import wait_for
 from typer.testing import CliRunner
 
 from mlaudit.cli import app
-from mlaudit.deliver import layout
+from mlaudit.deliver.spool import layout
 from mlaudit.health.scrape import fetch
 from mlaudit.install.apply import install
 from mlaudit.stack import Stack

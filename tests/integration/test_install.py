@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from elasticsearch import Elasticsearch
 
-from mlaudit import _fields
+from mlaudit.catalog import names
 from mlaudit.catalog.load import load_catalog
 from mlaudit.errors import InstallError
-from mlaudit.install import cluster
+from mlaudit.install import abilities
 from mlaudit.install.apply import Report, install
 from mlaudit.install.packaged import packaged
 from mlaudit.install.plan import COMPONENT, DATA_STREAM, INDEX, ROLE, Asset, differences
@@ -147,9 +147,9 @@ def test_full_profile_as_far_as_this_cluster_can_judge_it(elasticsearch: Elastic
         body["template"].pop("settings", None)
         body["template"].pop("mappings", None)
         name = f"mlaudit-test-{asset.name}"
-        cluster.put(elasticsearch, Asset(INDEX, name, body))
+        abilities.put(elasticsearch, Asset(INDEX, name, body))
         try:
-            found = cluster.look(elasticsearch, [Asset(INDEX, name, body)]).assets[INDEX, name]
+            found = abilities.look(elasticsearch, [Asset(INDEX, name, body)]).assets[INDEX, name]
         finally:
             elasticsearch.indices.delete_index_template(name=name)
         assert body["template"]["data_stream_options"] == {"failure_store": {"enabled": True}}
@@ -215,7 +215,7 @@ def test_malformed_field_does_not_lose_the_document(
     assert {name: hit["_source"][name] for name in document} == document
 
 
-@pytest.mark.parametrize("name", sorted(_fields.FLATTENED_FIELDS))
+@pytest.mark.parametrize("name", sorted(names.FLATTENED_FIELDS))
 def test_object_field_takes_objects_of_any_keys(put: Callable[..., dict[str, Any]], name: str) -> None:
     """An object's values are found by their keys, whatever type they have and however the keys are written."""
     value = {"a.b": 1, "c": "x", "d": {"e": [True, "y"]}, "": 0}
@@ -263,8 +263,8 @@ def test_command_installs_with_credentials_from_files(
 
 def _queries(name: str, value: Any) -> Iterator[dict[str, Any]]:
     """Queries that each find a document which has this value in this field."""
-    mapped = _fields.FIELD_TYPES[name]
-    if name in _fields.ORIGINAL_ONLY_FIELDS or name == "audit.checkpoint.note":
+    mapped = names.FIELD_TYPES[name]
+    if name in names.ORIGINAL_ONLY_FIELDS or name == "audit.checkpoint.note":
         return
     if mapped == "flattened":
         yield from ({"term": {f"{name}.{key}": str(one)}} for key, one in value.items())

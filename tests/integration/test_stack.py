@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from mlaudit.errors import StackError
-from mlaudit.stack import Stack, layout
+from mlaudit.stack import Stack, stack_layout
 from mlaudit.stack.ports import claimed_ports
 from mlaudit.stack.state import read_state
 
@@ -98,7 +98,7 @@ def _holds(path: Path, secrets: list[str]) -> bool:
 def test_programs_do_not_run_as_root(stack):
     """Both run as the unprivileged user."""
     for pid in stack.collector_process.group() + stack.elasticsearch_process.group():
-        assert Path(f"/proc/{pid}").stat().st_uid == layout.unprivileged_uid()
+        assert Path(f"/proc/{pid}").stat().st_uid == stack_layout.unprivileged_uid()
 
 
 @pytest.mark.stack
@@ -122,4 +122,4 @@ def test_stack_starts_in_a_private_folder_beside_another_and_stops_by_command(tm
         assert read_state(directory / "stack.json") is None
     finally:
         mlaudit("stack", "down", "--dir", str(directory))
-        shutil.rmtree(layout.layout_of(directory).run, ignore_errors=True)
+        shutil.rmtree(stack_layout.layout_of(directory).run, ignore_errors=True)

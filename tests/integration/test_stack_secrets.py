@@ -12,7 +12,7 @@ from elasticsearch.helpers import scan
 from typer.testing import CliRunner
 
 from mlaudit.cli import app
-from mlaudit.deliver.transport import HttpTransport, Receiver
+from mlaudit.deliver.send.transport import HttpTransport, Receiver
 from mlaudit.stack import Stack
 
 pytestmark = pytest.mark.stack

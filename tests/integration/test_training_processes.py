@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from mlaudit.deliver.files import read_frames
+from mlaudit.deliver.spool.files import read_frames
 
 STARTED = "audit.service.started"
 STOPPED = "audit.service.stopped"
@@ -134,8 +134,8 @@ def test_sigterm(tmp_path: Path) -> None:
 def test_sigterm_while_the_interrupted_thread_holds_the_lock(tmp_path: Path) -> None:
     """A signal that arrives while a record is being written neither hangs the process nor loses its stop."""
     program = """
-from mlaudit import pipeline
-stream = pipeline.current().stream
+from mlaudit.pipeline import current
+stream = current.pipeline().stream
 with stream._lock:
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(0.2)

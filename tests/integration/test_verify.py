@@ -15,17 +15,17 @@ from elasticsearch import Elasticsearch
 from tests.sealed import altered, document, named
 from typer.testing import CliRunner
 
-from mlaudit.backend import SpoolBackend
 from mlaudit.cli import app
 from mlaudit.event import Actor, AuditEvent, Target
-from mlaudit.pipeline import Pipeline
+from mlaudit.pipeline.backend import SpoolBackend
+from mlaudit.pipeline.pipeline import Pipeline
 from mlaudit.seal.keys import load_verifier_keys
 from mlaudit.settings import Settings
 from mlaudit.stack import Stack
-from mlaudit.verify.chain import verify_source
-from mlaudit.verify.elasticsearch import ElasticsearchSource
 from mlaudit.verify.report import Report
-from mlaudit.verify.source import open_source
+from mlaudit.verify.sources.cluster_source import ElasticsearchSource
+from mlaudit.verify.sources.open_source import open_source
+from mlaudit.verify.verification import verify_source
 
 pytestmark = pytest.mark.stack
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlaudit.errors import ChainError
-from mlaudit.record.encode import encode
+from mlaudit.records.encode import encode
 from mlaudit.seal.chain import GENESIS, Chain
 
 NAMES = st.sampled_from(["@timestamp", "audit.kind", "audit.sequence", "audit.sequencf", "message", "zzz"])

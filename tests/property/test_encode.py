@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
-from mlaudit.deliver import otlp
+from mlaudit.deliver.send import otlp
 from mlaudit.errors import EventError
-from mlaudit.record.encode import MAX_EXACT_INTEGER, MAX_RECORD_BYTES, Common, encode
-from mlaudit.record.fit import CUT, fit
+from mlaudit.records.encode import MAX_EXACT_INTEGER, MAX_RECORD_BYTES, Common, encode
+from mlaudit.records.fit import CUT, fit
 
 PLACE = b'"audit.sequence.number":1'
 NAMES = st.text(min_size=1, max_size=12).filter(lambda name: not name.startswith("audit.sequence."))

@@ -7,7 +7,7 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlaudit.capture.http_body import Body
+from mlaudit.capture.web.http_body import Body
 
 chunks = st.lists(st.one_of(st.binary(max_size=64), st.just(b"x" * 70_000)), max_size=12)
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from tests.lineage_story import SCHEMA, lineage, tell
 from tests.trail import Story
 
-from mlaudit.lineage import kinds
-from mlaudit.lineage.document import document
-from mlaudit.lineage.svg import draw
-from mlaudit.lineage.text import render
+from mlaudit.lineage.ask import kinds
+from mlaudit.lineage.show.json_document import document
+from mlaudit.lineage.show.svg import draw
+from mlaudit.lineage.show.text import render
 
 IDS = st.sampled_from(["a", "b", "c", "d", ""])
 TEXTS = st.text(max_size=12)

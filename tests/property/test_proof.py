@@ -19,7 +19,7 @@ from tests.sealed import (
     rehash,
 )
 
-from mlaudit.seal.stored import Claims, StoredRecord, observe, parse_original
+from mlaudit.verify.proof.stored import Claims, StoredRecord, observe, parse_original
 
 LENGTH = 40
 EVERY = 7

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlaudit.capture.environment import changes, difference
+from mlaudit.capture.process.environment import changes, difference
 
 SOFTWARE = st.dictionaries(st.sampled_from("abcdefgh"), st.sampled_from(["1", "2", "3"]))
 

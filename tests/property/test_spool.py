@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.fault.powercut import Disk
 
-from mlaudit.deliver import files, layout
-from mlaudit.deliver import spool as spool_module
-from mlaudit.deliver.interface import Ticket
-from mlaudit.deliver.retained import Retention
-from mlaudit.deliver.spool import StreamSpool
-from mlaudit.deliver.syncing import SyncThread
+from mlaudit.deliver.spool import files, layout
+from mlaudit.deliver.spool import spool as spool_module
+from mlaudit.deliver.spool.retained import Retention
+from mlaudit.deliver.spool.spool import StreamSpool
+from mlaudit.deliver.spool.syncing import SyncThread
+from mlaudit.deliver.ticket import Ticket
 from mlaudit.errors import SpoolFullError, SpoolUnavailableError
 
 BOUND = 6000
@@ -292,7 +292,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
 def spool_module_pieces(path: Path) -> Iterator[files.Frame]:
     """The frames of a segment, also behind damage."""
-    from mlaudit.deliver.frames import Frame, read_pieces
+    from mlaudit.deliver.spool.frames import Frame, read_pieces
 
     for piece in read_pieces(path.read_bytes(), layout.first_sequence(path) - 1):
         if isinstance(piece, Frame):

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
-from mlaudit.seal.stored import document_id
+from mlaudit.verify.proof.stored import document_id
 
 COLLECTORS = ("event.original", "event.hash", "event.ingested", "event.sequence", "data_stream.", "mlaudit.")
 NUMBER = "audit.sequence.number"

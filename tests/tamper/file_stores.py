@@ -13,8 +13,9 @@ from typing import Any
 from tests.tamper.entry import STREAM, Entry, FrameOf, Line
 from tests.tamper.stores import Edit, order
 
-from mlaudit.deliver import files, frames, layout
-from mlaudit.verify.source import Source, open_source
+from mlaudit.deliver.spool import files, frames, layout
+from mlaudit.verify.sources.open_source import open_source
+from mlaudit.verify.sources.source import Source
 
 
 class Archive:

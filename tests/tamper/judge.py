@@ -17,9 +17,9 @@ from tests.tamper.stores import Store
 
 from mlaudit.errors import SourceError
 from mlaudit.seal.checkpoint import VerifyingKey
-from mlaudit.seal.finding import Finding
-from mlaudit.verify.chain import verify_source
+from mlaudit.verify.proof.finding_codes import Finding
 from mlaudit.verify.report import Report
+from mlaudit.verify.verification import verify_source
 
 # A successor that just started may still be closing its predecessor; these have started long ago.
 LATER = timedelta(minutes=5)

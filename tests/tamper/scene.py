@@ -14,7 +14,7 @@ import orjson
 from tests.tamper.entry import Entry
 from tests.tamper.stores import Edit, Store
 
-from mlaudit.record.build import rfc3339
+from mlaudit.records.build import rfc3339
 from mlaudit.seal.checkpoint import Checkpoint, Signer, sign_note
 
 NOTE = "audit.checkpoint.note"

@@ -10,12 +10,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from tests.tamper.writer import event
 
-from mlaudit.deliver import frames, layout
+from mlaudit.deliver.spool import frames, layout
 from mlaudit.event import new_record_id
-from mlaudit.record.build import RecordBuilder
+from mlaudit.pipeline.stream import INTEGRITY, Stream
+from mlaudit.records.build import RecordBuilder
 from mlaudit.seal.chain import Chain
 from mlaudit.seal.keys import FileSigner
-from mlaudit.stream import INTEGRITY, Stream
 from mlaudit.testing import AuditLog
 
 SIGNER = FileSigner(Ed25519PrivateKey.from_private_bytes(bytes(range(32))), "test")

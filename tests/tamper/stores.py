@@ -9,9 +9,9 @@ from typing import Any, Protocol
 from elasticsearch import Elasticsearch
 from tests.tamper.entry import STREAM, Entry, Hit
 
-from mlaudit.seal.stored import StoredRecord
-from mlaudit.verify.elasticsearch import ElasticsearchSource
-from mlaudit.verify.source import Remarks, Selection, Source
+from mlaudit.verify.proof.stored import StoredRecord
+from mlaudit.verify.sources.cluster_source import ElasticsearchSource
+from mlaudit.verify.sources.source import Remarks, Selection, Source
 
 INDEX = "logs-mlaudit.*"
 

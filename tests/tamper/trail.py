@@ -15,11 +15,11 @@ from pathlib import Path
 from elasticsearch import Elasticsearch
 from tests.tamper.stores import INDEX, data_stream
 
-from mlaudit.deliver import layout
+from mlaudit.deliver.spool import layout
 from mlaudit.seal.checkpoint import VerifyingKey
 from mlaudit.seal.keys import FileSigner, load_signing_key, load_verifier_keys
 from mlaudit.stack import Stack
-from mlaudit.verify.elasticsearch import ElasticsearchSource
+from mlaudit.verify.sources.cluster_source import ElasticsearchSource
 
 _WAIT = 60
 
@@ -157,7 +157,7 @@ def _copy_spool(spool: Path, target: Path) -> Path:
 
 
 def _last(folder: Path) -> int:
-    from mlaudit.deliver import files
+    from mlaudit.deliver.spool import files
 
     return max(files.read_frames(segment)[0][-1].sequence for segment in layout.segments(folder))
 

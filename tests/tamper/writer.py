@@ -11,10 +11,10 @@ import signal
 import sys
 import time
 
-from mlaudit import pipeline
-from mlaudit._fields import KINDS
-from mlaudit.deliver import files, layout
+from mlaudit.catalog.names import KINDS
+from mlaudit.deliver.spool import files, layout
 from mlaudit.event import Actor, AuditEvent, Target
+from mlaudit.pipeline import current
 
 EVERY = 40
 OWN = [
@@ -53,24 +53,24 @@ def event(number: int) -> AuditEvent:
 
 def write(count: int) -> None:
     """Emits ``count`` events, signing now and then; some stay behind the last signature."""
-    running = pipeline.current()
-    assert running is not None
+    pipeline = current.pipeline()
+    assert pipeline is not None
     for number in range(1, count + 1):
-        assert running.emit(event(number)).ok
+        assert pipeline.emit(event(number)).ok
         if number % EVERY == 0:
-            stream = running.stream
+            stream = pipeline.stream
             assert stream is not None
             stream.checkpoint()
 
 
 def deliver() -> None:
     """Waits until everything is acknowledged."""
-    running = pipeline.current()
-    assert running is not None
-    assert running.stream is not None
-    folder = layout.stream_folder(running.settings.spool_dir, running.stream.id)
+    pipeline = current.pipeline()
+    assert pipeline is not None
+    assert pipeline.stream is not None
+    folder = layout.stream_folder(pipeline.settings.spool_dir, pipeline.stream.id)
     deadline = time.monotonic() + 60
-    while (ack := files.read_ack(folder)) is None or ack.sequence < running.stream.head[0]:
+    while (ack := files.read_ack(folder)) is None or ack.sequence < pipeline.stream.head[0]:
         if time.monotonic() > deadline:
             sys.exit("not everything was delivered")
         time.sleep(0.05)

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import mlaudit
-from mlaudit import pipeline
-from mlaudit.capture.interface import RequestTrail, current_actor, current_request, current_run
+from mlaudit.capture.request_context import RequestTrail, current_actor, current_request, current_run
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
 from mlaudit.event import Actor, Target
+from mlaudit.pipeline import current
 from mlaudit.testing import AuditLog, capture
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ def log() -> Iterator[AuditLog]:
 def off(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Auditing is off."""
     monkeypatch.delenv("MLAUDIT_ENABLED", raising=False)
-    previous = pipeline.install(None)
+    previous = current.install(None)
     yield
-    pipeline.install(previous)
+    current.install(previous)
 
 
 def test_record_says_what_it_was_told(log: AuditLog) -> None:
@@ -299,7 +299,7 @@ def test_off_does_nothing(off: None, tmp_path: Path) -> None:
 
 def test_off_imports_no_pipeline() -> None:
     """In a process that is not audited the public functions do not even import the pipeline."""
-    code = "import mlaudit, sys; mlaudit.record('audit.app.x.y'); print('mlaudit.pipeline' in sys.modules)"
+    code = "import mlaudit, sys; mlaudit.record('audit.app.x.y'); print('mlaudit.pipeline.pipeline' in sys.modules)"
     result = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

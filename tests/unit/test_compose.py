@@ -16,8 +16,8 @@ import yaml
 
 from mlaudit.settings import Settings
 from mlaudit.stack.cache import cache_dir
-from mlaudit.stack.collector import FEATURE_GATES
 from mlaudit.stack.collector_build import BINARY, build_key, collector_version, config_dir, toolchain
+from mlaudit.stack.collector_process import FEATURE_GATES
 
 TOP = Path(__file__).parents[2]
 DOCKERFILE = TOP / "examples/service/Dockerfile"

@@ -26,6 +26,6 @@ def test_fixture_can_play_a_full_disk(audit_records: AuditLog) -> None:
 
 def test_nothing_is_left_behind() -> None:
     """Outside of the fixture there is no pipeline."""
-    from mlaudit import pipeline
+    from mlaudit.pipeline import current
 
-    assert pipeline.install(None) is None
+    assert current.install(None) is None

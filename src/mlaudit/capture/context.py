@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from mlaudit.settings import TRUE
 
 if TYPE_CHECKING:
-    from mlaudit.pipeline import Pipeline
+    from mlaudit.pipeline.pipeline import Pipeline
 
 _T = TypeVar("_T")
 
@@ -43,10 +43,10 @@ class Setting(Generic[_T]):
 
 def current_pipeline() -> Pipeline | None:
     """The pipeline; a process that is not audited does not even import it."""
-    module: Any = sys.modules.get("mlaudit.pipeline")
+    module: Any = sys.modules.get("mlaudit.pipeline.current")
     if module is None:
         if os.environ.get("MLAUDIT_ENABLED", "").strip().lower() not in TRUE:
             return None
-        from mlaudit import pipeline as module
-    current: Pipeline | None = module.current()
-    return current
+        from mlaudit.pipeline import current as module
+    pipeline: Pipeline | None = module.pipeline()
+    return pipeline

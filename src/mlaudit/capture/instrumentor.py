@@ -18,20 +18,21 @@ from typing import TYPE_CHECKING, Any, Final
 import wrapt
 
 from mlaudit.capture.integrations import INTEGRATIONS
-from mlaudit.health import metrics
+from mlaudit.pipeline import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mlaudit.capture.integrations import Integration, Registration
-    from mlaudit.capture.otel_instrumentor import MlauditInstrumentor as MlauditInstrumentor
+    from mlaudit.pipeline.pipeline import Pipeline
 
 PROVIDERS: Final = (
     ("opentelemetry.trace", "set_tracer_provider", "attach_to_tracer_provider"),
     ("opentelemetry._logs", "set_logger_provider", "attach_to_logger_provider"),
 )
-RUNTIME: Final = "mlaudit.capture.runtime"
-PIPELINE: Final = "mlaudit.pipeline"
+RUNTIME: Final = "mlaudit.capture.watch"
+CURRENT: Final = "mlaudit.pipeline.current"
+CORE: Final = "mlaudit.pipeline.pipeline"
 
 _log = logging.getLogger("mlaudit")
 _lock = threading.RLock()
@@ -69,9 +70,10 @@ def activate(*, watch_process: bool = True) -> None:
             elif registration.module in sys.modules:
                 _contained(_set_hooks, registration, sys.modules[registration.module])
         if first:
-            _contained(metrics.install)
+            _contained(metrics.install, _running_pipeline)
             # A program may record its own events alone, without any hooked library.
-            wrapt.register_post_import_hook(lambda _module: _pipeline_is_whole(), PIPELINE)
+            wrapt.register_post_import_hook(lambda _module: _pipeline_is_whole(), CURRENT)
+            wrapt.register_post_import_hook(lambda _module: importlib.import_module(CURRENT), CORE)
             for module, setter, attach in PROVIDERS:
                 hook = functools.partial(_contained, _watch_provider, setter, attach)
                 wrapt.register_post_import_hook(hook, module)
@@ -105,13 +107,11 @@ def post_instrument() -> None:
         _contained(_otel, "leave_to_launcher")
 
 
-def __getattr__(name: str) -> Any:
-    # The class needs OpenTelemetry's instrumentation package, whose import the ``.pth`` start must not pay for.
-    if name == "MlauditInstrumentor":
-        from mlaudit.capture.otel_instrumentor import MlauditInstrumentor
-
-        return MlauditInstrumentor
-    raise AttributeError(name)
+def _running_pipeline() -> Pipeline | None:
+    """The pipeline if it has started; the metrics, which ask for it, start none."""
+    module: Any = sys.modules.get(CURRENT)
+    running: Pipeline | None = None if module is None else module.running()
+    return running
 
 
 def _pipeline_is_whole() -> None:
@@ -125,8 +125,13 @@ def _pipeline_is_whole() -> None:
         _contained(_set_hooks, registration, module)
 
 
+def _is_half_imported() -> bool:
+    """Whether the pipeline is being imported, so that nothing that needs it can be imported yet."""
+    return not _whole and (CURRENT in sys.modules or CORE in sys.modules)
+
+
 def _set_hooks(registration: Registration, _module: object) -> None:
-    if PIPELINE in sys.modules and not _whole:
+    if _is_half_imported():
         # What is hooked is what the pipeline itself needs, e.g. pickle: the integration could not use it yet.
         _waiting.append((registration, _module))
         return
@@ -142,8 +147,7 @@ def _set_hooks(registration: Registration, _module: object) -> None:
 def _arm() -> None:
     """Once, before the first hook or event: what watches the process itself (start, stop, crash, files, …)."""
     global _armed
-    module = sys.modules.get("mlaudit.pipeline")
-    if module is not None and not hasattr(module, "on_start"):
+    if _is_half_imported():
         return  # half imported, by way of a library that is hooked itself; its own hook arms when it is there
     with _arming:  # let go before anything is imported: whoever imports may wait for ``_lock``
         if _armed or not (_active and _watch_process):
@@ -166,7 +170,7 @@ def _watch_provider(setter: str, attach: str, module: Any) -> None:
 
 
 def _otel(name: str, *args: Any, **kwargs: Any) -> None:
-    getattr(importlib.import_module("mlaudit.capture.otel"), name)(*args, **kwargs)
+    getattr(importlib.import_module("mlaudit.capture.telemetry.providers"), name)(*args, **kwargs)
 
 
 def _contained(work: Callable[..., None], *args: Any, **kwargs: Any) -> None:
@@ -176,9 +180,9 @@ def _contained(work: Callable[..., None], *args: Any, **kwargs: Any) -> None:
     except Exception as error:  # noqa: BLE001 - contained: an audited program must start as it would without us
         fault = error
         _log.error("mlaudit: a hook could not be set: %s: %s", type(fault).__name__, fault)
-        from mlaudit import pipeline
+        from mlaudit.pipeline import current
 
-        pipeline.on_start(lambda started: started.fault("instrumentor", fault))
+        current.on_start(lambda started: started.fault("instrumentor", fault))
 
 
 def _is_on() -> bool:

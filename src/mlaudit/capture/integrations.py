@@ -59,7 +59,7 @@ INTEGRATIONS: Final = (
     Registration(
         "starlette",
         "starlette.applications",
-        "mlaudit.capture.asgi_starlette:StarletteIntegration",
+        "mlaudit.capture.web.starlette:StarletteIntegration",
         "starlette",
         "0.46",
         "requests to Starlette and FastAPI services: predictions, changes, authentication, denials, errors",
@@ -67,7 +67,7 @@ INTEGRATIONS: Final = (
     Registration(
         "starlette-authentication",
         "starlette.middleware.authentication",
-        "mlaudit.capture.libraries.starlette_authentication:StarletteAuthenticationIntegration",
+        "mlaudit.capture.web.starlette_authentication:StarletteAuthenticationIntegration",
         "starlette",
         "0.46",
         "credentials that an authentication backend refuses",
@@ -75,7 +75,7 @@ INTEGRATIONS: Final = (
     Registration(
         "fastapi",
         "fastapi.security",
-        "mlaudit.capture.libraries.fastapi:FastAPIIntegration",
+        "mlaudit.capture.web.fastapi:FastAPIIntegration",
         "fastapi",
         "0.110",
         "credentials that security dependencies find or miss, and who logs in",
@@ -83,7 +83,7 @@ INTEGRATIONS: Final = (
     Registration(
         "flask",
         "flask.app",
-        "mlaudit.capture.wsgi_flask:FlaskIntegration",
+        "mlaudit.capture.web.flask:FlaskIntegration",
         "flask",
         "2.3",
         "requests to Flask services: predictions, changes, authentication, denials, errors",
@@ -91,7 +91,7 @@ INTEGRATIONS: Final = (
     Registration(
         "django",
         "django",
-        "mlaudit.capture.wsgi_django:DjangoIntegration",
+        "mlaudit.capture.web.django:DjangoIntegration",
         "django",
         "4.2",
         "requests to Django services behind WSGI and ASGI, logins and failed logins",
@@ -99,7 +99,7 @@ INTEGRATIONS: Final = (
     Registration(
         "gunicorn",
         "gunicorn.workers.base",
-        "mlaudit.capture.wsgi_servers:GunicornIntegration",
+        "mlaudit.capture.web.wsgi_servers:GunicornIntegration",
         "gunicorn",
         "21.2",
         "start and stop of workers that serve WSGI applications",
@@ -107,7 +107,7 @@ INTEGRATIONS: Final = (
     Registration(
         "waitress",
         "waitress.server",
-        "mlaudit.capture.wsgi_servers:WaitressIntegration",
+        "mlaudit.capture.web.wsgi_servers:WaitressIntegration",
         "waitress",
         "2.1",
         "start and stop of the server",
@@ -115,7 +115,7 @@ INTEGRATIONS: Final = (
     Registration(
         "werkzeug",
         "werkzeug.serving",
-        "mlaudit.capture.wsgi_servers:WerkzeugIntegration",
+        "mlaudit.capture.web.wsgi_servers:WerkzeugIntegration",
         "werkzeug",
         "2.3",
         "start and stop of the development server",
@@ -123,7 +123,7 @@ INTEGRATIONS: Final = (
     Registration(
         "grpc",
         "grpc",
-        "mlaudit.capture.grpc_server:GrpcIntegration",
+        "mlaudit.capture.web.grpc_server:GrpcIntegration",
         "grpcio",
         "1.64",
         "calls of gRPC servers, threaded and asyncio: predictions, requests, authentication, denials, errors",
@@ -131,7 +131,7 @@ INTEGRATIONS: Final = (
     Registration(
         "jwt",
         "jwt",
-        "mlaudit.capture.libraries.jwt:JwtIntegration",
+        "mlaudit.capture.web.jwt:JwtIntegration",
         "pyjwt",
         "2.4",
         "tokens that are verified, whom they name, and those that fail",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from mlaudit.capture.interface import current_actor
+from mlaudit.capture.request_context import current_actor
 
 if TYPE_CHECKING:
     from mlaudit.event import AuditEvent

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlaudit.catalog.ecs import EXPECTED_TYPES
+from mlaudit.catalog.field_values import fault_of
 from mlaudit.catalog.model import Catalog, Kind, pieces
-from mlaudit.catalog.values import fault_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

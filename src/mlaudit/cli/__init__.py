@@ -8,7 +8,7 @@ import typer
 
 from mlaudit.cli import assets, detect, health, lineage, policy, spool, stack, trail
 from mlaudit.errors import MlauditError
-from mlaudit.printable import guard_log, safe_lines
+from mlaudit.safety.printable import guard_log, safe_lines
 
 app = typer.Typer(
     name="mlaudit",
@@ -26,7 +26,6 @@ def _root() -> None:
 
 app.add_typer(stack.stack_app, name="stack")
 app.command("catalog")(assets.catalog_command)
-app.command("generate")(assets.generate_command)
 app.command("install")(assets.install_command)
 app.add_typer(policy.policy_app, name="policy")
 app.command("detect")(detect.detect)

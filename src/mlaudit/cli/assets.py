@@ -1,4 +1,4 @@
-"""``mlaudit catalog``, ``generate`` and ``install``."""
+"""``mlaudit catalog`` and ``mlaudit install``."""
 
 from __future__ import annotations
 
@@ -17,17 +17,6 @@ def catalog_command(
     from mlaudit.catalog import commands
 
     commands.show(kind, as_json=as_json)
-
-
-def generate_command(
-    check: Annotated[
-        bool, typer.Option("--check", help="Change nothing; exit code 1 if anything differs.")
-    ] = False,
-) -> None:
-    """Regenerate everything that is made from the catalog; for developers, in a checkout."""
-    from mlaudit.assets import commands
-
-    raise typer.Exit(commands.generate(check=check))
 
 
 class _Profile(StrEnum):

@@ -77,7 +77,7 @@ def verify_command(
 ) -> None:
     """Prove a trail: exit code 0 when all holds, 1 for findings, 2 when it could not look."""
     if coverage:
-        from mlaudit.verify.coverage_commands import coverage as measure
+        from mlaudit.verify.repair.coverage_commands import coverage as measure
 
         if unsigned or until:
             raise typer.BadParameter(
@@ -205,8 +205,7 @@ def checkpoint_export(
     """Export the newest signed checkpoint of every stream; exit code 1 if it contradicts what was exported."""
     from mlaudit.settings import Settings
     from mlaudit.verify.export import export
-    from mlaudit.verify.source import open_source
-    from mlaudit.verify.sources import cluster, local_sources
+    from mlaudit.verify.sources.open_source import cluster, local_sources, open_source
     from mlaudit.verify.trust import trusted_keys
 
     sources = [open_source(path) for path in source or ()]
@@ -267,7 +266,7 @@ def resend_command(
     Exit code 0 when all of it is stored, 1 when some is still missing, 2 when it could not look. The collector is
     that of the MLAUDIT_* settings.
     """
-    from mlaudit.verify.resend_commands import resend
+    from mlaudit.verify.repair.resend_commands import resend
 
     raise typer.Exit(
         resend(

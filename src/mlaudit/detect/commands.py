@@ -16,20 +16,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mlaudit.cluster.client import connect, credentials
+from mlaudit.detect.alert_trail import AlertTrail
 from mlaudit.detect.events import record_alerts
 from mlaudit.detect.kibana import record_new
-from mlaudit.detect.run import run_rules
-from mlaudit.detect.trail import AlertTrail
+from mlaudit.detect.run_rules import run_rules
 from mlaudit.errors import SourceError
-from mlaudit.install.client import connect, credentials
-from mlaudit.printable import safe
+from mlaudit.safety.printable import safe
 from mlaudit.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from mlaudit.detect.interface import Alert
+    from mlaudit.detect.compiled_rule import Alert
 
 FOUND: Final = 1
 

@@ -6,16 +6,16 @@ import ipaddress
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from mlaudit.detect.alert_trail import KIND
 from mlaudit.detect.plans import load_plans
-from mlaudit.detect.trail import KIND
 from mlaudit.event import SYSTEM, Actor, AuditEvent, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-    from mlaudit.detect.interface import Alert
-    from mlaudit.detect.trail import AlertTrail
+    from mlaudit.detect.alert_trail import AlertTrail
+    from mlaudit.detect.compiled_rule import Alert
 
 DETECTION: Final = Actor("detection", SYSTEM)
 #: As Elastic Security scores the levels.

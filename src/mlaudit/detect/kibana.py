@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from elastic_transport import TransportError
 from elasticsearch import ApiError
 
+from mlaudit.detect.alert_trail import KIND
 from mlaudit.detect.events import DETECTION, SEVERITY, source_of, target_of
-from mlaudit.detect.trail import KIND
 from mlaudit.errors import SourceError
 from mlaudit.event import AuditEvent, Target
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from elasticsearch import Elasticsearch
 
-    from mlaudit.detect.trail import AlertTrail
+    from mlaudit.detect.alert_trail import AlertTrail
 
 INDEX: Final = ".alerts-security.alerts-{space}"
 #: Of every rule in detections/elastic.

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlaudit.detect.interface import Plan
+from mlaudit.detect.compiled_rule import Plan
 from mlaudit.errors import SourceError
 
 if TYPE_CHECKING:

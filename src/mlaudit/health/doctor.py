@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.console import Console
 from rich.text import Text
 
-from mlaudit.health import cluster, collector, local, probe
-from mlaudit.health.check import BROKEN, NOT_REACHED, OK, SKIPPED, WARNING, Check, Ground, Result, run_checks
-from mlaudit.printable import safe
+from mlaudit.health import cluster_links, collector_links, local_links, probe
+from mlaudit.health.checks import BROKEN, NOT_REACHED, OK, SKIPPED, WARNING, Check, Ground, Result, run_checks
+from mlaudit.safety.printable import safe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,25 +25,25 @@ BROKEN_LINK: Final = 1
 
 #: In the order in which a record passes them.
 CHECKS: Final[tuple[Check, ...]] = (
-    ("settings", local.settings),
-    ("policy", local.policy),
-    ("keys", local.keys),
-    ("spool", local.spool),
-    ("collector: name", collector.name),
-    ("collector: connection", collector.connection),
-    ("collector: certificate", collector.tls),
-    ("collector: authentication", collector.authentication),
-    ("collector: acceptance", collector.acceptance),
-    ("clock", collector.clock),
-    ("collector: counters", collector.counters),
+    ("settings", local_links.settings),
+    ("policy", local_links.policy),
+    ("keys", local_links.keys),
+    ("spool", local_links.spool),
+    ("collector: name", collector_links.name),
+    ("collector: connection", collector_links.connection),
+    ("collector: certificate", collector_links.tls),
+    ("collector: authentication", collector_links.authentication),
+    ("collector: acceptance", collector_links.acceptance),
+    ("clock", collector_links.clock),
+    ("collector: counters", collector_links.counters),
     ("probe: sent", probe.send),
-    ("Elasticsearch: name", cluster.name),
-    ("Elasticsearch: connection", cluster.connection),
-    ("Elasticsearch: certificate", cluster.tls),
-    ("Elasticsearch: authentication", cluster.authentication),
-    ("Elasticsearch: templates", cluster.templates),
-    ("probe: arrived", cluster.arrival),
-    ("probe: verified", cluster.proof),
+    ("Elasticsearch: name", cluster_links.name),
+    ("Elasticsearch: connection", cluster_links.connection),
+    ("Elasticsearch: certificate", cluster_links.tls),
+    ("Elasticsearch: authentication", cluster_links.authentication),
+    ("Elasticsearch: templates", cluster_links.templates),
+    ("probe: arrived", cluster_links.arrival),
+    ("probe: verified", cluster_links.proof),
 )
 _STYLES: Final = {OK: "green", WARNING: "yellow", BROKEN: "bold red", SKIPPED: "dim", NOT_REACHED: "dim"}
 _STATE_WIDTH: Final = len(NOT_REACHED)

@@ -6,14 +6,13 @@ import time
 from dataclasses import replace
 from typing import Final
 
-from mlaudit.backend import SpoolBackend
-from mlaudit.deliver.sender import SpooledDelivery
+from mlaudit.deliver.send.delivery import SpooledDelivery
 from mlaudit.errors import MlauditError
 from mlaudit.event import AuditEvent, Target
-from mlaudit.health.check import BrokenLinkError, Ground, Outcome, Probe
-from mlaudit.pipeline import common_fields
-from mlaudit.record.build import RecordBuilder
-from mlaudit.stream import AUDITOR, INTEGRITY
+from mlaudit.health.checks import BrokenLinkError, Ground, Outcome, Probe
+from mlaudit.pipeline.backend import SpoolBackend
+from mlaudit.pipeline.pipeline import record_builder
+from mlaudit.pipeline.stream import AUDITOR, INTEGRITY
 
 KIND: Final = "audit.pipeline.probe"
 #: The service of a probe where the environment names none.
@@ -28,7 +27,7 @@ def send(ground: Ground) -> Outcome:
     if settings.service_name == _UNNAMED:
         settings = replace(settings, service_name=NOBODY)
     backend = SpoolBackend(settings)
-    builder = RecordBuilder(common_fields(settings, ground.policy.digest))
+    builder = record_builder(settings, ground.policy.digest)
     refused: list[str] = []
     event = AuditEvent(
         KIND,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from mlaudit.health.check import BrokenLinkError, Outcome
+from mlaudit.health.checks import BrokenLinkError, Outcome
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import urllib3
 
-from mlaudit.health.check import BrokenLinkError
+from mlaudit.health.checks import BrokenLinkError
 
 DOCUMENTS: Final = "otelcol_elasticsearch_docs_processed"
 QUEUE_SIZE: Final = "otelcol_exporter_queue_size"

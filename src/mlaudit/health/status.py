@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mlaudit.deliver import backlog, layout
+from mlaudit.deliver.spool import backlog, layout
 from mlaudit.errors import SpoolError
 from mlaudit.health.streams import ALIVE, DEAD, StreamStatus, look
-from mlaudit.printable import safe
+from mlaudit.safety.printable import safe
 from mlaudit.settings import Settings
 from mlaudit.verify.report import cut
 

@@ -12,8 +12,8 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from mlaudit.deliver import backlog, files, layout
-from mlaudit.deliver.lock import is_locked
+from mlaudit.deliver.spool import backlog, files, layout
+from mlaudit.deliver.spool.lock import is_locked
 from mlaudit.errors import SpoolError
 
 if TYPE_CHECKING:

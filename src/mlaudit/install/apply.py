@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from mlaudit.cluster.client import Auth, connect, explained
 from mlaudit.errors import InstallError
-from mlaudit.install import cluster
-from mlaudit.install.client import Auth, connect, explained
+from mlaudit.install import abilities
 from mlaudit.install.packaged import packaged
 from mlaudit.install.plan import DATA_STREAM, ROLE, SPOKEN, Change, plan
 
@@ -62,7 +62,7 @@ def install(
     """
     with connect(url, auth, ca_file) as client:
         with explained(url, "asking what it can do"):
-            found = cluster.abilities(client)
+            found = abilities.abilities(client)
         if profile == "full" and found.missing:
             raise InstallError(
                 f"expected a cluster that can carry the full profile, but {url} lacks "
@@ -73,7 +73,7 @@ def install(
         notes: list[str] = []
         if found.secured:
             with explained(url, "asking for privileges"):
-                lacking = cluster.missing_privileges(client, assets)
+                lacking = abilities.missing_privileges(client, assets)
             if lacking:
                 raise InstallError(
                     f"the user of {url} lacks {', '.join(lacking)}; nothing was changed, use a user that has them"
@@ -86,7 +86,7 @@ def install(
         if chosen == "reduced":
             notes.append("no lifecycle management: nothing is rolled over or deleted by age")
         with explained(url, "reading what it has"):
-            changes = plan(assets, cluster.look(client, assets))
+            changes = plan(assets, abilities.look(client, assets))
         if not dry_run:
             by_name = {(asset.kind, asset.name): asset for asset in assets}
             for change in changes:
@@ -94,7 +94,7 @@ def install(
                     continue
                 with explained(url, f"installing {SPOKEN[change.kind]} {change.name}"):
                     if change.kind == DATA_STREAM:
-                        cluster.roll_over(client, change.name)
+                        abilities.roll_over(client, change.name)
                     else:
-                        cluster.put(client, by_name[change.kind, change.name])
+                        abilities.put(client, by_name[change.kind, change.name])
     return Report(url, found.version, chosen, found.missing, dry_run, changes, tuple(notes))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 from rich.console import Console
 from rich.markup import escape
 
+from mlaudit.cluster.client import credentials
 from mlaudit.install.apply import Profile, Report, install
-from mlaudit.install.client import credentials
 from mlaudit.install.plan import SPOKEN
 
 if TYPE_CHECKING:

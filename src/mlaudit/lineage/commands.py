@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from rich.console import Console
 
+from mlaudit.cluster.client import credentials
 from mlaudit.errors import InstallError, MlauditError, SourceError
-from mlaudit.install.client import credentials
-from mlaudit.lineage.document import SCHEMA, document
-from mlaudit.lineage.elasticsearch import ElasticsearchTrail
-from mlaudit.lineage.graph import build
-from mlaudit.lineage.reference import choose
-from mlaudit.lineage.svg import draw
-from mlaudit.lineage.text import MIN_WIDTH, render
-from mlaudit.lineage.trace import trace
-from mlaudit.printable import safe_lines
-from mlaudit.verify.chain import verify_source
-from mlaudit.verify.source import parse_moment
-from mlaudit.verify.sources import cluster
+from mlaudit.lineage.ask.cluster_trail import ElasticsearchTrail
+from mlaudit.lineage.ask.reference import choose
+from mlaudit.lineage.ask.trace import trace
+from mlaudit.lineage.chain.graph import build
+from mlaudit.lineage.show.json_document import SCHEMA, document
+from mlaudit.lineage.show.svg import draw
+from mlaudit.lineage.show.text import MIN_WIDTH, render
+from mlaudit.safety.printable import safe_lines
+from mlaudit.verify.sources.open_source import cluster
+from mlaudit.verify.sources.source import parse_moment
 from mlaudit.verify.trust import trusted_keys
+from mlaudit.verify.verification import verify_source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
     from rich.text import Text
 
-    from mlaudit.lineage.model import Lineage
+    from mlaudit.lineage.chain.nodes import Lineage
     from mlaudit.seal.checkpoint import VerifyingKey
-    from mlaudit.verify.source import Source
+    from mlaudit.verify.sources.source import Source
 
 TOLD: Final = 0
 FINDINGS: Final = 1

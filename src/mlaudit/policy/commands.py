@@ -11,7 +11,7 @@ from rich.text import Text
 
 from mlaudit.policy.explain import Access, explain
 from mlaudit.policy.load import BUILT_IN, inspect_policy, load_policy, read_file
-from mlaudit.printable import safe
+from mlaudit.safety.printable import safe
 
 if TYPE_CHECKING:
     from pathlib import Path

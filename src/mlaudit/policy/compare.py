@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import product
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from mlaudit._fields import FIELD_TYPES
+from mlaudit.catalog.names import FIELD_TYPES
 from mlaudit.policy.evaluate import CRITERIA, CompiledPolicy, Decision, Facts, compile_policy
 from mlaudit.policy.globs import sample
 from mlaudit.policy.vocabulary import CATALOG_KINDS, CUSTOM_PREFIX, FAILURES, GUARANTEES

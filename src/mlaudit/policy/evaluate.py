@@ -13,11 +13,11 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mlaudit.policy.change import ChangeControl, make_window
-from mlaudit.policy.data import make_selection
+from mlaudit.policy.data_selection import make_selection
 from mlaudit.policy.globs import Matcher, name_matcher, path_matcher
 from mlaudit.policy.methods import Pseudonyms
+from mlaudit.policy.model_registry import ModelRegistry
 from mlaudit.policy.redact import Redaction, RedactionRule
-from mlaudit.policy.registry import ModelRegistry
 from mlaudit.policy.routes import RouteTables
 from mlaudit.policy.scrub import Scrubber
 from mlaudit.policy.selectors import LogSelector, Selection, SpanSelector, make_projection, make_test

@@ -21,7 +21,7 @@ from mlaudit.errors import PolicyError
 from mlaudit.policy import document
 from mlaudit.policy.model import Policy
 from mlaudit.policy.validate import check
-from mlaudit.printable import safe
+from mlaudit.safety.printable import safe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from mlaudit._fields import LIST_FIELDS
+from mlaudit.catalog.names import LIST_FIELDS
 from mlaudit.policy.globs import Matcher, name_matcher
 from mlaudit.policy.methods import DROPPED, Pseudonyms, Redactor, chain, drop, redactor
 from mlaudit.policy.secrets import REMOVED

@@ -10,8 +10,8 @@ from datetime import date, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from mlaudit._fields import FIELD_TYPES
-from mlaudit.policy.data import pattern_issues
+from mlaudit.catalog.names import FIELD_TYPES
+from mlaudit.policy.data_selection import pattern_issues
 from mlaudit.policy.globs import covers, glob_fault, has_wildcard, name_matcher
 from mlaudit.policy.vocabulary import CATALOG_KINDS, CUSTOM_PREFIX, FINAL_RULE, is_own, is_protected
 

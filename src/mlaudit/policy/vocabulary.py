@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mlaudit._fields import CONTENT_FIELDS, FIELD_TYPES, IP_FIELDS, KINDS, SECRET_FIELDS, kind_of
+from mlaudit.catalog.names import CONTENT_FIELDS, FIELD_TYPES, IP_FIELDS, KINDS, SECRET_FIELDS, kind_of
 
 LEVELS: Final = ("none", "metadata", "inputs", "full")
 GUARANTEES: Final = ("buffered", "durable")

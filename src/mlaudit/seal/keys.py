@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from mlaudit.deliver.files import sync_folder
+from mlaudit.deliver.spool.files import sync_folder
 from mlaudit.errors import KeyFileError
 from mlaudit.seal.checkpoint import VerifyingKey
 from mlaudit.seal.rotation import NOTE_SUFFIX, ROTATIONS, Rotation, load_rotations, sign_rotation

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.errors import SettingsError
-from mlaudit.network import exposure, names_credential
+from mlaudit.safety.network import exposure, names_credential
 from mlaudit.settings.reading import TRUE
 from mlaudit.settings.variables import ELSEWHERE, VARIABLES, resource_attributes
 

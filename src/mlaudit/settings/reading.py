@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from mlaudit.network import YES
+from mlaudit.safety.network import YES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

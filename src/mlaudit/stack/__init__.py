@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from mlaudit.stack.cache import cache_dir
-from mlaudit.stack.local import Stack
+from mlaudit.stack.local_stack import Stack
 
 __all__ = ["Stack", "cache_dir"]

@@ -16,17 +16,17 @@ from rich.console import Console
 from rich.table import Table
 
 from mlaudit.errors import StackError
-from mlaudit.stack.collector import this_host
+from mlaudit.stack.collector_process import this_host
 from mlaudit.stack.credentials import ADMIN, READER
-from mlaudit.stack.elasticsearch import request
-from mlaudit.stack.layout import layout_of, write_private
-from mlaudit.stack.local import Stack, stop_running
+from mlaudit.stack.elasticsearch_node import request
+from mlaudit.stack.local_stack import Stack, stop_running
+from mlaudit.stack.stack_layout import layout_of, write_private
 from mlaudit.stack.state import State, read_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mlaudit.stack.collector import Tls
+    from mlaudit.stack.collector_process import Tls
     from mlaudit.stack.process import ProcessId
 
 

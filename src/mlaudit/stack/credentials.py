@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
 from mlaudit.errors import StackError
-from mlaudit.stack.layout import write_private
+from mlaudit.stack.stack_layout import write_private
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mlaudit.stack import toolchain
 from mlaudit.stack.collector_build import collector_binary
 from mlaudit.stack.elasticsearch_fetch import elasticsearch_home
-from mlaudit.stack.layout import reachable
+from mlaudit.stack.stack_layout import reachable
 
 if TYPE_CHECKING:
     from mlaudit.stack.cache import Report

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from mlaudit.errors import StackError
 from mlaudit.stack.credentials import ADMIN, READER, Credentials, named_token
-from mlaudit.stack.layout import Layout, write_private
+from mlaudit.stack.stack_layout import Layout, write_private
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mlaudit.stack.collector import Collector, Tls
-    from mlaudit.stack.elasticsearch import Elasticsearch
+    from mlaudit.stack.collector_process import Collector, Tls
+    from mlaudit.stack.elasticsearch_node import Elasticsearch
     from mlaudit.stack.process import ProcessId
 
 

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlaudit.errors import StackError
-from mlaudit.stack.layout import write_private
 from mlaudit.stack.process import ProcessId
+from mlaudit.stack.stack_layout import write_private
 
 if TYPE_CHECKING:
     from pathlib import Path

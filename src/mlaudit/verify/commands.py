@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from mlaudit.errors import MlauditError
-from mlaudit.printable import safe_lines
-from mlaudit.verify.chain import verify_source
-from mlaudit.verify.source import parse_moment
-from mlaudit.verify.sources import one_source
+from mlaudit.safety.printable import safe_lines
+from mlaudit.verify.sources.open_source import one_source
+from mlaudit.verify.sources.source import parse_moment
 from mlaudit.verify.trust import known_checkpoints, trusted_keys
+from mlaudit.verify.verification import verify_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
-from mlaudit.checkpoints import TIMESTAMP_SUFFIX, CheckpointFolder, Exported, append_note
 from mlaudit.errors import ChainError, CheckpointError, SourceError
-from mlaudit.printable import safe
+from mlaudit.safety.printable import safe
 from mlaudit.seal.checkpoint import SignedNote, VerifyingKey
-from mlaudit.seal.stored import NOTE
-from mlaudit.verify.source import Remarks, Selection
+from mlaudit.seal.checkpoint_files import TIMESTAMP_SUFFIX, CheckpointFolder, Exported, append_note
+from mlaudit.verify.proof.stored import NOTE
+from mlaudit.verify.sources.source import Remarks, Selection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from mlaudit.verify.source import Source
+    from mlaudit.verify.sources.source import Source
 
 STANDARD_OUTPUT = "-"
 
@@ -142,7 +142,7 @@ def export(
 
 
 def _timestamp(path: Path, tsa: str, tsa_ca: Path | None) -> int:
-    from mlaudit.deliver.files import replace_file
+    from mlaudit.deliver.spool.files import replace_file
     from mlaudit.verify.timestamps import fetch_timestamp, load_authorities
 
     stamp = path.with_name(path.name + TIMESTAMP_SUFFIX)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mlaudit.seal import finding as codes
-from mlaudit.seal.finding import Finding
+from mlaudit.verify.proof import finding_codes as codes
+from mlaudit.verify.proof.finding_codes import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from mlaudit.seal.checkpoint import Checkpoint
-    from mlaudit.seal.summary import StreamSummary
-    from mlaudit.verify.source import Remarks
+    from mlaudit.verify.proof.summary import StreamSummary
+    from mlaudit.verify.sources.source import Remarks
 
 _PREVIOUS = "audit.stream.previous."
 _PARENT = "audit.stream.parent.id"

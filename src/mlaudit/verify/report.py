@@ -10,13 +10,13 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from mlaudit.printable import safe
+from mlaudit.safety.printable import safe
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mlaudit.seal.finding import Finding
-    from mlaudit.seal.summary import StreamSummary
+    from mlaudit.verify.proof.finding_codes import Finding
+    from mlaudit.verify.proof.summary import StreamSummary
 
 _SHOWN_FINDINGS: Final = 50
 _SHOWN_STREAMS: Final = 20

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mlaudit.checkpoints import TIMESTAMP_SUFFIX, read_notes
 from mlaudit.errors import ChainError, CheckpointError, KeyFileError, SourceError, TimestampError
-from mlaudit.seal import finding as codes
 from mlaudit.seal import keys as key_files
 from mlaudit.seal.checkpoint import Checkpoint, SignedNote, VerifyingKey
-from mlaudit.seal.finding import Finding
+from mlaudit.seal.checkpoint_files import TIMESTAMP_SUFFIX, read_notes
 from mlaudit.seal.rotation import follow_rotations as followed
 from mlaudit.settings import Settings
+from mlaudit.verify.proof import finding_codes as codes
+from mlaudit.verify.proof.finding_codes import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -19,12 +19,12 @@ from tests.fault.matrix import stored
 from tests.fault.matrix.cell import Outcome
 from tests.fault.matrix.emitting import ROOT, Audited, CellError, Notebook, wait_for
 
-from mlaudit.deliver import layout
+from mlaudit.deliver.spool import layout
 from mlaudit.seal.keys import load_verifier_keys
 from mlaudit.stack import Stack
-from mlaudit.verify.chain import verify_source
-from mlaudit.verify.elasticsearch import ElasticsearchSource
 from mlaudit.verify.report import Report
+from mlaudit.verify.sources.cluster_source import ElasticsearchSource
+from mlaudit.verify.verification import verify_source
 
 _QUEUE = re.compile(
     r'^otelcol_exporter_queue_size\{[^}]*exporter="elasticsearch/audit"[^}]*\}\s+(\S+)', re.MULTILINE

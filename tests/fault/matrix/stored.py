@@ -9,7 +9,7 @@ from typing import Any
 
 from elasticsearch import Elasticsearch
 
-from mlaudit.verify.source import Remarks, Selection, Source
+from mlaudit.verify.sources.source import Remarks, Selection, Source
 
 INDEX = "logs-mlaudit.*"
 _PAGE = 10_000

@@ -13,8 +13,8 @@ from typing import Any
 from tests.fault.matrix.emitting import CellError
 
 from mlaudit.stack import Stack, process
-from mlaudit.stack.collector import Collector
 from mlaudit.stack.collector_build import config_dir
+from mlaudit.stack.collector_process import Collector
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 from tests.fuzz.choices import Choices
 
-from mlaudit.deliver.answer import MAX_RETRY_AFTER, PROTOBUF, Verdict, read_answer
+from mlaudit.deliver.send.answer import MAX_RETRY_AFTER, PROTOBUF, Verdict, read_answer
 
 _STATUS = (
     200,

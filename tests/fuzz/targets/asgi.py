@@ -12,7 +12,7 @@ from typing import Any
 from tests.fuzz.choices import Choices
 from tests.fuzz.targets.encode import audit_log, forget_records
 
-from mlaudit.capture.asgi import MARK, AuditMiddleware
+from mlaudit.capture.web.asgi import MARK, AuditMiddleware
 
 _PATHS = ("/predict", "/config/a", "/health", "/", "/login", "/x" * 700)
 _HEADERS = (

@@ -9,9 +9,9 @@ from tests.fuzz.choices import Choices
 from tests.fuzz.targets.verify import prove
 from tests.sealed import hit, make_stream
 
-from mlaudit.seal.stored import StoredRecord
-from mlaudit.verify.elasticsearch import read_hit
-from mlaudit.verify.source import Remarks, Selection
+from mlaudit.verify.proof.stored import StoredRecord
+from mlaudit.verify.sources.cluster_source import read_hit
+from mlaudit.verify.sources.source import Remarks, Selection
 
 _HITS = [hit(stored) for stored in make_stream(8, every=4)]
 _OF_THE_STORE = (

@@ -13,8 +13,8 @@ from tests.fuzz.choices import Choices
 import mlaudit
 from mlaudit.errors import EventError
 from mlaudit.event import Actor
-from mlaudit.losses import FAILURE_KIND
-from mlaudit.record.encode import MAX_RECORD_BYTES, PLACE_PREFIX, encode
+from mlaudit.pipeline.losses import FAILURE_KIND
+from mlaudit.records.encode import MAX_RECORD_BYTES, PLACE_PREFIX, encode
 from mlaudit.testing import AuditLog, capture
 
 _NAMES = (

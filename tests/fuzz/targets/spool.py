@@ -9,8 +9,8 @@ from pathlib import Path
 from tests.fuzz.choices import Choices
 from tests.fuzz.ground import fresh_folder
 
-from mlaudit.deliver import files, layout
-from mlaudit.deliver.spool import StreamSpool
+from mlaudit.deliver.spool import files, layout
+from mlaudit.deliver.spool.spool import StreamSpool
 from mlaudit.errors import SpoolError
 
 _STREAM = "019ab8a0-0000-7000-8000-000000000001"

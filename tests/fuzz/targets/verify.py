@@ -13,10 +13,11 @@ from tests.fuzz.ground import assert_plain, fresh_folder
 from tests.fuzz.targets.spool import damage, fill_stream
 from tests.sealed import KEYS, NOW, Document, archive_line, copy_of, log_record, make_stream, payload
 
-from mlaudit.deliver import files, layout
+from mlaudit.deliver.spool import files, layout
 from mlaudit.errors import SourceError
-from mlaudit.verify.chain import verify_source
-from mlaudit.verify.source import Source, open_source
+from mlaudit.verify.sources.open_source import open_source
+from mlaudit.verify.sources.source import Source
+from mlaudit.verify.verification import verify_source
 
 _STREAM = make_stream(8, every=4)
 _NAMES = (

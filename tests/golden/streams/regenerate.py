@@ -33,7 +33,7 @@ from tests.sealed import (
     write_spool,
 )
 
-from mlaudit.deliver import layout
+from mlaudit.deliver.spool import layout
 from mlaudit.seal.keys import FileSigner
 from mlaudit.seal.rotation import Rotation, sign_rotation
 

@@ -17,8 +17,9 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from mlaudit.capture import instrumentor
-from mlaudit.capture.asgi_starlette import StarletteIntegration
 from mlaudit.capture.integrations import Registration
+from mlaudit.capture.telemetry.launcher import MlauditInstrumentor
+from mlaudit.capture.web.starlette import StarletteIntegration
 from mlaudit.testing import capture
 
 
@@ -149,8 +150,8 @@ def test_entry_points_do_nothing_while_auditing_is_off(monkeypatch: pytest.Monke
     original = Starlette.__call__
     instrumentor.pre_instrument()
     instrumentor.post_instrument()
-    instrumentor.MlauditInstrumentor().instrument()
-    instrumentor.MlauditInstrumentor().uninstrument()
+    MlauditInstrumentor().instrument()
+    MlauditInstrumentor().uninstrument()
     assert called == []
     assert Starlette.__call__ is original
 
@@ -208,10 +209,13 @@ def test_without_a_span_the_callers_trace_is_recorded(ask: Any, header: str, exp
         assert log.of("audit.api.request")[0].get("trace.id") == expected
 
 
-def test_a_hooked_library_that_the_pipeline_itself_imports_breaks_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("module", ["pipeline", "current"])
+def test_a_hooked_library_that_the_pipeline_itself_imports_breaks_nothing(
+    tmp_path: Path, module: str
+) -> None:
     """A program that imports the pipeline first is watched as any other."""
     environment = {**os.environ, "MLAUDIT_ENABLED": "true", "MLAUDIT_STATE_DIR": str(tmp_path)}
-    program = "import mlaudit.pipeline, mlaudit.capture.runtime as r; print(r._installed)"
+    program = f"import mlaudit.pipeline.{module}, mlaudit.capture.watch as r; print(r._installed)"
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
+from tools.generate import repository
+from tools.generators.libraries_document import pinned
 
-from mlaudit.assets.generate import repository
-from mlaudit.assets.libraries_document import pinned
 from mlaudit.capture.integrations import INTEGRATIONS, Registration
 
 

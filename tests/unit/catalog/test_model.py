@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from mlaudit.catalog.field_values import fault_of
 from mlaudit.catalog.load import load_catalog
 from mlaudit.catalog.model import event_action, pieces, sentence
-from mlaudit.catalog.values import fault_of
 
 KINDS = tuple(load_catalog().kinds)
 

@@ -6,9 +6,9 @@ import ast
 from functools import cache
 
 import pytest
+from tools.generate import repository
+from tools.generators.documents import is_open, kinds_by_line
 
-from mlaudit.assets.documents import is_open, kinds_by_line
-from mlaudit.assets.generate import repository
 from mlaudit.catalog.load import load_catalog
 
 CATALOG = load_catalog()

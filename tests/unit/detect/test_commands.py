@@ -10,7 +10,7 @@ from rich.console import Console
 
 from mlaudit import cli
 from mlaudit.detect import commands
-from mlaudit.detect.interface import Alert
+from mlaudit.detect.compiled_rule import Alert
 from mlaudit.errors import SourceError
 
 NOW = datetime(2026, 11, 25, 3, 30, tzinfo=UTC)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlaudit.detect import plans
-from mlaudit.detect.interface import LEVELS, Plan, Step
+from mlaudit.detect.compiled_rule import LEVELS, Plan, Step
 from mlaudit.errors import SourceError
 
 FLOOD = Plan(

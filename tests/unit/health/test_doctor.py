@@ -15,8 +15,8 @@ from tests.unit.health.certificates import Authority
 from typer.testing import CliRunner
 
 from mlaudit.cli import app
-from mlaudit.deliver import layout
-from mlaudit.health import doctor, local
+from mlaudit.deliver.spool import layout
+from mlaudit.health import doctor, local_links
 from mlaudit.seal import keys
 
 TOKEN = "a-very-secret-token"
@@ -186,7 +186,7 @@ def test_spool_that_cannot_be_written(examine: Examine) -> None:
 
 def test_locks_that_do_not_exclude(examine: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a file system without working locks a living process cannot be told from a dead one."""
-    monkeypatch.setattr(local.fcntl, "flock", lambda *_: None)
+    monkeypatch.setattr(local_links.fcntl, "flock", lambda *_: None)
     assert_broken(examine(), "spool", "flock")
 
 
@@ -196,7 +196,7 @@ def test_full_disk_under_the_spool(examine: Examine, monkeypatch: pytest.MonkeyP
     class Usage:
         free = 1 << 20
 
-    monkeypatch.setattr(local.shutil, "disk_usage", lambda _: Usage)
+    monkeypatch.setattr(local_links.shutil, "disk_usage", lambda _: Usage)
     assert_broken(examine(), "spool", "1.0 MiB free")
     Usage.free = 100 << 20
     assert "100 MiB free" in step(examine(), "spool")["warnings"][0]["found"]
@@ -447,5 +447,5 @@ def test_server_cannot_write_to_the_terminal(env: dict[str, str], receiver: Rece
 
 def test_file_system_is_known(tmp_path: Path) -> None:
     """The type of the file system under the spool, by the longest mount point."""
-    assert local.filesystem(Path("/proc/self")) == "proc"
+    assert local_links.filesystem(Path("/proc/self")) == "proc"
     assert os.path.ismount("/proc")

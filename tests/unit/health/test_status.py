@@ -11,13 +11,13 @@ import pytest
 from tests.unit.deliver.receiver import TAKEN, Receiver
 from typer.testing import CliRunner
 
-from mlaudit import heartbeat
 from mlaudit.cli import app
-from mlaudit.deliver import layout
+from mlaudit.deliver.spool import layout
 from mlaudit.errors import SpoolFullError
 from mlaudit.event import AuditEvent
 from mlaudit.health.status import SpoolStatus, age, read_status, size
-from mlaudit.pipeline import Pipeline
+from mlaudit.pipeline import heartbeat
+from mlaudit.pipeline.pipeline import Pipeline
 
 Start = Callable[..., Pipeline]
 

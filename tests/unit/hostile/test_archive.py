@@ -10,14 +10,14 @@ from pathlib import Path
 
 from tests.sealed import KEYS, NOW, archive_line, make_stream
 
-from mlaudit.verify.chain import verify_source
-from mlaudit.verify.source import open_source
+from mlaudit.verify.sources.open_source import open_source
+from mlaudit.verify.verification import verify_source
 
 VERIFY = """
 import sys
 from pathlib import Path
-from mlaudit.verify.chain import verify_source
-from mlaudit.verify.source import open_source
+from mlaudit.verify.verification import verify_source
+from mlaudit.verify.sources.open_source import open_source
 report = verify_source(open_source(Path(sys.argv[1])), None, settle=0)
 print(len(report.findings), report.records)
 """

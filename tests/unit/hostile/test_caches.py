@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 import mlaudit
-from mlaudit import stream
-from mlaudit.capture import http_record
+from mlaudit.capture.web import http_record
 from mlaudit.event import Actor
-from mlaudit.losses import Hush, Losses
+from mlaudit.pipeline import stream
+from mlaudit.pipeline.losses import Hush, Losses
 from mlaudit.policy import secrets
 from mlaudit.policy.evaluate import CompiledPolicy, Facts, compile_policy
 from mlaudit.policy.load import parse_policy
@@ -89,7 +89,7 @@ def test_what_a_client_says_of_itself_is_cut_before_it_is_remembered() -> None:
 
 
 def _trail() -> Any:
-    from mlaudit.capture.interface import RequestTrail
+    from mlaudit.capture.request_context import RequestTrail
 
     return RequestTrail()
 

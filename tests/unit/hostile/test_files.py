@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from mlaudit.capture.config import ConfigWatcher
-from mlaudit.capture.libraries import artifacts
-from mlaudit.capture.remembered import Remembered
+from mlaudit.capture.models import artifact_files
+from mlaudit.capture.process.config_files import ConfigWatcher
 from mlaudit.errors import PolicyError
-from mlaudit.memory import Memory
+from mlaudit.pipeline.service_memory import Memory
+from mlaudit.pipeline.shared_file import Remembered
 from mlaudit.policy.load import load_policy
 from mlaudit.testing import AuditLog, capture
 
@@ -91,7 +91,7 @@ def test_a_model_file_that_is_none_is_left_to_its_loader(tmp_path: Path, kind: s
     else:
         path.symlink_to("/dev/zero")
     with pytest.raises(OSError, match="no regular file"):
-        artifacts.read(path)
+        artifact_files.read(path)
 
 
 def test_a_model_written_into_an_open_file_is_read_back_in_pieces(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_model_written_into_an_open_file_is_read_back_in_pieces(tmp_path: Path
         file.seek(6 + BIG)
         tracemalloc.start()
         try:
-            found = artifacts.read_back(file, 6)
+            found = artifact_files.read_back(file, 6)
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -111,7 +111,7 @@ def test_a_model_written_into_an_open_file_is_read_back_in_pieces(tmp_path: Path
         assert peak < 16 << 20
     memory = io.BytesIO(b"xxabcd")
     memory.seek(5)
-    assert artifacts.read_back(memory, 2).digest == sha256(b"abc").hexdigest()
+    assert artifact_files.read_back(memory, 2).digest == sha256(b"abc").hexdigest()
 
 
 def test_the_head_of_a_model_is_not_inflated_without_bound() -> None:
@@ -121,7 +121,7 @@ def test_the_head_of_a_model_is_not_inflated_without_bound() -> None:
     bomb = zlib.compress(bytes(BIG), 9)
     tracemalloc.start()
     try:
-        artifacts.first_class(bomb)
+        artifact_files.first_class(bomb)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

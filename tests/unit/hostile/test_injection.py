@@ -16,13 +16,13 @@ from rich.console import Console
 from tests.sealed import KEYS, NOW, altered, document, make_stream, write_archive
 
 import mlaudit
-from mlaudit.deliver.answer import read_answer
+from mlaudit.deliver.send.answer import read_answer
 from mlaudit.event import AuditEvent
 from mlaudit.policy.load import inspect_policy
-from mlaudit.printable import SafeMessages, guard_log, safe, safe_lines
+from mlaudit.safety.printable import SafeMessages, guard_log, safe, safe_lines
 from mlaudit.testing import capture
-from mlaudit.verify.chain import verify_source
-from mlaudit.verify.source import open_source
+from mlaudit.verify.sources.open_source import open_source
+from mlaudit.verify.verification import verify_source
 
 FORGED = "fraud\r\n2026-11-25 ERROR mlaudit: audit stream verified, HOLDS"
 CLEARS = "\x1b[2J\x1b[31mowned\x1b]0;title\x07"

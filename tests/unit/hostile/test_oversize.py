@@ -9,11 +9,11 @@ import orjson
 import pytest
 
 import mlaudit
-from mlaudit.capture.config_keys import flat_keys
+from mlaudit.capture.process.config_keys import flat_keys
 from mlaudit.event import Actor
 from mlaudit.policy.load import inspect_policy
-from mlaudit.record.encode import MAX_RECORD_BYTES
-from mlaudit.record.fit import CUT
+from mlaudit.records.encode import MAX_RECORD_BYTES
+from mlaudit.records.fit import CUT
 from mlaudit.testing import AuditLog, capture
 
 MILLION = 1_000_000

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from mlaudit.deliver import transport
-from mlaudit.deliver.answer import Verdict
-from mlaudit.deliver.transport import HttpTransport, Receiver
+from mlaudit.deliver.send import transport
+from mlaudit.deliver.send.answer import Verdict
+from mlaudit.deliver.send.transport import HttpTransport, Receiver
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\n"
 LIMIT = 32 << 20

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mlaudit.capture.asgi import AuditMiddleware
+from mlaudit.capture.web.asgi import AuditMiddleware
 from mlaudit.testing import capture
 
 FULL = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlaudit.install import client
+from mlaudit.cluster import client
 from mlaudit.install.packaged import packaged
 
 PAGE = Path(__file__).resolve().parents[3] / "docs/install.md"

@@ -14,8 +14,8 @@ from typer.testing import CliRunner, Result
 from mlaudit.cli import app
 from mlaudit.errors import SourceError
 from mlaudit.lineage import commands
-from mlaudit.verify.chain import verify_source
-from mlaudit.verify.source import open_source
+from mlaudit.verify.sources.open_source import open_source
+from mlaudit.verify.verification import verify_source
 
 URL = "https://localhost:9200"
 

@@ -9,7 +9,7 @@ from tests.lineage_story import hostile, lineage, model, tell
 from typer.main import get_command
 
 from mlaudit.cli import app
-from mlaudit.lineage.model import Lineage, Stage
+from mlaudit.lineage.chain.nodes import Lineage, Stage
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs/lineage.md").read_text(encoding="utf-8")
 

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from mlaudit.errors import ChainError
-from mlaudit.record.encode import encode
+from mlaudit.records.encode import encode
 from mlaudit.seal.chain import GENESIS, Chain
 
 

@@ -9,7 +9,7 @@ import zipfile
 import pytest
 import yaml
 
-from mlaudit import _fields
+from mlaudit.catalog import names
 from mlaudit.errors import StackError
 from mlaudit.stack import collector_build, elasticsearch_fetch, progress, toolchain
 
@@ -87,9 +87,9 @@ def test_collector_configuration_knows_the_catalogs_special_fields():
     text = (collector_build.config_dir() / "collector.yaml").read_text()
     pattern = re.search(r'delete_matching_keys\(cache\["parsed"\], "([^"]+)"\)', text)
     assert pattern is not None
-    removed = {name for name in _fields.FIELD_TYPES if re.search(pattern[1], name)}
-    assert removed == _fields.ORIGINAL_ONLY_FIELDS
-    flattened = {name for name, kind in _fields.FIELD_TYPES.items() if kind == "flattened"}
+    removed = {name for name in names.FIELD_TYPES if re.search(pattern[1], name)}
+    assert removed == names.ORIGINAL_ONLY_FIELDS
+    flattened = {name for name, kind in names.FIELD_TYPES.items() if kind == "flattened"}
     assert set(re.findall(r'not IsMap\(cache\["parsed"\]\["([^"]+)"\]\)', text)) == flattened
 
 
@@ -98,7 +98,7 @@ def test_what_the_collector_adds_is_in_the_catalog():
     text = (collector_build.config_dir() / "collector.yaml").read_text()
     added = set(re.findall(r'set\(body\["([^"]+)"\]', text)) | set(re.findall(r'"(mlaudit\.\w+)":true', text))
     assert "event.hash" in added
-    assert added - {"@timestamp", "audit.kind"} <= _fields.COLLECTOR_FIELDS
+    assert added - {"@timestamp", "audit.kind"} <= names.COLLECTOR_FIELDS
 
 
 def test_unpacking_keeps_programs_executable_and_readable_by_all(tmp_path):

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from mlaudit._fields import FIELD_TYPES, FLATTENED_FIELDS
 from mlaudit.catalog.load import load_catalog
-from mlaudit.network import is_loopback
-from mlaudit.verify.unsealed import UNSEALED_KINDS
+from mlaudit.catalog.names import FIELD_TYPES, FLATTENED_FIELDS
+from mlaudit.safety.network import is_loopback
+from mlaudit.verify.sources.unsealed import UNSEALED_KINDS
 
 ROOT = Path(__file__).parents[3]
 CONFIG = ROOT / "collector-config"

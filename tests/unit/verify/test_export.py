@@ -8,7 +8,7 @@ from tests.sealed import SIGNER, STRANGER, STREAM_ID, make_stream, write_archive
 from typer.testing import CliRunner, Result
 
 from mlaudit.cli import app
-from mlaudit.deliver import layout
+from mlaudit.deliver.spool import layout
 from mlaudit.seal.checkpoint import Checkpoint, SignedNote, sign_note
 
 OTHER = "019ab8a0-0000-7000-8000-00000000000a"

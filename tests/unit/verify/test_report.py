@@ -5,8 +5,8 @@ import json
 
 from rich.console import Console
 
-from mlaudit.seal.finding import Finding
-from mlaudit.seal.summary import StreamSummary
+from mlaudit.verify.proof.finding_codes import Finding
+from mlaudit.verify.proof.summary import StreamSummary
 from mlaudit.verify.report import Report, safe
 
 SUMMARY = StreamSummary("s-1", records=5, first=1, last=5, last_signed=3, unsigned=2, service="scoring")

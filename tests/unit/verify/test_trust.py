@@ -13,9 +13,9 @@ from typer.testing import CliRunner, Result
 from mlaudit.cli import app
 from mlaudit.seal import keys as key_files
 from mlaudit.seal.checkpoint import Checkpoint
-from mlaudit.seal.stored import StoredRecord
-from mlaudit.verify.chain import verify_source
-from mlaudit.verify.source import Remarks, Selection
+from mlaudit.verify.proof.stored import StoredRecord
+from mlaudit.verify.sources.source import Remarks, Selection
+from mlaudit.verify.verification import verify_source
 
 
 @dataclass

@@ -10,20 +10,14 @@ import importlib
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import unquote, urlsplit
 
-from mlaudit.capture import data_spans
-from mlaudit.capture.data_access import (
-    READ,
-    Access,
-    accessing,
-    refuse_unless_recordable,
-    tell,
-)
-from mlaudit.capture.libraries.hooks import Audit, Call, Hooks, refuse_unless_writable
+from mlaudit.capture.data import data_spans
+from mlaudit.capture.data.access import READ, Access, accessing, refuse_unless_recordable, tell
+from mlaudit.capture.hooks import Audit, Call, Hooks, refuse_unless_writable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mlaudit.pipeline import Pipeline
+    from mlaudit.pipeline.pipeline import Pipeline
 
 COMPONENT: Final = "capture.libraries.botocore"
 _OWN_SPANS: Final = "opentelemetry.instrumentation.botocore"
@@ -64,31 +58,31 @@ def _is_of_objects(call: Call) -> bool:
     ) and call.instance.meta.service_model.service_name == "s3"
 
 
-def _call(current: Pipeline, call: Call) -> Audit:
+def _call(pipeline: Pipeline, call: Call) -> Audit:
     method = call.argument(0, "operation_name")
     given = call.argument(1, "api_params")
-    if not current.policy.data.has_paths or not isinstance(given, dict):
+    if not pipeline.policy.data.has_paths or not isinstance(given, dict):
         return
-    accesses = _accesses(current, method, given)
+    accesses = _accesses(pipeline, method, given)
     if not accesses:
         return
     host = urlsplit(str(call.instance.meta.endpoint_url)).hostname
     for access in accesses:
         access.fields["server.address"] = host
         if access.changes:
-            refuse_unless_recordable(current, access)
+            refuse_unless_recordable(pipeline, access)
         else:
-            refuse_unless_writable(current, READ, f"reading {access.name}")
+            refuse_unless_writable(pipeline, READ, f"reading {access.name}")
     outcome = yield
     for access in accesses:
         if outcome.error is None and access.operation == "GetObject":
             access.fields["ml.dataset.bytes"] = _number(outcome.result.get("ContentLength"))
-        tell(current, access, outcome.error)
+        tell(pipeline, access, outcome.error)
 
 
-def _accesses(current: Pipeline, method: str, given: Mapping[str, Any]) -> list[Access]:
+def _accesses(pipeline: Pipeline, method: str, given: Mapping[str, Any]) -> list[Access]:
     """What the call reads and changes, as far as the policy records it."""
-    chosen = current.policy.data.path
+    chosen = pipeline.policy.data.path
     bucket = str(given.get("Bucket") or "")
     changes = method in data_spans.S3_CHANGES
     fields: dict[str, Any] = {}

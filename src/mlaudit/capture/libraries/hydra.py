@@ -13,17 +13,17 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from mlaudit.capture.config import KIND
-from mlaudit.capture.config_loaded import Loaded, compare, flatten
-from mlaudit.capture.interface import current_run
-from mlaudit.capture.libraries.estimators import text
-from mlaudit.capture.libraries.hooks import Hooks
-from mlaudit.capture.run import training_run
+from mlaudit.capture.hooks import Hooks
+from mlaudit.capture.models.estimators import text
+from mlaudit.capture.models.training_run import training_run
+from mlaudit.capture.process.config_files import KIND
+from mlaudit.capture.process.config_loaded import Loaded, compare, flatten
+from mlaudit.capture.request_context import current_run
 from mlaudit.errors import AuditRefusedError
 
 if TYPE_CHECKING:
-    from mlaudit.capture.libraries.hooks import Audit, Call
-    from mlaudit.pipeline import Pipeline
+    from mlaudit.capture.hooks import Audit, Call
+    from mlaudit.pipeline.pipeline import Pipeline
 
 COMPONENT: Final = "capture.libraries.hydra"
 STARTED: Final = "audit.ml.training.started"
@@ -61,7 +61,7 @@ def _hook_jobs(module: Any) -> None:
     _hooks.around(module, "run_job", _running, kind=STARTED)
 
 
-def _running(current: Pipeline, call: Call) -> Audit:
+def _running(pipeline: Pipeline, call: Call) -> Audit:
     from omegaconf import OmegaConf
 
     config = call.argument(1, "config")
@@ -72,7 +72,7 @@ def _running(current: Pipeline, call: Call) -> Audit:
     job = str(about("job.name") or "job")
     composed = Loaded(SOURCE, f"{job}/{about('job.config_name') or '-'}", _values(config))
     if about("job.num") is None:
-        _tell_change(current, composed)
+        _tell_change(pipeline, composed)
     run = training_run(job, parameters=_parameters(composed, about("overrides.task")))
     outer = current_run.get()
     run.__enter__()  # refuses, where the policy wants a record of each run and none can be stored
@@ -85,25 +85,25 @@ def _running(current: Pipeline, call: Call) -> Audit:
         current_run.set(outer)
 
 
-def _composing(current: Pipeline, call: Call) -> Audit:
+def _composing(pipeline: Pipeline, call: Call) -> Audit:
     outcome = yield
     if outcome.error is not None:
         return
     name = str(call.argument(0, "config_name") or "-")
     composed = Loaded(SOURCE, f"compose/{name}", _values(outcome.result))
-    _tell_change(current, composed)
+    _tell_change(pipeline, composed)
     run = current_run.get()
     if run is not None:
         run.parameters.update(_parameters(composed, call.argument(1, "overrides")))
 
 
-def _tell_change(current: Pipeline, composed: Loaded) -> None:
+def _tell_change(pipeline: Pipeline, composed: Loaded) -> None:
     try:
-        compare(current, composed)
+        compare(pipeline, composed)
     except AuditRefusedError:
         raise
     except Exception as error:  # noqa: BLE001 - the run is recorded all the same
-        current.fault(COMPONENT, error, kind=KIND)
+        pipeline.fault(COMPONENT, error, kind=KIND)
 
 
 def _values(config: Any) -> dict[str, Any]:

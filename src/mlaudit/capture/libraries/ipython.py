@@ -18,17 +18,17 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from mlaudit import pipeline
 from mlaudit.capture.context import Setting
-from mlaudit.capture.interface import current_actor
-from mlaudit.capture.libraries.hooks import Hooks, refuse_unless_writable
-from mlaudit.capture.lifecycle import lifecycle
+from mlaudit.capture.hooks import Hooks, refuse_unless_writable
 from mlaudit.capture.origin import originate
+from mlaudit.capture.process.lifecycle import lifecycle
+from mlaudit.capture.request_context import current_actor
 from mlaudit.event import FAILURE, SUCCESS, Actor, AuditEvent, Target, new_record_id
+from mlaudit.pipeline import current
 
 if TYPE_CHECKING:
-    from mlaudit.capture.libraries.hooks import Audit, Call
-    from mlaudit.pipeline import Pipeline
+    from mlaudit.capture.hooks import Audit, Call
+    from mlaudit.pipeline.pipeline import Pipeline
 
 STARTED: Final = "audit.debug.started"
 ENDED: Final = "audit.debug.ended"
@@ -55,10 +55,10 @@ class Session:
         actor = current_actor.get() or self.actor
         return originate(AuditEvent(kind, outcome, actor, self.target, {**own, **fields}))
 
-    def ended(self, current: Pipeline, reason: str) -> None:
+    def ended(self, pipeline: Pipeline, reason: str) -> None:
         """Records the end."""
         duration = time.perf_counter_ns() - self._begun
-        current.emit(self.event(ENDED, SUCCESS, {"event.duration": duration, "event.reason": reason}))
+        pipeline.emit(self.event(ENDED, SUCCESS, {"event.duration": duration, "event.reason": reason}))
 
 
 _hooks: Final = Hooks(COMPONENT)
@@ -90,7 +90,7 @@ class IPythonIntegration:
         _hooks.undo()
 
 
-def session_of(current: Pipeline, shell: Any) -> Session:
+def session_of(pipeline: Pipeline, shell: Any) -> Session:
     """The session of a shell, which begins when it is asked for first.
 
     Raises:
@@ -99,12 +99,12 @@ def session_of(current: Pipeline, shell: Any) -> Session:
     session = _sessions.get(shell)
     if session is None:
         session = Session(shell)
-        current.emit(session.event(STARTED, SUCCESS, {}))
+        pipeline.emit(session.event(STARTED, SUCCESS, {}))
         _sessions[shell] = session
     return session
 
 
-def end_session(current: Pipeline, shell: Any, reason: str) -> None:
+def end_session(pipeline: Pipeline, shell: Any, reason: str) -> None:
     """Ends the session of a shell, if it has one.
 
     Raises:
@@ -112,33 +112,33 @@ def end_session(current: Pipeline, shell: Any, reason: str) -> None:
     """
     session = _sessions.pop(shell, None)
     if session is not None:
-        session.ended(current, reason)
+        session.ended(pipeline, reason)
 
 
 def _hook_terminal(module: Any) -> None:
     _hooks.around(module.TerminalInteractiveShell, "interact", _prompting, kind=STARTED)
 
 
-def _prompting(current: Pipeline, call: Call) -> Audit:
-    session_of(current, call.instance)
+def _prompting(pipeline: Pipeline, call: Call) -> Audit:
+    session_of(pipeline, call.instance)
     yield
-    end_session(current, call.instance, "the shell was left")
+    end_session(pipeline, call.instance, "the shell was left")
 
 
 def _process_ends() -> None:
-    current = pipeline.running()
-    if current is not None:
+    pipeline = current.running()
+    if pipeline is not None:
         for shell in list(_sessions):
-            end_session(current, shell, "the process ended")
+            end_session(pipeline, shell, "the process ended")
 
 
 def _has_code(call: Call) -> bool:
     return bool(str(call.argument(0, "raw_cell", "")).strip())
 
 
-def _executing(current: Pipeline, call: Call) -> Audit:
-    session = session_of(current, call.instance)
-    refuse_unless_writable(current, CELL, "every cell")
+def _executing(pipeline: Pipeline, call: Call) -> Audit:
+    session = session_of(pipeline, call.instance)
+    refuse_unless_writable(pipeline, CELL, "every cell")
     code = call.argument(0, "raw_cell")
     fields: dict[str, Any] = {
         "audit.notebook.cell.digest": hashlib.sha256(code.encode("utf-8", "surrogatepass")).hexdigest(),
@@ -162,7 +162,7 @@ def _executing(current: Pipeline, call: Call) -> Audit:
     if error is not None:
         # Not its message, which quotes code and data.
         fields["error.type"] = type(error).__name__
-    current.emit(session.event(CELL, SUCCESS if error is None else FAILURE, fields))
+    pipeline.emit(session.event(CELL, SUCCESS if error is None else FAILURE, fields))
 
 
 def _raised(result: Any) -> BaseException | None:

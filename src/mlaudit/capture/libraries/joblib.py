@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from mlaudit.capture.libraries import known, parallel
-from mlaudit.capture.libraries.artifact_records import LOADED, SAVED, loading, saving
-from mlaudit.capture.libraries.hooks import Audit, Call, Hooks
+from mlaudit.capture.hooks import Audit, Call, Hooks
+from mlaudit.capture.models import joblib_context, known_models
+from mlaudit.capture.models.artifact_records import LOADED, SAVED, loading, saving
 
 if TYPE_CHECKING:
-    from mlaudit.pipeline import Pipeline
+    from mlaudit.pipeline.pipeline import Pipeline
 
 COMPONENT: Final = "capture.libraries.joblib"
 _hooks: Final = Hooks(COMPONENT)
@@ -32,11 +32,11 @@ class JoblibIntegration:
 
         _hooks.around(joblib, "dump", _dump, kind=SAVED, only_here=True)
         _hooks.around(joblib, "load", _load, kind=LOADED, only_here=True)
-        parallel.install(self.name)
+        joblib_context.install(self.name)
 
     def uninstrument(self) -> None:
         """Puts the originals back."""
-        parallel.remove(self.name)
+        joblib_context.remove(self.name)
         _hooks.undo()
 
 
@@ -45,12 +45,12 @@ def is_instrumented() -> bool:
     return _hooks.are_set
 
 
-def _dump(current: Pipeline, call: Call) -> Audit:
-    models = known.models_in(call.argument(0, "value"))
+def _dump(pipeline: Pipeline, call: Call) -> Audit:
+    models = known_models.models_in(call.argument(0, "value"))
     if models:
-        yield from saving(current, COMPONENT, models, call.argument(1, "filename"))
+        yield from saving(pipeline, COMPONENT, models, call.argument(1, "filename"))
 
 
-def _load(current: Pipeline, call: Call) -> Audit:
+def _load(pipeline: Pipeline, call: Call) -> Audit:
     source: Any = call.argument(0, "filename")
-    yield from loading(current, COMPONENT, source)
+    yield from loading(pipeline, COMPONENT, source)

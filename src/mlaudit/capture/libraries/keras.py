@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from mlaudit.capture.libraries import known, prediction
-from mlaudit.capture.libraries.artifact_records import LOADED, SAVED, loading, saving
-from mlaudit.capture.libraries.hooks import Audit, Call, Hooks, Outcome
-from mlaudit.capture.libraries.learning import Result, Subject, described, judging, learning
-from mlaudit.capture.libraries.training import EVALUATED, STARTED, dataset_fields
+from mlaudit.capture.hooks import Audit, Call, Hooks, Outcome
+from mlaudit.capture.models import known_models, prediction
+from mlaudit.capture.models.artifact_records import LOADED, SAVED, loading, saving
+from mlaudit.capture.models.call_runs import Result, Subject, described, judging, learning
+from mlaudit.capture.models.estimator_runs import EVALUATED, STARTED, dataset_fields
 
 if TYPE_CHECKING:
-    from mlaudit.pipeline import Pipeline
+    from mlaudit.pipeline.pipeline import Pipeline
 
 COMPONENT: Final = "capture.libraries.keras"
 # Names that Keras makes up itself.
@@ -46,23 +46,23 @@ class KerasIntegration:
         _hooks.undo()
 
 
-def _about(model: Any) -> known.Known:
-    about = known.about(model)
+def _about(model: Any) -> known_models.Known:
+    about = known_models.about(model)
     name = str(getattr(model, "name", ""))
-    if about is known.NOTHING and name and not _MADE_UP.fullmatch(name):
-        return known.Known(name=name)
+    if about is known_models.NOTHING and name and not _MADE_UP.fullmatch(name):
+        return known_models.Known(name=name)
     return about
 
 
-def _subject(current: Pipeline, call: Call, parameters: dict[str, Any]) -> Subject:
+def _subject(pipeline: Pipeline, call: Call, parameters: dict[str, Any]) -> Subject:
     model = call.instance
     data, target = call.argument(0, "x"), call.argument(1, "y")
     return Subject(
         type(model),
         call.name,
         before=_about(model),
-        data=described(current, COMPONENT, lambda: dataset_fields(data, target)),
-        parameters=parameters | described(current, COMPONENT, lambda: _settings(model)),
+        data=described(pipeline, COMPONENT, lambda: dataset_fields(data, target)),
+        parameters=parameters | described(pipeline, COMPONENT, lambda: _settings(model)),
     )
 
 
@@ -80,7 +80,7 @@ def _settings(model: Any) -> dict[str, Any]:
     }
 
 
-def _fit(current: Pipeline, call: Call) -> Audit:
+def _fit(pipeline: Pipeline, call: Call) -> Audit:
     model = call.instance
     places = {"batch_size": 2, "epochs": 3, "validation_split": 6}
     given = {name: call.argument(place, name) for name, place in places.items()}
@@ -90,10 +90,10 @@ def _fit(current: Pipeline, call: Call) -> Audit:
         last = {name: values[-1] for name, values in history.items() if values}
         return Result((model,), {"epochs": len(outcome.result.epoch), **last})
 
-    yield from learning(current, COMPONENT, _subject(current, call, given), fitted, as_run=True)
+    yield from learning(pipeline, COMPONENT, _subject(pipeline, call, given), fitted, as_run=True)
 
 
-def _evaluate(current: Pipeline, call: Call) -> Audit:
+def _evaluate(pipeline: Pipeline, call: Call) -> Audit:
     model = call.instance
 
     def judged(outcome: Outcome) -> Result:
@@ -103,7 +103,7 @@ def _evaluate(current: Pipeline, call: Call) -> Audit:
         values = found if isinstance(found, list | tuple) else [found]
         return Result(metrics=dict(zip(_names(model, len(values)), values, strict=False)))
 
-    yield from judging(current, COMPONENT, _subject(current, call, {}), judged)
+    yield from judging(pipeline, COMPONENT, _subject(pipeline, call, {}), judged)
 
 
 def _names(model: Any, count: int) -> list[str]:
@@ -115,36 +115,36 @@ def _names(model: Any, count: int) -> list[str]:
     return names if len(names) == count else ["loss", *(f"metric_{place}" for place in range(1, count))]
 
 
-def _predict(current: Pipeline, call: Call) -> Audit:
-    yield from prediction.predicting(current, "predict", call.instance, call.argument(0, "x"))
+def _predict(pipeline: Pipeline, call: Call) -> Audit:
+    yield from prediction.predicting(pipeline, "predict", call.instance, call.argument(0, "x"))
 
 
-def _save(current: Pipeline, call: Call) -> Audit:
-    yield from _saving(current, call.instance, call.argument(0, "filepath"), call.name == "save_weights")
+def _save(pipeline: Pipeline, call: Call) -> Audit:
+    yield from _saving(pipeline, call.instance, call.argument(0, "filepath"), call.name == "save_weights")
 
 
-def _save_model(current: Pipeline, call: Call) -> Audit:
-    yield from _saving(current, call.argument(0, "model"), call.argument(1, "filepath"), False)
+def _save_model(pipeline: Pipeline, call: Call) -> Audit:
+    yield from _saving(pipeline, call.argument(0, "model"), call.argument(1, "filepath"), False)
 
 
-def _saving(current: Pipeline, model: Any, target: Any, weights: bool) -> Audit:
+def _saving(pipeline: Pipeline, model: Any, target: Any, weights: bool) -> Audit:
     labels = {"content": "weights" if weights else "model"}
     name = _about(model).name
-    yield from saving(current, COMPONENT, [model], target, labels=labels, name=name)
+    yield from saving(pipeline, COMPONENT, [model], target, labels=labels, name=name)
 
 
-def _load(current: Pipeline, call: Call) -> Audit:
+def _load(pipeline: Pipeline, call: Call) -> Audit:
     safe = call.argument(3, "safe_mode", True)
     labels = {"content": "model", "safe_mode": str(bool(safe)).lower()}
     yield from loading(
-        current, COMPONENT, call.argument(0, "filepath"), models=lambda model: [model], labels=labels
+        pipeline, COMPONENT, call.argument(0, "filepath"), models=lambda model: [model], labels=labels
     )
 
 
-def _load_weights(current: Pipeline, call: Call) -> Audit:
+def _load_weights(pipeline: Pipeline, call: Call) -> Audit:
     model = call.instance
     yield from loading(
-        current,
+        pipeline,
         COMPONENT,
         call.argument(0, "filepath"),
         models=lambda _: [model],

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from mlaudit.capture.libraries import datasets, known, prediction
-from mlaudit.capture.libraries.artifact_records import LOADED, SAVED, loading, saving
-from mlaudit.capture.libraries.hooks import Audit, Call, Hooks, Outcome
-from mlaudit.capture.libraries.learning import Result, Subject, described, judging, learning
-from mlaudit.capture.libraries.outermost import inside
-from mlaudit.capture.libraries.training import EVALUATED, STARTED
+from mlaudit.capture.hooks import Audit, Call, Hooks, Outcome
+from mlaudit.capture.models import dataset_facts, known_models, prediction
+from mlaudit.capture.models.artifact_records import LOADED, SAVED, loading, saving
+from mlaudit.capture.models.call_runs import Result, Subject, described, judging, learning
+from mlaudit.capture.models.estimator_runs import EVALUATED, STARTED
+from mlaudit.capture.nesting import inside
 
 if TYPE_CHECKING:
-    from mlaudit.pipeline import Pipeline
+    from mlaudit.pipeline.pipeline import Pipeline
 
 COMPONENT: Final = "capture.libraries.lightgbm"
 _hooks: Final = Hooks(COMPONENT)
@@ -47,21 +47,21 @@ class LightGBMIntegration:
 def _is_raw(call: Call) -> bool:
     # Constructed inside of a training, it is that training's data, and described there.
     data = getattr(call.instance, "data", None)
-    return data is not None and not inside.get() and datasets.about(call.instance) is None
+    return data is not None and not inside.get() and dataset_facts.about(call.instance) is None
 
 
 def _is_from_file(call: Call) -> bool:
     return call.argument(2, "model_file") is not None
 
 
-def _construct(current: Pipeline, call: Call) -> Audit:
+def _construct(pipeline: Pipeline, call: Call) -> Audit:
     # Before: LightGBM frees the data as soon as it has its own form of it.
-    described(current, COMPONENT, lambda: _data(call.instance))
+    described(pipeline, COMPONENT, lambda: _data(call.instance))
     yield
 
 
 def _data(dataset: Any) -> dict[str, Any]:
-    found = datasets.about(dataset)
+    found = dataset_facts.about(dataset)
     if found is not None:
         return found
     data = dataset.data
@@ -73,28 +73,28 @@ def _data(dataset: Any) -> dict[str, Any]:
     if data is None:
         # Made before anybody looked.
         return {"ml.dataset.rows": dataset.num_data(), "ml.dataset.columns": dataset.num_feature()}
-    found = datasets.source_fields(data, dataset.label)
-    datasets.remember(dataset, found)
+    found = dataset_facts.source_fields(data, dataset.label)
+    dataset_facts.remember(dataset, found)
     return found
 
 
-def _subject(current: Pipeline, call: Call, method: str) -> Subject:
+def _subject(pipeline: Pipeline, call: Call, method: str) -> Subject:
     import lightgbm
 
     train_set = call.argument(1, "train_set")
     parameters = {"num_boost_round": call.argument(2, "num_boost_round", 100)}
-    parameters |= described(current, COMPONENT, lambda: dict(call.argument(0, "params")))
+    parameters |= described(pipeline, COMPONENT, lambda: dict(call.argument(0, "params")))
     return Subject(
         lightgbm.Booster,
         method,
-        before=known.about(call.kwargs.get("init_model")),
-        data=described(current, COMPONENT, lambda: _data(train_set)),
+        before=known_models.about(call.kwargs.get("init_model")),
+        data=described(pipeline, COMPONENT, lambda: _data(train_set)),
         parameters=parameters,
     )
 
 
-def _train(current: Pipeline, call: Call) -> Audit:
-    yield from learning(current, COMPONENT, _subject(current, call, "train"), _trained)
+def _train(pipeline: Pipeline, call: Call) -> Audit:
+    yield from learning(pipeline, COMPONENT, _subject(pipeline, call, "train"), _trained)
 
 
 def _trained(outcome: Outcome) -> Result:
@@ -107,8 +107,8 @@ def _trained(outcome: Outcome) -> Result:
     return Result((booster,), metrics)
 
 
-def _cv(current: Pipeline, call: Call) -> Audit:
-    yield from judging(current, COMPONENT, _subject(current, call, "cv"), _cross_validated)
+def _cv(pipeline: Pipeline, call: Call) -> Audit:
+    yield from judging(pipeline, COMPONENT, _subject(pipeline, call, "cv"), _cross_validated)
 
 
 def _cross_validated(outcome: Outcome) -> Result:
@@ -119,17 +119,17 @@ def _cross_validated(outcome: Outcome) -> Result:
     return Result(metrics={"iterations": rounds, **found})
 
 
-def _predict(current: Pipeline, call: Call) -> Audit:
-    yield from prediction.predicting(current, "predict", call.instance, call.argument(0, "data"))
+def _predict(pipeline: Pipeline, call: Call) -> Audit:
+    yield from prediction.predicting(pipeline, "predict", call.instance, call.argument(0, "data"))
 
 
-def _save(current: Pipeline, call: Call) -> Audit:
-    yield from saving(current, COMPONENT, [call.instance], call.argument(0, "filename"))
+def _save(pipeline: Pipeline, call: Call) -> Audit:
+    yield from saving(pipeline, COMPONENT, [call.instance], call.argument(0, "filename"))
 
 
-def _load(current: Pipeline, call: Call) -> Audit:
+def _load(pipeline: Pipeline, call: Call) -> Audit:
     import lightgbm
 
     cls = f"{lightgbm.Booster.__module__}.{lightgbm.Booster.__qualname__}"
     source = call.argument(2, "model_file")
-    yield from loading(current, COMPONENT, source, models=lambda _: [call.instance], cls=cls)
+    yield from loading(pipeline, COMPONENT, source, models=lambda _: [call.instance], cls=cls)

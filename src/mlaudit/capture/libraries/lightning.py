@@ -10,17 +10,17 @@ import inspect
 import sys
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from mlaudit.capture.libraries import known, prediction
-from mlaudit.capture.libraries.artifact_records import LOADED, SAVED, loading, saving
-from mlaudit.capture.libraries.estimators import class_name
-from mlaudit.capture.libraries.hooks import Audit, Call, Hooks, Outcome
-from mlaudit.capture.libraries.learning import Result, Subject, described, judging, learning
-from mlaudit.capture.libraries.prediction import Given
+from mlaudit.capture.hooks import Audit, Call, Hooks, Outcome
 from mlaudit.capture.libraries.torch import loader_fields
-from mlaudit.capture.libraries.training import EVALUATED, STARTED
+from mlaudit.capture.models import known_models, prediction
+from mlaudit.capture.models.artifact_records import LOADED, SAVED, loading, saving
+from mlaudit.capture.models.call_runs import Result, Subject, described, judging, learning
+from mlaudit.capture.models.estimator_runs import EVALUATED, STARTED
+from mlaudit.capture.models.estimators import class_name
+from mlaudit.capture.models.prediction import Given
 
 if TYPE_CHECKING:
-    from mlaudit.pipeline import Pipeline
+    from mlaudit.pipeline.pipeline import Pipeline
 
 COMPONENT: Final = "capture.libraries.lightning"
 _SETTINGS: Final = ("max_epochs", "max_steps", "precision", "accumulate_grad_batches", "gradient_clip_val")
@@ -62,19 +62,19 @@ class PytorchLightningIntegration(LightningIntegration):
     _hooks: ClassVar[Hooks] = Hooks(COMPONENT)
 
 
-def _subject(current: Pipeline, call: Call, loader: Any) -> Subject:
+def _subject(pipeline: Pipeline, call: Call, loader: Any) -> Subject:
     trainer = call.instance
     model = _model(call)
     parameters = {name: getattr(trainer, name, None) for name in _SETTINGS}
-    parameters |= described(current, COMPONENT, lambda: dict(getattr(model, "hparams", {})))
+    parameters |= described(pipeline, COMPONENT, lambda: dict(getattr(model, "hparams", {})))
     found = (loader, call.kwargs.get("datamodule"), getattr(trainer, "datamodule", None))
     # By identity: a loader of unknown length raises when it is asked whether it is true.
     data = next((one for one in found if one is not None), None)
     return Subject(
         type(model),
         call.name,
-        before=known.about(model),
-        data=described(current, COMPONENT, lambda: loader_fields(data)),
+        before=known_models.about(model),
+        data=described(pipeline, COMPONENT, lambda: loader_fields(data)),
         parameters=parameters,
     )
 
@@ -84,9 +84,9 @@ def _model(call: Call) -> Any:
     return getattr(call.instance, "lightning_module", None) if given is None else given
 
 
-def _fit(current: Pipeline, call: Call) -> Audit:
+def _fit(pipeline: Pipeline, call: Call) -> Audit:
     trainer, model = call.instance, call.argument(0, "model")
-    subject = _subject(current, call, call.argument(1, "train_dataloaders"))
+    subject = _subject(pipeline, call, call.argument(1, "train_dataloaders"))
 
     def fitted(_: Outcome) -> Result:
         metrics = {"epochs": trainer.current_epoch, "steps": trainer.global_step}
@@ -94,43 +94,45 @@ def _fit(current: Pipeline, call: Call) -> Audit:
         reason = "interrupted" if trainer.interrupted else ""
         return Result((model,), {**metrics, **trainer.callback_metrics}, reason)
 
-    yield from learning(current, COMPONENT, subject, fitted, as_run=True)
+    yield from learning(pipeline, COMPONENT, subject, fitted, as_run=True)
 
 
-def _judge(current: Pipeline, call: Call) -> Audit:
-    yield from judging(current, COMPONENT, _subject(current, call, call.argument(1, "dataloaders")), _judged)
+def _judge(pipeline: Pipeline, call: Call) -> Audit:
+    yield from judging(
+        pipeline, COMPONENT, _subject(pipeline, call, call.argument(1, "dataloaders")), _judged
+    )
 
 
 def _judged(outcome: Outcome) -> Result:
     return Result(metrics={name: value for found in outcome.result for name, value in found.items()})
 
 
-def _predict(current: Pipeline, call: Call) -> Audit:
-    subject = _subject(current, call, call.argument(1, "dataloaders"))
+def _predict(pipeline: Pipeline, call: Call) -> Audit:
+    subject = _subject(pipeline, call, call.argument(1, "dataloaders"))
     model = _model(call)
     given = Given(
         subject.data.get("ml.dataset.digest", ""),
         subject.data.get("ml.dataset.rows"),
         subject.data.get("ml.dataset.columns"),
     )
-    yield from prediction.predicting(current, "predict", model, None, given=given)
+    yield from prediction.predicting(pipeline, "predict", model, None, given=given)
 
 
-def _save(current: Pipeline, call: Call) -> Audit:
+def _save(pipeline: Pipeline, call: Call) -> Audit:
     model = getattr(call.instance, "lightning_module", None)
     if model is not None:
         target = call.argument(0, "filepath")
         labels = {"content": "checkpoint"}
         name = type(model).__name__
-        yield from saving(current, COMPONENT, [model], target, labels=labels, name=name)
+        yield from saving(pipeline, COMPONENT, [model], target, labels=labels, name=name)
 
 
-def _load(current: Pipeline, call: Call) -> Audit:
+def _load(pipeline: Pipeline, call: Call) -> Audit:
     # A class method: the class comes first, or is what the hook is bound to.
     cls, source = (call.instance, call.argument(0, "checkpoint_path"))
     if cls is None:
         cls, source = call.argument(0, "cls"), call.argument(1, "checkpoint_path")
     labels = {"content": "checkpoint"}
     yield from loading(
-        current, COMPONENT, source, models=lambda model: [model], cls=class_name(cls), labels=labels
+        pipeline, COMPONENT, source, models=lambda model: [model], cls=class_name(cls), labels=labels
     )

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from mlaudit.capture.libraries.artifact_records import SAVED, saving
-from mlaudit.capture.libraries.hooks import Audit, Call, Hooks
+from mlaudit.capture.hooks import Audit, Call, Hooks
+from mlaudit.capture.models.artifact_records import SAVED, saving
 
 if TYPE_CHECKING:
-    from mlaudit.pipeline import Pipeline
+    from mlaudit.pipeline.pipeline import Pipeline
 
 COMPONENT: Final = "capture.libraries.onnx"
 _hooks: Final = Hooks(COMPONENT)
@@ -35,6 +35,6 @@ class OnnxIntegration:
         _hooks.undo()
 
 
-def _save(current: Pipeline, call: Call) -> Audit:
+def _save(pipeline: Pipeline, call: Call) -> Audit:
     model: Any = call.argument(0, "proto")
-    yield from saving(current, COMPONENT, [model], call.argument(1, "f"))
+    yield from saving(pipeline, COMPONENT, [model], call.argument(1, "f"))

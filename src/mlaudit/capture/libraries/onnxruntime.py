@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from mlaudit.capture.libraries.artifact_records import LOADED, loading
-from mlaudit.capture.libraries.digest import digest, shape
-from mlaudit.capture.libraries.hooks import Audit, Call, Hooks, Outcome, finish
+from mlaudit.capture.data.digest import digest, shape
+from mlaudit.capture.hooks import Audit, Call, Hooks, Outcome, finish
 from mlaudit.capture.libraries.pickle import memory
-from mlaudit.capture.libraries.prediction import KIND, Given, predicting
+from mlaudit.capture.models.artifact_records import LOADED, loading
+from mlaudit.capture.models.prediction import KIND, Given, predicting
 
 if TYPE_CHECKING:
-    from mlaudit.pipeline import Pipeline
+    from mlaudit.pipeline.pipeline import Pipeline
 
 COMPONENT: Final = "capture.libraries.onnxruntime"
 _hooks: Final = Hooks(COMPONENT)
@@ -44,26 +44,26 @@ class OnnxruntimeIntegration:
         _hooks.undo()
 
 
-def _load(current: Pipeline, call: Call) -> Audit:
+def _load(pipeline: Pipeline, call: Call) -> Audit:
     source = call.argument(0, "path_or_bytes")
     if isinstance(source, bytes | bytearray | memoryview):
         source = memory(source)
     yield from loading(
-        current, COMPONENT, source, models=lambda _: [call.instance], cls="onnxruntime.InferenceSession"
+        pipeline, COMPONENT, source, models=lambda _: [call.instance], cls="onnxruntime.InferenceSession"
     )
 
 
-def _run(current: Pipeline, call: Call) -> Audit:
+def _run(pipeline: Pipeline, call: Call) -> Audit:
     data, given = _given(call.argument(1, "input_feed"))
-    yield from predicting(current, call.name, call.instance, data, given=given)
+    yield from predicting(pipeline, call.name, call.instance, data, given=given)
 
 
-def _run_values(current: Pipeline, call: Call) -> Audit:
+def _run_values(pipeline: Pipeline, call: Call) -> Audit:
     feed = call.argument(1, "input_dict_ort_values")
     if isinstance(feed, dict):
         feed = {name: _plain(value) for name, value in feed.items()}
     data, given = _given(feed)
-    audit = predicting(current, call.name, call.instance, data, given=given)
+    audit = predicting(pipeline, call.name, call.instance, data, given=given)
     next(audit)
     outcome = yield
     result = None if outcome.error is not None else [_plain(value) for value in outcome.result]
@@ -75,9 +75,9 @@ def _plain(value: Any) -> Any:
     return value.numpy() if value.is_tensor() else None
 
 
-def _run_bound(current: Pipeline, call: Call) -> Audit:
+def _run_bound(pipeline: Pipeline, call: Call) -> Audit:
     # The inputs are bound to memory of a device: there is nothing here to digest.
-    yield from predicting(current, call.name, call.instance, None, given=Given())
+    yield from predicting(pipeline, call.name, call.instance, None, given=Given())
 
 
 def _given(feed: Any) -> tuple[Any, Given]:

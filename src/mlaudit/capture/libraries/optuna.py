@@ -13,16 +13,16 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from mlaudit.capture.interface import current_run
-from mlaudit.capture.libraries.hooks import Audit, Call, Hooks
-from mlaudit.capture.libraries.outermost import Carried, inside
-from mlaudit.capture.libraries.search import COMPONENT, STARTED, TRIAL, Search, Trial
+from mlaudit.capture.hooks import Audit, Call, Hooks
+from mlaudit.capture.models.parameter_search import COMPONENT, STARTED, TRIAL, Search, Trial
+from mlaudit.capture.nesting import Carried, inside
+from mlaudit.capture.request_context import current_run
 from mlaudit.errors import AuditRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from mlaudit.pipeline import Pipeline
+    from mlaudit.pipeline.pipeline import Pipeline
 
 _FUNC: Final = (0, "func")
 _CALLBACKS: Final = (5, "callbacks")
@@ -61,9 +61,9 @@ def _is_by_hand(call: Call) -> bool:
     return not inside.get() and not _optimized.get(call.instance)
 
 
-def _optimize(current: Pipeline, call: Call) -> Audit:
+def _optimize(pipeline: Pipeline, call: Call) -> Audit:
     study = call.instance
-    search = Search(current, study, "study", _settings(call))
+    search = Search(pipeline, study, "study", _settings(call))
     # 1. A search that cannot be recorded does not start, when the policy says so.
     search.start()
     watch = _Watch(search, study)
@@ -167,12 +167,12 @@ class _Callbacks:
             yield from self._others
 
 
-def _ask(current: Pipeline, call: Call) -> Audit:
+def _ask(pipeline: Pipeline, call: Call) -> Audit:
     study = call.instance
     with _asking:
         search = _asked.get(study)
         if search is None:
-            search = Search(current, study, "ask", {})
+            search = Search(pipeline, study, "ask", {})
             search.start()
             _asked[study] = search
     outcome = yield
@@ -180,7 +180,7 @@ def _ask(current: Pipeline, call: Call) -> Audit:
         search.open[outcome.result.number] = Trial(search.run)
 
 
-def _tell(current: Pipeline, call: Call) -> Audit:
+def _tell(pipeline: Pipeline, call: Call) -> Audit:
     study = call.instance
     outcome = yield
     if outcome.error is not None:
@@ -190,7 +190,7 @@ def _tell(current: Pipeline, call: Call) -> Audit:
         search = _asked.get(study)
         if search is None:
             # Asked for by another process, or while nobody audited.
-            search = _asked[study] = Search(current, study, "ask", {})
+            search = _asked[study] = Search(pipeline, study, "ask", {})
         if frozen.number in search.told:
             return
         search.told.add(frozen.number)

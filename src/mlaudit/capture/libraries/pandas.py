@@ -9,14 +9,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from mlaudit.capture import data_access, sql_text
-from mlaudit.capture.data_access import MODIFIED, READ, Access, accessing, described, file_access, tell
-from mlaudit.capture.libraries import chunks
-from mlaudit.capture.libraries.databases import database_of, hold
-from mlaudit.capture.libraries.hooks import Audit, Call, Hooks
+from mlaudit.capture.data import chunks, sql_text
+from mlaudit.capture.data.access import (
+    MODIFIED,
+    READ,
+    Access,
+    accessing,
+    described,
+    file_access,
+    refuse_unless_recordable,
+    tell,
+)
+from mlaudit.capture.data.databases import database_of, hold
+from mlaudit.capture.hooks import Audit, Call, Hooks
 
 if TYPE_CHECKING:
-    from mlaudit.pipeline import Pipeline
+    from mlaudit.pipeline.pipeline import Pipeline
 
 COMPONENT: Final = "capture.libraries.pandas"
 _READERS: Final = {
@@ -107,41 +115,41 @@ def _source(call: Call) -> Any:
     return next((call.kwargs[name] for name in _PLACES if name in call.kwargs), None)
 
 
-def _read(current: Pipeline, call: Call) -> Audit:
+def _read(pipeline: Pipeline, call: Call) -> Audit:
     of_file = call.instance is not None
     source = call.instance if of_file else _source(call)
     name = "read_excel" if of_file else call.name
-    found = file_access(current, name, source, _READERS[name])
+    found = file_access(pipeline, name, source, _READERS[name])
     if found is None:
         return
     access, place = found
     access.fields["ml.dataset.bytes"] = place.size
     outcome = yield
     if outcome.error is not None:
-        tell(current, access, outcome.error)
+        tell(pipeline, access, outcome.error)
         return
-    outcome.result = chunks.seen(current, COMPONENT, [access], outcome.result)
+    outcome.result = chunks.seen(pipeline, COMPONENT, [access], outcome.result)
 
 
-def _write(current: Pipeline, call: Call) -> Audit:
+def _write(pipeline: Pipeline, call: Call) -> Audit:
     target = _source(call)
     if target is None:
         # It gives the text to the program, which writes nothing yet.
         return
-    found = file_access(current, call.name, target, _WRITERS[call.name], changes=True)
+    found = file_access(pipeline, call.name, target, _WRITERS[call.name], changes=True)
     if found is None:
         return
     access, place = found
     # Before: a writer may be given what changes, and the digest is of what it was given.
     access.fields |= described(call.instance)
-    data_access.refuse_unless_recordable(current, access)
+    refuse_unless_recordable(pipeline, access)
     outcome = yield
     access.fields["ml.dataset.bytes"] = place.size if outcome.error is None else None
-    tell(current, access, outcome.error)
+    tell(pipeline, access, outcome.error)
 
 
-def _read_sql(current: Pipeline, call: Call) -> Audit:
-    if not current.policy.data.has_tables:
+def _read_sql(pipeline: Pipeline, call: Call) -> Audit:
+    if not pipeline.policy.data.has_tables:
         return
     connection = call.argument(1, "con")
     database = database_of(connection)
@@ -157,21 +165,21 @@ def _read_sql(current: Pipeline, call: Call) -> Audit:
             fields={**database, "db.collection.name": table, "db.operation.name": "SELECT"},
         )
         for table in tables
-        if current.policy.data.table(table)
+        if pipeline.policy.data.table(table)
     ]
     if not accesses:
         return
     outcome = yield
     if outcome.error is not None:
         for access in accesses:
-            tell(current, access, outcome.error)
+            tell(pipeline, access, outcome.error)
         return
-    outcome.result = chunks.seen(current, COMPONENT, accesses, outcome.result)
+    outcome.result = chunks.seen(pipeline, COMPONENT, accesses, outcome.result)
 
 
-def _write_sql(current: Pipeline, call: Call) -> Audit:
+def _write_sql(pipeline: Pipeline, call: Call) -> Audit:
     table = _named(call.argument(0, "name"), call.argument(2, "schema"))
-    if not current.policy.data.table(table):
+    if not pipeline.policy.data.table(table):
         return
     connection = call.argument(1, "con")
     access = Access(
@@ -187,11 +195,11 @@ def _write_sql(current: Pipeline, call: Call) -> Audit:
             **described(call.instance),
         },
     )
-    data_access.refuse_unless_recordable(current, access)
+    refuse_unless_recordable(pipeline, access)
     outcome = yield
     # In a transaction of the program's own nothing is changed before it is committed.
-    if outcome.error is not None or not hold(current, connection, access):
-        tell(current, access, outcome.error)
+    if outcome.error is not None or not hold(pipeline, connection, access):
+        tell(pipeline, access, outcome.error)
 
 
 def _named(table: Any, schema: Any) -> str:

@@ -15,13 +15,13 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from mlaudit.capture.libraries import known
-from mlaudit.capture.libraries.artifact_records import LOADED, SAVED, loading, saving
-from mlaudit.capture.libraries.hooks import Audit, Call, Hooks, Outcome, finish
-from mlaudit.capture.libraries.outermost import inside
+from mlaudit.capture.hooks import Audit, Call, Hooks, Outcome, finish
+from mlaudit.capture.models import known_models
+from mlaudit.capture.models.artifact_records import LOADED, SAVED, loading, saving
+from mlaudit.capture.nesting import inside
 
 if TYPE_CHECKING:
-    from mlaudit.pipeline import Pipeline
+    from mlaudit.pipeline.pipeline import Pipeline
 
 COMPONENT: Final = "capture.libraries.pickle"
 _HEAD: Final = 4096
@@ -95,7 +95,7 @@ def _is_the_programs(_: Call, deeper: int = 0) -> bool:
 
 def _may_be_a_model(call: Call) -> bool:
     """A process that pickles something else begins no trail for it."""
-    return bool(known.models_in(call.argument(0, "obj"))) and _is_the_programs(call, 1)
+    return bool(known_models.models_in(call.argument(0, "obj"))) and _is_the_programs(call, 1)
 
 
 class memory:  # noqa: N801 - its name stands in records as what the pickle was in
@@ -129,13 +129,13 @@ class memory:  # noqa: N801 - its name stands in records as what the pickle was 
         return found
 
 
-def _dump(current: Pipeline, call: Call) -> Audit:
-    models = known.models_in(call.argument(0, "obj"))
+def _dump(pipeline: Pipeline, call: Call) -> Audit:
+    models = known_models.models_in(call.argument(0, "obj"))
     if not models:
         return
     file = call.argument(1, "file")
     path = _path_of(file) if type(file) is io.BufferedWriter else ""
-    audit = saving(current, COMPONENT, models, path or file)
+    audit = saving(pipeline, COMPONENT, models, path or file)
     if not _begins(audit):
         return
     outcome = yield
@@ -145,12 +145,12 @@ def _dump(current: Pipeline, call: Call) -> Audit:
     finish(audit, outcome)
 
 
-def _dumps(current: Pipeline, call: Call) -> Audit:
-    models = known.models_in(call.argument(0, "obj"))
+def _dumps(pipeline: Pipeline, call: Call) -> Audit:
+    models = known_models.models_in(call.argument(0, "obj"))
     if not models:
         return
     target = memory()
-    audit = saving(current, COMPONENT, models, target)
+    audit = saving(pipeline, COMPONENT, models, target)
     if not _begins(audit):
         return
     outcome = yield
@@ -160,26 +160,26 @@ def _dumps(current: Pipeline, call: Call) -> Audit:
     finish(audit, outcome)
 
 
-def _load(current: Pipeline, call: Call) -> Audit:
+def _load(pipeline: Pipeline, call: Call) -> Audit:
     file = call.argument(0, "file")
     path = _path_of(file) if type(file) is io.BufferedReader else ""
     if path and _is_marked(file.peek(_HEAD)):
-        yield from loading(current, COMPONENT, path)
+        yield from loading(pipeline, COMPONENT, path)
         return
     outcome = yield
-    if outcome.error is None and known.models_in(outcome.result):
-        _behind(loading(current, COMPONENT, path or file), outcome)
+    if outcome.error is None and known_models.models_in(outcome.result):
+        _behind(loading(pipeline, COMPONENT, path or file), outcome)
 
 
-def _loads(current: Pipeline, call: Call) -> Audit:
+def _loads(pipeline: Pipeline, call: Call) -> Audit:
     data = call.argument(0, "data")
     source = memory(data)
     if _is_marked(source.content[:_HEAD].tobytes()):
-        yield from loading(current, COMPONENT, source)
+        yield from loading(pipeline, COMPONENT, source)
         return
     outcome = yield
-    if outcome.error is None and known.models_in(outcome.result):
-        _behind(loading(current, COMPONENT, source), outcome)
+    if outcome.error is None and known_models.models_in(outcome.result):
+        _behind(loading(pipeline, COMPONENT, source), outcome)
 
 
 def _begins(audit: Audit) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from mlaudit.capture.data_access import (
+from mlaudit.capture.data.access import (
     MODIFIED,
     READ,
     accessing,
@@ -17,13 +17,13 @@ from mlaudit.capture.data_access import (
     refuse_unless_recordable,
     tell,
 )
-from mlaudit.capture.data_place import Place, place_of
-from mlaudit.capture.libraries.chunks import Counted
-from mlaudit.capture.libraries.hooks import Audit, Call, Hooks
-from mlaudit.capture.libraries.identity import ByIdentity
+from mlaudit.capture.data.chunks import Counted
+from mlaudit.capture.data.places import Place, place_of
+from mlaudit.capture.hooks import Audit, Call, Hooks
+from mlaudit.capture.weak_memory import ByIdentity
 
 if TYPE_CHECKING:
-    from mlaudit.pipeline import Pipeline
+    from mlaudit.pipeline.pipeline import Pipeline
 
 COMPONENT: Final = "capture.libraries.pyarrow"
 # Readers of whole files: module, function, format.
@@ -130,21 +130,21 @@ def _source(call: Call, position: int = 0, *names: str) -> Any:
 
 
 def _reading(form: str) -> Any:
-    def audit(current: Pipeline, call: Call) -> Audit:
-        return _read(current, call.name, _source(call), form)
+    def audit(pipeline: Pipeline, call: Call) -> Audit:
+        return _read(pipeline, call.name, _source(call), form)
 
     return audit
 
 
 def _reading_part(operation: str, form: str) -> Any:
-    def audit(current: Pipeline, call: Call) -> Audit:
-        return _read(current, operation, _sources.get(call.instance), form)
+    def audit(pipeline: Pipeline, call: Call) -> Audit:
+        return _read(pipeline, operation, _sources.get(call.instance), form)
 
     return audit
 
 
-def _read(current: Pipeline, operation: str, source: Any, form: str) -> Audit:
-    found = file_access(current, operation, source, form)
+def _read(pipeline: Pipeline, operation: str, source: Any, form: str) -> Audit:
+    found = file_access(pipeline, operation, source, form)
     if found is None:
         return
     access, place = found
@@ -152,32 +152,32 @@ def _read(current: Pipeline, operation: str, source: Any, form: str) -> Audit:
     outcome = yield
     if outcome.error is None:
         access.fields |= described(outcome.result)
-    tell(current, access, outcome.error)
+    tell(pipeline, access, outcome.error)
 
 
 def _opening(form: str, *, changes: bool) -> Any:
-    def audit(current: Pipeline, call: Call) -> Audit:
+    def audit(pipeline: Pipeline, call: Call) -> Audit:
         source = _source(call)
         if form in ("arrow", "dataset") and not place_of(source).uri:
             # Within memory: how programs and libraries talk to each other.
             return
-        found = file_access(current, call.name, source, form, changes=changes)
+        found = file_access(pipeline, call.name, source, form, changes=changes)
         if found is None:
             return
         access, place = found
         if changes:
-            refuse_unless_recordable(current, access)
+            refuse_unless_recordable(pipeline, access)
         else:
             access.fields["ml.dataset.bytes"] = place.size
         outcome = yield
-        tell(current, access, outcome.error)
+        tell(pipeline, access, outcome.error)
 
     return audit
 
 
 def _writing_table(data: tuple[int, str], place: tuple[int, str], form: str) -> Any:
-    def audit(current: Pipeline, call: Call) -> Audit:
-        found = file_access(current, call.name, _source(call, *place), form, changes=True)
+    def audit(pipeline: Pipeline, call: Call) -> Audit:
+        found = file_access(pipeline, call.name, _source(call, *place), form, changes=True)
         if found is None:
             return
         access, where = found
@@ -185,47 +185,47 @@ def _writing_table(data: tuple[int, str], place: tuple[int, str], form: str) -> 
         # A data set or an iterator of batches is read by writing it.
         if hasattr(table, "shape"):
             access.fields |= described(table)
-        refuse_unless_recordable(current, access)
+        refuse_unless_recordable(pipeline, access)
         outcome = yield
         access.fields["ml.dataset.bytes"] = where.size if outcome.error is None else None
-        tell(current, access, outcome.error)
+        tell(pipeline, access, outcome.error)
 
     return audit
 
 
-def _opened(current: Pipeline, call: Call) -> Audit:
+def _opened(pipeline: Pipeline, call: Call) -> Audit:
     outcome = yield
     if outcome.error is None:
         _sources.remember(call.instance, place_of(_source(call)))
 
 
-def _iterating(current: Pipeline, call: Call) -> Audit:
-    found = file_access(current, "ParquetFile.iter_batches", _sources.get(call.instance), "parquet")
+def _iterating(pipeline: Pipeline, call: Call) -> Audit:
+    found = file_access(pipeline, "ParquetFile.iter_batches", _sources.get(call.instance), "parquet")
     if found is None:
         return
     access, place = found
     access.fields["ml.dataset.bytes"] = place.size
     outcome = yield
     if outcome.error is not None:
-        tell(current, access, outcome.error)
+        tell(pipeline, access, outcome.error)
         return
-    outcome.result = Counted(current, COMPONENT, [access]).through(outcome.result)
+    outcome.result = Counted(pipeline, COMPONENT, [access]).through(outcome.result)
 
 
-def _writer_opened(current: Pipeline, call: Call) -> Audit:
-    found = file_access(current, "ParquetWriter", _source(call), "parquet", changes=True)
+def _writer_opened(pipeline: Pipeline, call: Call) -> Audit:
+    found = file_access(pipeline, "ParquetWriter", _source(call), "parquet", changes=True)
     if found is None:
         return
     access, _ = found
-    refuse_unless_recordable(current, access)
+    refuse_unless_recordable(pipeline, access)
     outcome = yield
     if outcome.error is not None:
-        tell(current, access, outcome.error)
+        tell(pipeline, access, outcome.error)
     else:
-        _writing.remember(call.instance, Counted(current, COMPONENT, [access]))
+        _writing.remember(call.instance, Counted(pipeline, COMPONENT, [access]))
 
 
-def _written(current: Pipeline, call: Call) -> Audit:
+def _written(pipeline: Pipeline, call: Call) -> Audit:
     counted = _writing.get(call.instance)
     if counted is None:
         return
@@ -234,7 +234,7 @@ def _written(current: Pipeline, call: Call) -> Audit:
         counted.add(call.argument(0, "table"))
 
 
-def _writer_closed(current: Pipeline, call: Call) -> Audit:
+def _writer_closed(pipeline: Pipeline, call: Call) -> Audit:
     counted = _writing.get(call.instance)
     if counted is None:
         return

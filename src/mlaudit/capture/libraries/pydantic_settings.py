@@ -10,17 +10,17 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from mlaudit import pipeline
-from mlaudit.capture.config import KIND
-from mlaudit.capture.config_loaded import MAX_DEPTH, Loaded, compare, tell_set
-from mlaudit.capture.libraries.hooks import Hooks
+from mlaudit.capture.hooks import Hooks
+from mlaudit.capture.process.config_files import KIND
+from mlaudit.capture.process.config_loaded import MAX_DEPTH, Loaded, compare, tell_set
 from mlaudit.errors import AuditRefusedError
+from mlaudit.pipeline import current
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mlaudit.capture.libraries.hooks import Audit, Call
-    from mlaudit.pipeline import Pipeline
+    from mlaudit.capture.hooks import Audit, Call
+    from mlaudit.pipeline.pipeline import Pipeline
 
 COMPONENT: Final = "capture.libraries.pydantic_settings"
 SOURCE: Final = "environment"
@@ -52,7 +52,7 @@ class PydanticSettingsIntegration:
         self._hooks.around(BaseSettings, "__setattr__", _setting, kind=KIND, when=_is_field)
         if not _listens:
             _listens = True
-            pipeline.on_start(_catch_up)
+            current.on_start(_catch_up)
 
     def uninstrument(self) -> None:
         """Puts the originals back."""
@@ -67,29 +67,29 @@ def _watched(original: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(original)
     def made(*args: Any, **kwargs: Any) -> None:
         original(*args, **kwargs)
-        current = pipeline.running()
-        if current is None:
+        pipeline = current.running()
+        if pipeline is None:
             if len(_waiting) < MAX_WAITING:
                 _waiting.append((args[0], frozenset(kwargs)))
         else:
-            _compare(current, args[0], kwargs)
+            _compare(pipeline, args[0], kwargs)
 
     setattr(made, _MARK, True)
     return made
 
 
-def _catch_up(current: Pipeline) -> None:
+def _catch_up(pipeline: Pipeline) -> None:
     while _waiting:
-        _compare(current, *_waiting.pop(0))
+        _compare(pipeline, *_waiting.pop(0))
 
 
-def _compare(current: Pipeline, settings: Any, given: Any) -> None:
+def _compare(pipeline: Pipeline, settings: Any, given: Any) -> None:
     try:
-        compare(current, _loaded(settings, given))
+        compare(pipeline, _loaded(settings, given))
     except AuditRefusedError:
         return  # the settings are as they are; the pipeline has counted it
     except Exception as error:  # noqa: BLE001 - auditing never breaks the program
-        current.fault(COMPONENT, error)
+        pipeline.fault(COMPONENT, error)
 
 
 def _is_field(call: Call) -> bool:
@@ -97,7 +97,7 @@ def _is_field(call: Call) -> bool:
     return name in getattr(type(call.instance), "model_fields", ())
 
 
-def _setting(current: Pipeline, call: Call) -> Audit:
+def _setting(pipeline: Pipeline, call: Call) -> Audit:
     name, value = call.argument(0, "name"), call.argument(1, "value")
     path = _path(type(call.instance))
     before = Loaded(SOURCE, path, {})
@@ -106,7 +106,7 @@ def _setting(current: Pipeline, call: Call) -> Audit:
     now = Loaded(SOURCE, path, {})
     # As the model has it, which may have parsed it; what was refused is not there.
     _add(now, name, getattr(call.instance, name, _NOTHING) if outcome.error is None else value)
-    tell_set(current, before, now, outcome.error)
+    tell_set(pipeline, before, now, outcome.error)
 
 
 def _loaded(settings: Any, given: Any) -> Loaded:

@@ -17,9 +17,9 @@ from typing import Any, ClassVar, Final
 
 import wrapt
 
-from mlaudit import pipeline
-from mlaudit.capture.libraries import calls, parallel, scoring
-from mlaudit.capture.libraries.training import COMPONENT
+from mlaudit.capture.models import joblib_context, scoring, sklearn_calls
+from mlaudit.capture.models.estimator_runs import COMPONENT
+from mlaudit.pipeline import current
 
 _Call = Callable[[Callable[..., Any], str, Any, tuple[Any, ...], dict[str, Any]], Any]
 
@@ -47,7 +47,7 @@ class SklearnIntegration:
         if _state.base is not None:
             return
         _state.base = BaseEstimator
-        parallel.install(self.name)
+        joblib_context.install(self.name)
         scoring.install()
         _watch_subclasses(BaseEstimator)
         waiting = [BaseEstimator]
@@ -65,7 +65,7 @@ class SklearnIntegration:
         """Puts every original back."""
         if _state.base is None:
             return
-        parallel.remove(self.name)
+        joblib_context.remove(self.name)
         scoring.remove()
         _state.base = None
         while _state.undo:
@@ -91,16 +91,16 @@ _state = _State()
 
 
 _AUDITED: Final[dict[str, _Call]] = {
-    "fit": calls.fit,
-    "fit_predict": calls.fit,
-    "fit_transform": calls.fit,
-    "partial_fit": calls.fit,
-    "predict": calls.predict,
-    "predict_proba": calls.predict,
-    "predict_log_proba": calls.predict,
-    "decision_function": calls.predict,
-    "score": calls.score,
-    "transform": calls.prepare,
+    "fit": sklearn_calls.fit,
+    "fit_predict": sklearn_calls.fit,
+    "fit_transform": sklearn_calls.fit,
+    "partial_fit": sklearn_calls.fit,
+    "predict": sklearn_calls.predict,
+    "predict_proba": sklearn_calls.predict,
+    "predict_log_proba": sklearn_calls.predict,
+    "decision_function": sklearn_calls.predict,
+    "score": sklearn_calls.score,
+    "transform": sklearn_calls.prepare,
 }
 
 
@@ -133,9 +133,9 @@ def _hook_class(cls: type) -> None:
             if owner is not None:
                 _hook_method(owner, name, call)
     except Exception as error:  # noqa: BLE001 - a class that cannot be hooked must still come to be
-        current = pipeline.current()
-        if current is not None:
-            current.fault(COMPONENT, error)
+        pipeline = current.pipeline()
+        if pipeline is not None:
+            pipeline.fault(COMPONENT, error)
 
 
 def _hook_method(owner: type, name: str, call: _Call) -> None:
@@ -186,7 +186,7 @@ def _hook_validation(module: ModuleType) -> None:
         original = getattr(module, name, None)
         if original is None:
             continue
-        wrapper = calls.evaluation(original, name)
+        wrapper = sklearn_calls.evaluation(original, name)
         for place in (module, package):
             if place is not None and getattr(place, name, None) is original:
                 setattr(place, name, wrapper)

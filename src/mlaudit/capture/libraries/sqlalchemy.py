@@ -12,9 +12,8 @@ import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from mlaudit import pipeline
-from mlaudit.capture import data_spans, sql_text
-from mlaudit.capture.data_access import (
+from mlaudit.capture.data import data_spans, sql_text
+from mlaudit.capture.data.access import (
     MODIFIED,
     READ,
     Access,
@@ -23,16 +22,17 @@ from mlaudit.capture.data_access import (
     tell,
     under_way,
 )
-from mlaudit.capture.libraries.databases import database_of, held, transaction_of, unwatch, watch
-from mlaudit.capture.libraries.hooks import Audit, Call, Hooks, refuse_unless_writable
-from mlaudit.capture.libraries.statements import Fetched, accesses_of
+from mlaudit.capture.data.databases import database_of, held, transaction_of, unwatch, watch
+from mlaudit.capture.data.statements import Fetched, accesses_of
+from mlaudit.capture.hooks import Audit, Call, Hooks, refuse_unless_writable
 from mlaudit.errors import AuditRefusedError
 from mlaudit.event import UNKNOWN
+from mlaudit.pipeline import current
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mlaudit.pipeline import Pipeline
+    from mlaudit.pipeline.pipeline import Pipeline
 
 COMPONENT: Final = "capture.libraries.sqlalchemy"
 _OWN_SPANS: Final = "opentelemetry.instrumentation.sqlalchemy"
@@ -78,41 +78,41 @@ def _contained(listener: Callable[..., None]) -> Callable[..., None]:
     """The listener, whose faults reach nobody; a refusal passes."""
 
     def contained(*args: Any) -> None:
-        current = pipeline.current()
-        if current is None or not current.policy.data.has_tables:
+        pipeline = current.pipeline()
+        if pipeline is None or not pipeline.policy.data.has_tables:
             return
         try:
-            listener(current, *args)
+            listener(pipeline, *args)
         except AuditRefusedError:
             raise
         except Exception as fault:  # noqa: BLE001 - auditing never breaks the program
-            current.fault(COMPONENT, fault, kind=MODIFIED, outcome=UNKNOWN)
+            pipeline.fault(COMPONENT, fault, kind=MODIFIED, outcome=UNKNOWN)
 
     return contained
 
 
 def _before(
-    current: Pipeline, connection: Any, cursor: Any, statement: str, _: Any, context: Any, many: bool
+    pipeline: Pipeline, connection: Any, cursor: Any, statement: str, _: Any, context: Any, many: bool
 ) -> None:
     if accessing.get():
         return
     database = database_of(connection)
     found = sql_text.parse(statement, backslash=sql_text.escapes(database.get("db.system.name", "")))
-    reads, changes = accesses_of(current, found, database)
+    reads, changes = accesses_of(pipeline, found, database)
     if not reads and not changes:
         return
     # Nothing is read or changed that could not be recorded, when the policy says so.
     for access in changes:
-        refuse_unless_recordable(current, access)
+        refuse_unless_recordable(pipeline, access)
     for access in reads:
-        refuse_unless_writable(current, READ, f"reading {access.name}")
+        refuse_unless_writable(pipeline, READ, f"reading {access.name}")
     _running[connection] = reads, changes
     if context is not None:
         under_way.set(weakref.ref(context))
 
 
 def _after(
-    current: Pipeline, connection: Any, cursor: Any, statement: str, _: Any, context: Any, many: bool
+    pipeline: Pipeline, connection: Any, cursor: Any, statement: str, _: Any, context: Any, many: bool
 ) -> None:
     running = _running.pop(connection, None)
     if running is None:
@@ -125,23 +125,23 @@ def _after(
         known = isinstance(rows, int) and (rows > 0 or (rows == 0 and not gives_rows))
         for access in changes:
             access.fields["ml.dataset.rows"] = rows if known else None
-            _changed(current, connection, access)
+            _changed(pipeline, connection, access)
     if reads and not changes and gives_rows and context is not None:
-        context.cursor = Fetched(cursor, current, COMPONENT, reads)
+        context.cursor = Fetched(cursor, pipeline, COMPONENT, reads)
         return
     for access in reads:
-        tell(current, access)
+        tell(pipeline, access)
 
 
-def _changed(current: Pipeline, connection: Any, access: Access) -> None:
+def _changed(pipeline: Pipeline, connection: Any, access: Access) -> None:
     at_once = _commits_itself(connection) or (
         connection.dialect.name in _COMMIT_DEFINITIONS and access.operation in _DEFINITIONS
     )
     if at_once:
         with suppress(AuditRefusedError):  # counted by the pipeline; the database has done it
-            tell(current, access)
+            tell(pipeline, access)
         return
-    transaction_of(current, COMPONENT, connection).add(access)
+    transaction_of(pipeline, COMPONENT, connection).add(access)
 
 
 def _commits_itself(connection: Any) -> bool:
@@ -151,7 +151,7 @@ def _commits_itself(connection: Any) -> bool:
     return bool(level == "AUTOCOMMIT")
 
 
-def _failed(current: Pipeline, context: Any) -> None:
+def _failed(pipeline: Pipeline, context: Any) -> None:
     running = _running.pop(context.connection, None) if context.connection is not None else None
     if running is None:
         return
@@ -160,41 +160,41 @@ def _failed(current: Pipeline, context: Any) -> None:
     error = context.original_exception
     with suppress(AuditRefusedError):  # nothing was read or changed
         for access in (*changes, *reads):
-            tell(current, access, error)
+            tell(pipeline, access, error)
 
 
 def _has_changed(call: Call) -> bool:
     return held(call.instance) is not None
 
 
-def _commit(current: Pipeline, call: Call) -> Audit:
+def _commit(pipeline: Pipeline, call: Call) -> Audit:
     outcome = yield
     transaction = held(call.instance)
     if transaction is not None:
         transaction.end(error=outcome.error)
 
 
-def _rolled_back(current: Pipeline, connection: Any, *_: Any) -> None:
+def _rolled_back(pipeline: Pipeline, connection: Any, *_: Any) -> None:
     transaction = held(connection)
     if transaction is not None:
         transaction.end("rolled back: nothing was changed")
 
 
-def _savepoint(current: Pipeline, call: Call) -> Audit:
-    if not current.policy.data.has_tables:
+def _savepoint(pipeline: Pipeline, call: Call) -> Audit:
+    if not pipeline.policy.data.has_tables:
         return
     outcome = yield
     if outcome.error is None:
-        transaction_of(current, COMPONENT, call.instance).savepoint(str(outcome.result))
+        transaction_of(pipeline, COMPONENT, call.instance).savepoint(str(outcome.result))
 
 
-def _rolled_back_to(current: Pipeline, connection: Any, name: str, _: Any) -> None:
+def _rolled_back_to(pipeline: Pipeline, connection: Any, name: str, _: Any) -> None:
     transaction = held(connection)
     if transaction is not None:
         transaction.roll_back_to(name)
 
 
-def _released(current: Pipeline, connection: Any, name: str, _: Any) -> None:
+def _released(pipeline: Pipeline, connection: Any, name: str, _: Any) -> None:
     transaction = held(connection)
     if transaction is not None:
         transaction.release(name)

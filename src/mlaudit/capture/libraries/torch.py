@@ -11,14 +11,14 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from mlaudit.capture.libraries import known
-from mlaudit.capture.libraries.artifact_records import LOADED, SAVED, loading, saving
-from mlaudit.capture.libraries.digest import FULL_BYTES, digest
-from mlaudit.capture.libraries.hooks import Audit, Call, Hooks
-from mlaudit.capture.libraries.learning import described
+from mlaudit.capture.data.digest import FULL_BYTES, digest
+from mlaudit.capture.hooks import Audit, Call, Hooks
+from mlaudit.capture.models import known_models
+from mlaudit.capture.models.artifact_records import LOADED, SAVED, loading, saving
+from mlaudit.capture.models.call_runs import described
 
 if TYPE_CHECKING:
-    from mlaudit.pipeline import Pipeline
+    from mlaudit.pipeline.pipeline import Pipeline
 
 COMPONENT: Final = "capture.libraries.torch"
 _FIRST_STRICT: Final = (2, 6)
@@ -49,7 +49,7 @@ def _is_file(call: Call) -> bool:
     return isinstance(target, str | os.PathLike) or bool(getattr(target, "name", ""))
 
 
-def _save(current: Pipeline, call: Call) -> Audit:
+def _save(pipeline: Pipeline, call: Call) -> Audit:
     import torch
 
     value = call.argument(0, "obj")
@@ -58,21 +58,21 @@ def _save(current: Pipeline, call: Call) -> Audit:
         return  # tensors, optimizers, data
     labels = {"content": "module" if models else "state_dict"}
     if states:
-        labels |= described(current, COMPONENT, lambda: {"state.digest": state_digest(states[0])})
+        labels |= described(pipeline, COMPONENT, lambda: {"state.digest": state_digest(states[0])})
         labels = {name: text for name, text in labels.items() if text}
     cls = None if models else torch.nn.Module
-    yield from saving(current, COMPONENT, models or [value], call.argument(1, "f"), cls=cls, labels=labels)
+    yield from saving(pipeline, COMPONENT, models or [value], call.argument(1, "f"), cls=cls, labels=labels)
 
 
-def _load(current: Pipeline, call: Call) -> Audit:
+def _load(pipeline: Pipeline, call: Call) -> Audit:
     labels = {"weights_only": weights_only(call.kwargs.get("weights_only"))}
-    yield from loading(current, COMPONENT, call.argument(0, "f"), models=_loaded, labels=labels)
+    yield from loading(pipeline, COMPONENT, call.argument(0, "f"), models=_loaded, labels=labels)
 
 
 def _loaded(value: Any) -> list[Any]:
     models, states = weights_in(value)
     # A plain dict cannot be remembered, an ordered one can.
-    return [*models, *states] or known.models_in(value)
+    return [*models, *states] or known_models.models_in(value)
 
 
 def weights_in(value: Any) -> tuple[list[Any], list[Mapping[str, Any]]]:
@@ -81,9 +81,9 @@ def weights_in(value: Any) -> tuple[list[Any], list[Mapping[str, Any]]]:
 
     candidates = [value]
     if isinstance(value, Mapping) and not _is_state(torch, value):
-        candidates = list(value.values())[: known.MAX_CONTAINED]
+        candidates = list(value.values())[: known_models.MAX_CONTAINED]
     elif isinstance(value, list | tuple):
-        candidates = list(value[: known.MAX_CONTAINED])
+        candidates = list(value[: known_models.MAX_CONTAINED])
     models = [one for one in candidates if isinstance(one, torch.nn.Module)]
     return models, [one for one in candidates if _is_state(torch, one)]
 
@@ -120,7 +120,7 @@ def weights_only(given: bool | None) -> str:
 
 def loader_fields(loader: Any) -> dict[str, Any]:
     """``ml.dataset.*`` of a data loader or data set: digests where it is made of tensors, else its rows."""
-    from mlaudit.capture.libraries.training import dataset_fields
+    from mlaudit.capture.models.estimator_runs import dataset_fields
 
     if isinstance(loader, list | tuple) and len(loader) == 1:
         loader = loader[0]

@@ -7,20 +7,20 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from mlaudit.capture.libraries import known, prediction
-from mlaudit.capture.libraries.artifact_records import LOADED, SAVED, loading, saving
-from mlaudit.capture.libraries.digest import digest
-from mlaudit.capture.libraries.estimators import class_name
-from mlaudit.capture.libraries.hooks import Audit, Call, Hooks, Outcome
-from mlaudit.capture.libraries.learning import Result, Subject, described, judging, learning
-from mlaudit.capture.libraries.prediction import Given
+from mlaudit.capture.data.digest import digest
+from mlaudit.capture.hooks import Audit, Call, Hooks, Outcome
 from mlaudit.capture.libraries.torch import loader_fields
-from mlaudit.capture.libraries.training import EVALUATED, STARTED, class_fields, error_fields
+from mlaudit.capture.models import known_models, prediction
+from mlaudit.capture.models.artifact_records import LOADED, SAVED, loading, saving
+from mlaudit.capture.models.call_runs import Result, Subject, described, judging, learning
+from mlaudit.capture.models.estimator_runs import EVALUATED, STARTED, class_fields, error_fields
+from mlaudit.capture.models.estimators import class_name
+from mlaudit.capture.models.prediction import Given
 from mlaudit.capture.origin import originate
 from mlaudit.event import AuditEvent, Target
 
 if TYPE_CHECKING:
-    from mlaudit.pipeline import Pipeline
+    from mlaudit.pipeline.pipeline import Pipeline
 
 COMPONENT: Final = "capture.libraries.transformers"
 _SETTINGS: Final = (
@@ -75,19 +75,19 @@ def _hook_pipelines(module: Any) -> None:
     _hooks.around(module.Pipeline, "__call__", _pipe, kind=prediction.KIND, outermost=True, refuse_after=True)
 
 
-def _subject(current: Pipeline, call: Call, data: Any) -> Subject:
+def _subject(pipeline: Pipeline, call: Call, data: Any) -> Subject:
     trainer = call.instance
     parameters = {name: getattr(trainer.args, name, None) for name in _SETTINGS}
     return Subject(
         type(trainer.model),
         call.name,
-        before=known.about(trainer.model),
-        data=described(current, COMPONENT, lambda: loader_fields(data)),
+        before=known_models.about(trainer.model),
+        data=described(pipeline, COMPONENT, lambda: loader_fields(data)),
         parameters=parameters,
     )
 
 
-def _train(current: Pipeline, call: Call) -> Audit:
+def _train(pipeline: Pipeline, call: Call) -> Audit:
     trainer = call.instance
 
     def trained(outcome: Outcome) -> Result:
@@ -97,59 +97,59 @@ def _train(current: Pipeline, call: Call) -> Audit:
             metrics |= line
         return Result((trainer.model,), metrics)
 
-    subject = _subject(current, call, trainer.train_dataset)
-    yield from learning(current, COMPONENT, subject, trained, as_run=True)
+    subject = _subject(pipeline, call, trainer.train_dataset)
+    yield from learning(pipeline, COMPONENT, subject, trained, as_run=True)
 
 
-def _evaluate(current: Pipeline, call: Call) -> Audit:
+def _evaluate(pipeline: Pipeline, call: Call) -> Audit:
     given = call.argument(0, "eval_dataset")
     data = call.instance.eval_dataset if given is None else given
     yield from judging(
-        current, COMPONENT, _subject(current, call, data), lambda outcome: Result(metrics=outcome.result)
+        pipeline, COMPONENT, _subject(pipeline, call, data), lambda outcome: Result(metrics=outcome.result)
     )
 
 
-def _predict(current: Pipeline, call: Call) -> Audit:
-    data = _subject(current, call, call.argument(0, "test_dataset")).data
+def _predict(pipeline: Pipeline, call: Call) -> Audit:
+    data = _subject(pipeline, call, call.argument(0, "test_dataset")).data
     given = Given(
         data.get("ml.dataset.digest", ""), data.get("ml.dataset.rows"), data.get("ml.dataset.columns")
     )
-    yield from prediction.predicting(current, "predict", call.instance.model, None, given=given)
+    yield from prediction.predicting(pipeline, "predict", call.instance.model, None, given=given)
 
 
-def _pipe(current: Pipeline, call: Call) -> Audit:
+def _pipe(pipeline: Pipeline, call: Call) -> Audit:
     pipe, data = call.instance, call.argument(0, "inputs")
     method = str(getattr(pipe, "task", "") or type(pipe).__name__)
     rows = len(data) if isinstance(data, list) else 1
-    found = described(current, COMPONENT, lambda: {"digest": digest(data if rows > 1 else [data])})
+    found = described(pipeline, COMPONENT, lambda: {"digest": digest(data if rows > 1 else [data])})
     given = Given(found.get("digest", ""), rows)
-    yield from prediction.predicting(current, method, pipe.model, data, given=given)
+    yield from prediction.predicting(pipeline, method, pipe.model, data, given=given)
 
 
-def _save(current: Pipeline, call: Call) -> Audit:
+def _save(pipeline: Pipeline, call: Call) -> Audit:
     model, folder = call.instance, call.argument(0, "save_directory")
     labels = {"content": "pretrained"}
-    yield from saving(current, COMPONENT, [model], folder, labels=labels, name=type(model).__name__)
+    yield from saving(pipeline, COMPONENT, [model], folder, labels=labels, name=type(model).__name__)
 
 
-def _load(current: Pipeline, call: Call) -> Audit:
+def _load(pipeline: Pipeline, call: Call) -> Audit:
     cls, source = call.instance, call.argument(0, "pretrained_model_name_or_path")
     labels = {"content": "pretrained"}
     if isinstance(source, str | os.PathLike) and os.path.isdir(source):  # noqa: PTH112 - either of the two
         yield from loading(
-            current, COMPONENT, source, models=lambda model: [model], cls=class_name(cls), labels=labels
+            pipeline, COMPONENT, source, models=lambda model: [model], cls=class_name(cls), labels=labels
         )
         return
     outcome = yield
     if source is not None:
-        _from_hub(current, cls, str(source), call.kwargs, outcome)
+        _from_hub(pipeline, cls, str(source), call.kwargs, outcome)
 
 
-def _from_hub(current: Pipeline, cls: type, name: str, kwargs: dict[str, Any], outcome: Outcome) -> None:
+def _from_hub(pipeline: Pipeline, cls: type, name: str, kwargs: dict[str, Any], outcome: Outcome) -> None:
     """A name of the Hub: its version is the commit that transformers has in its cache."""
     found: dict[str, Any] = {}
     if outcome.error is None:
-        found = described(current, COMPONENT, lambda: {"commit": _commit(name, kwargs)})
+        found = described(pipeline, COMPONENT, lambda: {"commit": _commit(name, kwargs)})
     commit = str(found.get("commit", ""))
     fields = {
         **class_fields(cls if outcome.error is not None else type(outcome.result), name),
@@ -161,9 +161,9 @@ def _from_hub(current: Pipeline, cls: type, name: str, kwargs: dict[str, Any], o
     if outcome.error is not None:
         fields |= error_fields(outcome.error)
     else:
-        known.loaded(outcome.result, known.Known(name, commit, path=name))
+        known_models.loaded(outcome.result, known_models.Known(name, commit, path=name))
     target = Target("model", f"{name}@{commit}" if commit else name)
-    current.emit(originate(AuditEvent(LOADED, outcome.outcome, target=target, fields=fields)))
+    pipeline.emit(originate(AuditEvent(LOADED, outcome.outcome, target=target, fields=fields)))
 
 
 def _commit(name: str, kwargs: dict[str, Any]) -> str:

@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from mlaudit.capture.libraries import datasets, known, prediction
-from mlaudit.capture.libraries.artifact_records import LOADED, SAVED, loading, saving
-from mlaudit.capture.libraries.hooks import Audit, Call, Hooks, Outcome
-from mlaudit.capture.libraries.learning import Result, Subject, described, judging, learning
-from mlaudit.capture.libraries.outermost import inside
-from mlaudit.capture.libraries.training import EVALUATED, STARTED
+from mlaudit.capture.hooks import Audit, Call, Hooks, Outcome
+from mlaudit.capture.models import dataset_facts, known_models, prediction
+from mlaudit.capture.models.artifact_records import LOADED, SAVED, loading, saving
+from mlaudit.capture.models.call_runs import Result, Subject, described, judging, learning
+from mlaudit.capture.models.estimator_runs import EVALUATED, STARTED
+from mlaudit.capture.nesting import inside
 
 if TYPE_CHECKING:
-    from mlaudit.pipeline import Pipeline
+    from mlaudit.pipeline.pipeline import Pipeline
 
 COMPONENT: Final = "capture.libraries.xgboost"
 _MATRICES: Final = ("DMatrix", "QuantileDMatrix", "ExtMemQuantileDMatrix")
@@ -63,14 +63,14 @@ def _is_file(call: Call) -> bool:
     return isinstance(call.argument(0, "fname"), str | os.PathLike)
 
 
-def _matrix(current: Pipeline, call: Call) -> Audit:
+def _matrix(pipeline: Pipeline, call: Call) -> Audit:
     # Before: nothing leads from a matrix back to the data it was made of.
     data, label = call.argument(0, "data"), call.argument(1, "label")
-    fields = described(current, COMPONENT, lambda: datasets.source_fields(data, label))
+    fields = described(pipeline, COMPONENT, lambda: dataset_facts.source_fields(data, label))
     outcome = yield
     if outcome.error is None:
         matrix = call.instance
-        datasets.remember(matrix, {**fields, **_size(matrix)})
+        dataset_facts.remember(matrix, {**fields, **_size(matrix)})
 
 
 def _size(matrix: Any) -> dict[str, Any]:
@@ -78,27 +78,27 @@ def _size(matrix: Any) -> dict[str, Any]:
 
 
 def _data(matrix: Any) -> dict[str, Any]:
-    found = datasets.about(matrix)
+    found = dataset_facts.about(matrix)
     return _size(matrix) if found is None else found
 
 
-def _subject(current: Pipeline, call: Call, method: str) -> Subject:
+def _subject(pipeline: Pipeline, call: Call, method: str) -> Subject:
     import xgboost
 
     matrix = call.argument(1, "dtrain")
     parameters = {"num_boost_round": call.argument(2, "num_boost_round", 10)}
-    parameters |= described(current, COMPONENT, lambda: dict(call.argument(0, "params")))
+    parameters |= described(pipeline, COMPONENT, lambda: dict(call.argument(0, "params")))
     return Subject(
         xgboost.Booster,
         method,
-        before=known.about(call.kwargs.get("xgb_model")),
-        data=described(current, COMPONENT, lambda: _data(matrix)),
+        before=known_models.about(call.kwargs.get("xgb_model")),
+        data=described(pipeline, COMPONENT, lambda: _data(matrix)),
         parameters=parameters,
     )
 
 
-def _train(current: Pipeline, call: Call) -> Audit:
-    subject = _subject(current, call, "train")
+def _train(pipeline: Pipeline, call: Call) -> Audit:
+    subject = _subject(pipeline, call, "train")
     scores = call.kwargs.get("evals_result")
     if scores is None and call.kwargs.get("evals") and len(call.args) <= 3:
         # What XGBoost measures on its way, it tells only where it is asked to.
@@ -117,11 +117,11 @@ def _train(current: Pipeline, call: Call) -> Audit:
                 metrics[f"{data}_{metric}"] = values[place]
         return Result((booster,), metrics)
 
-    yield from learning(current, COMPONENT, subject, trained)
+    yield from learning(pipeline, COMPONENT, subject, trained)
 
 
-def _cv(current: Pipeline, call: Call) -> Audit:
-    yield from judging(current, COMPONENT, _subject(current, call, "cv"), _cross_validated)
+def _cv(pipeline: Pipeline, call: Call) -> Audit:
+    yield from judging(pipeline, COMPONENT, _subject(pipeline, call, "cv"), _cross_validated)
 
 
 def _cross_validated(outcome: Outcome) -> Result:
@@ -131,26 +131,26 @@ def _cross_validated(outcome: Outcome) -> Result:
     return Result(metrics={"iterations": rounds, **last})
 
 
-def _predict(current: Pipeline, call: Call) -> Audit:
+def _predict(pipeline: Pipeline, call: Call) -> Audit:
     data = call.argument(0, "data")
-    given = datasets.given(data)
-    yield from prediction.predicting(current, call.name, call.instance, data, given=given)
+    given = dataset_facts.given(data)
+    yield from prediction.predicting(pipeline, call.name, call.instance, data, given=given)
 
 
-def _save(current: Pipeline, call: Call) -> Audit:
-    yield from saving(current, COMPONENT, [call.instance], call.argument(0, "fname"))
+def _save(pipeline: Pipeline, call: Call) -> Audit:
+    yield from saving(pipeline, COMPONENT, [call.instance], call.argument(0, "fname"))
 
 
-def _load(current: Pipeline, call: Call) -> Audit:
+def _load(pipeline: Pipeline, call: Call) -> Audit:
     cls = f"{type(call.instance).__module__}.{type(call.instance).__qualname__}"
     source = call.argument(0, "fname")
-    yield from loading(current, COMPONENT, source, models=lambda _: [call.instance], cls=cls)
+    yield from loading(pipeline, COMPONENT, source, models=lambda _: [call.instance], cls=cls)
 
 
 def _know_shell(_: Pipeline, call: Call) -> Audit:
     """An estimator is known as the booster is that was read or written for it."""
     outcome = yield
     booster = vars(call.instance).get("_Booster")
-    about = known.about(booster)
-    if outcome.error is None and about is not known.NOTHING:
-        known.know(call.instance, about)
+    about = known_models.about(booster)
+    if outcome.error is None and about is not known_models.NOTHING:
+        known_models.know(call.instance, about)

@@ -16,7 +16,7 @@ from tests.fault.matrix.emitting import wait_for
 from tests.fault.matrix.ground import Ground
 from tests.fault.matrix.proxy import Exchange, Proxy, forward
 
-from mlaudit.deliver import layout
+from mlaudit.deliver.spool import layout
 from mlaudit.stack.certificates import make_certificates
 
 SEED = 20261125

@@ -18,8 +18,8 @@ from tests.fault.matrix.cells.processes import NOWHERE
 from tests.fault.matrix.emitting import CellError, wait_for
 from tests.fault.matrix.ground import Ground
 
-from mlaudit.deliver import layout
-from mlaudit.deliver.frames import HEADER_BYTES, Frame, frame, parse_frames
+from mlaudit.deliver.spool import layout
+from mlaudit.deliver.spool.frames import HEADER_BYTES, Frame, frame, parse_frames
 
 RECORDS = 20_000
 _DISK = 96 << 20

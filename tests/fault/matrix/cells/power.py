@@ -10,7 +10,7 @@ from tests.fault.matrix.cell import Cell, Outcome
 from tests.fault.matrix.emitting import CellError
 from tests.fault.matrix.ground import Ground
 
-from mlaudit.deliver import layout
+from mlaudit.deliver.spool import layout
 
 RECORDS = 20_000
 DURABLE_EVERY = 20

@@ -12,7 +12,7 @@ from tests.fault.matrix.ground import Ground
 from tests.fault.matrix.proxy import Relay
 from tests.fault.matrix.variation import varied_collector
 
-from mlaudit.seal import finding as codes
+from mlaudit.verify.proof import finding_codes as codes
 
 _BACKING = re.compile(r"[.]ds-(.+)-\d{4}[.]\d{2}[.]\d{2}-\d{6}$")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mlaudit.capture.otel import attach_to_tracer_provider
+from mlaudit.capture.telemetry.providers import attach_to_tracer_provider
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
 from mlaudit.testing import AuditLog
 

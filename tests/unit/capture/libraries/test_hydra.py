@@ -16,9 +16,9 @@ from hydra.core.global_hydra import GlobalHydra
 from sklearn.linear_model import LogisticRegression
 
 import mlaudit
-from mlaudit.capture import config_loaded
-from mlaudit.capture.config import KIND
-from mlaudit.deliver.files import read_frames
+from mlaudit.capture.process import config_loaded
+from mlaudit.capture.process.config_files import KIND
+from mlaudit.deliver.spool.files import read_frames
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from mlaudit import ipython as extension
 from mlaudit.capture import instrumentor
 from mlaudit.capture.libraries import ipython as module
-from mlaudit.deliver.files import read_frames
+from mlaudit.deliver.spool.files import read_frames
 from mlaudit.event import Actor
 from mlaudit.testing import capture
 

@@ -14,10 +14,10 @@ import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.pipeline import Pipeline
 
-from mlaudit.capture.libraries import artifacts, known
+from mlaudit.capture.hooks import Call, Outcome, finish, start
 from mlaudit.capture.libraries import joblib as module
-from mlaudit.capture.libraries.hooks import Call, Outcome, finish, start
 from mlaudit.capture.libraries.joblib import JoblibIntegration
+from mlaudit.capture.models import artifact_files, known_models
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def test_bundles_are_models_too(log: AuditLog, tmp_path: Path, wrap: Any) -> Non
     """A model saved within a dict, a tuple or one's own object is recorded, and known when it is loaded."""
     joblib.dump(wrap(Constant()), tmp_path / "bundle.joblib")
     bundle = joblib.load(tmp_path / "bundle.joblib")
-    known.models_in(bundle)[0].predict([[1.0]])
+    known_models.models_in(bundle)[0].predict([[1.0]])
     assert log.kinds() == [SAVED, LOADED, "audit.ml.prediction"]
     assert log.of("audit.ml.prediction")[0]["ml.model.name"] == "bundle"
 
@@ -300,7 +300,7 @@ def test_broken_hook_harms_nobody(
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("broken on purpose")
 
-    monkeypatch.setattr(artifacts, broken, fail)
+    monkeypatch.setattr(artifact_files, broken, fail)
     joblib.dump(Constant(), tmp_path / "m.joblib")
     joblib.dump(Constant(), io.BytesIO())
     assert isinstance(joblib.load(tmp_path / "m.joblib"), Constant)

@@ -15,7 +15,7 @@ import pytest
 from sklearn.datasets import load_breast_cancer
 
 import mlaudit
-from mlaudit.capture.libraries.digest import digest
+from mlaudit.capture.data.digest import digest
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
 from mlaudit.testing import AuditLog
 
@@ -212,12 +212,12 @@ def test_what_cannot_be_described_costs_that_part_only(
     log: AuditLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Data that raises when it is digested has no digest in the record, and trains as ever."""
-    from mlaudit.capture.libraries import datasets
+    from mlaudit.capture.models import dataset_facts
 
     def raises(*_: Any) -> Any:
         raise RuntimeError("broken on purpose")
 
-    monkeypatch.setattr(datasets, "dataset_fields", raises)
+    monkeypatch.setattr(dataset_facts, "dataset_fields", raises)
     train(2)
     (record,) = log.of(COMPLETED)
     assert "ml.dataset.digest" not in record

@@ -14,10 +14,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 
 import mlaudit
-from mlaudit.capture.interface import current_run
-from mlaudit.capture.libraries.digest import digest
-from mlaudit.capture.libraries.mlflow import runs
+from mlaudit.capture.data.digest import digest
+from mlaudit.capture.libraries.mlflow import run_hooks
 from mlaudit.capture.libraries.mlflow.state import place_of
+from mlaudit.capture.request_context import current_run
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def test_run_of_another_process_that_ends_here(log: AuditLog) -> None:
     run = client.create_run("0")
     client.log_param(run.info.run_id, "C", 1)
     client.log_metric(run.info.run_id, "auc", 0.7)
-    runs._runs.clear()
+    run_hooks._runs.clear()
     client.set_terminated(run.info.run_id)
     (record,) = log.of(COMPLETED)
     assert record["ml.training.parameters"] == {"C": "1"}

@@ -14,10 +14,10 @@ import pytest
 from mlflow import MlflowClient
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 
-from mlaudit.capture.interface import RequestTrail, current_request
-from mlaudit.capture.libraries import artifacts, known
 from mlaudit.capture.libraries.mlflow.state import logging_model
-from mlaudit.capture.libraries.outermost import part_of_artifact
+from mlaudit.capture.models import artifact_files, known_models
+from mlaudit.capture.nesting import part_of_artifact
+from mlaudit.capture.request_context import RequestTrail, current_request
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
 from mlaudit.event import new_record_id
 
@@ -81,8 +81,8 @@ def test_logged_model_is_saved_with_its_digest(log: AuditLog, name: str) -> None
     assert record["ml.training.run_id"] == run
     assert record["ml.model.class"] == "sklearn.linear_model.LogisticRegression"
     assert "sklearn" in record["labels"]["flavors"]
-    assert known.about(model).name == name
-    assert known.about(model).version == "1"
+    assert known_models.about(model).name == name
+    assert known_models.about(model).version == "1"
     assert log.of(PREDICTION) == []
 
 
@@ -139,13 +139,13 @@ def test_alias_that_moves_meanwhile(log: AuditLog, name: str, monkeypatch: pytes
     logged(LogisticRegression(C=2.0).fit(X, Y), name)
     client = MlflowClient()
     client.set_registered_model_alias(name, "champion", "1")
-    original = artifacts.read
+    original = artifact_files.read
 
     def move(*arguments: Any) -> Any:
         client.set_registered_model_alias(name, "champion", "2")
         return original(*arguments)
 
-    monkeypatch.setattr(artifacts, "read", move)
+    monkeypatch.setattr(artifact_files, "read", move)
     mlflow.sklearn.load_model(f"models:/{name}@champion")
     (record,) = log.of(LOADED)
     assert record["audit.target.id"] == f"{name}@1"
@@ -159,7 +159,7 @@ def test_folder_saved_and_loaded_and_exchanged(log: AuditLog, tmp_path: Path) ->
     mlflow.pyfunc.load_model(str(folder))
     saved, loaded = log.of(SAVED)[0], log.of(LOADED)[0]
     assert saved["audit.target.id"] == "credit@1"
-    assert loaded["ml.model.digest"] == saved["ml.model.digest"] == artifacts.read(folder).digest
+    assert loaded["ml.model.digest"] == saved["ml.model.digest"] == artifact_files.read(folder).digest
     assert loaded["ml.model.registration"] == "match"
     with (folder / "model.pkl").open("wb") as file:
         cloudpickle.dump(LogisticRegression(C=2.0).fit(X, Y), file)
@@ -229,14 +229,14 @@ def test_refusal_after_the_folder_was_read_stops_the_load(hooked: Any, tmp_path:
     with hooked("mlflow", "sklearn", policy=REFUSE) as log:
         folder = tmp_path / "credit"
         mlflow.sklearn.save_model(LogisticRegression().fit(X, Y), folder, **PICKLE)
-        original = artifacts.read
+        original = artifact_files.read
 
         def fill(*arguments: Any) -> Any:
             log.fail(SpoolUnavailableError("disk full"))
             return original(*arguments)
 
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(artifacts, "read", fill)
+            patched.setattr(artifact_files, "read", fill)
             with pytest.raises(AuditRefusedError):
                 mlflow.sklearn.load_model(str(folder))
         log.heal()
@@ -282,7 +282,7 @@ def test_file_that_is_uploaded_by_hand(log: AuditLog, tmp_path: Path) -> None:
         mlflow.log_dict({"a": 1}, "a.json")
     (record,) = log.of(SAVED)
     assert record["ml.model.name"] == "credit"
-    assert record["ml.model.digest"] == artifacts.read(path).digest
+    assert record["ml.model.digest"] == artifact_files.read(path).digest
     assert record["ml.model.path"].endswith("models/credit.joblib")
     assert record["ml.training.run_id"] == run.info.run_id
 

@@ -16,10 +16,10 @@ from skl2onnx import to_onnx
 from sklearn.linear_model import LogisticRegression
 
 import mlaudit
-from mlaudit.capture.interface import RequestTrail, current_request
-from mlaudit.capture.libraries.digest import digest
+from mlaudit.capture.data.digest import digest
 from mlaudit.capture.libraries.onnx import OnnxIntegration
 from mlaudit.capture.libraries.onnxruntime import OnnxruntimeIntegration
+from mlaudit.capture.request_context import RequestTrail, current_request
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
 from mlaudit.testing import AuditLog
 

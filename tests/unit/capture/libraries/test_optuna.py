@@ -14,7 +14,7 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 import mlaudit
-from mlaudit.capture.interface import current_run
+from mlaudit.capture.request_context import current_run
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
 from mlaudit.testing import AuditLog
 
@@ -266,7 +266,7 @@ def test_the_storage_is_named_without_its_credentials(log: AuditLog, tmp_path: P
     assert log.of(STARTED)[0]["labels"]["storage"] == f"sqlite:///{tmp_path}/studies.db"
     other = study()
     other._storage = type("Storage", (), {"url": "mysql://bob:hunter2@db:3306/studies?password=hunter2"})()
-    from mlaudit.capture.libraries.search import _storage
+    from mlaudit.capture.models.parameter_search import _storage
 
     assert _storage(other) == "mysql://db:3306/studies"
 
@@ -294,7 +294,7 @@ def test_a_study_that_cannot_be_recorded_does_not_start(hooked: Hooked) -> None:
 
 def test_a_study_inside_of_an_audited_call_belongs_to_it(log: AuditLog) -> None:
     """An estimator that tunes itself is one action of the user: its study is not told beside it."""
-    from mlaudit.capture.libraries.outermost import inside
+    from mlaudit.capture.nesting import inside
 
     token = inside.set(True)
     study().optimize(square, n_trials=1)

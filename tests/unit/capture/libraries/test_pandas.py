@@ -16,9 +16,9 @@ import sqlalchemy as sa
 from sklearn.linear_model import LogisticRegression
 
 import mlaudit
-from mlaudit.capture.aside import aside
-from mlaudit.capture.libraries.digest import digest
+from mlaudit.capture.data.digest import digest
 from mlaudit.capture.libraries.pandas import PandasIntegration
+from mlaudit.capture.process.background import aside
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
 from mlaudit.testing import AuditLog
 

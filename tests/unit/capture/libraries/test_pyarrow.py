@@ -19,7 +19,7 @@ import pyarrow.orc
 import pyarrow.parquet as pq
 import pytest
 
-from mlaudit.capture.libraries.digest import SAMPLED, digest
+from mlaudit.capture.data.digest import SAMPLED, digest
 from mlaudit.capture.libraries.pyarrow import PyarrowIntegration
 from mlaudit.testing import AuditLog
 

@@ -13,13 +13,13 @@ import pytest
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from mlaudit import pipeline
-from mlaudit.capture import config_loaded
-from mlaudit.capture.config import KIND
 from mlaudit.capture.libraries import pydantic_settings as module
 from mlaudit.capture.libraries.pydantic_settings import PydanticSettingsIntegration
-from mlaudit.deliver.files import read_frames
+from mlaudit.capture.process import config_loaded
+from mlaudit.capture.process.config_files import KIND
+from mlaudit.deliver.spool.files import read_frames
 from mlaudit.errors import SpoolUnavailableError
+from mlaudit.pipeline import current
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -177,13 +177,13 @@ def test_a_field_that_may_not_be_set(start: Any, settings: Any, name: str, value
 def test_settings_alone_start_no_trail(hooked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings that are made before there is a trail wait for it, and start none."""
     integration = PydanticSettingsIntegration()
-    before = pipeline.install(None)
+    before = current.install(None)
     monkeypatch.setattr(module, "_waiting", [])
     monkeypatch.setenv("MLAUDIT_ENABLED", "true")
     integration.instrument()
     try:
         ScoringSettings()
-        assert pipeline.running() is None
+        assert current.running() is None
         assert len(module._waiting) == 1
         with hooked() as log:
             module._catch_up(log.pipeline)
@@ -193,7 +193,7 @@ def test_settings_alone_start_no_trail(hooked: Any, monkeypatch: pytest.MonkeyPa
         assert log.of(KIND)[0]["ml.config.changes"] == {"threshold": "0.5 -> 0.7"}
     finally:
         integration.uninstrument()
-        pipeline.install(before)
+        current.install(before)
 
 
 PROGRAM = """

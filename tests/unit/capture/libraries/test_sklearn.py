@@ -253,15 +253,15 @@ def test_uninstrument_puts_every_original_back() -> None:
 
 def test_off_means_the_original_call(auditing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """With hooks set and auditing off, calls go straight through."""
-    from mlaudit import pipeline
+    from mlaudit.pipeline import current
 
     monkeypatch.delenv("MLAUDIT_ENABLED", raising=False)
-    previous = pipeline.install(None)
+    previous = current.install(None)
     try:
         model = LogisticRegression(max_iter=200).fit(X, Y)
         assert model.score(X, Y) > 0.9
     finally:
-        pipeline.install(previous)
+        current.install(previous)
 
 
 def test_threads_do_not_disturb_each_other(log: AuditLog) -> None:

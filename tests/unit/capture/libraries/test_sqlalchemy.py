@@ -16,9 +16,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from sqlalchemy import orm
 from sqlalchemy.orm import Mapped, mapped_column
 
-from mlaudit.capture.aside import aside
 from mlaudit.capture.libraries import sqlalchemy as integration
-from mlaudit.capture.otel import attach_to_tracer_provider
+from mlaudit.capture.process.background import aside
+from mlaudit.capture.telemetry.providers import attach_to_tracer_provider
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
 from mlaudit.testing import AuditLog
 

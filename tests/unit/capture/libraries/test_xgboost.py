@@ -15,7 +15,7 @@ import xgboost
 from sklearn.datasets import load_breast_cancer
 
 import mlaudit
-from mlaudit.capture.libraries.digest import digest
+from mlaudit.capture.data.digest import digest
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
 from mlaudit.testing import AuditLog
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Final
 
-from mlaudit.capture.libraries.hooks import Hooks
-from mlaudit.capture.libraries.mlflow import evaluation, models, registry, runs, tags
+from mlaudit.capture.hooks import Hooks
+from mlaudit.capture.libraries.mlflow import evaluation, models, registry_hooks, run_hooks, tags
 from mlaudit.capture.libraries.mlflow.state import COMPONENT
 
 _hooks: Final = Hooks(COMPONENT)
@@ -31,8 +31,8 @@ class MlflowIntegration:
         except ImportError:
             # ``mlflow-tracing`` alone has no runs and no registry.
             return
-        runs.hook(_hooks, mlflow, MlflowClient)
-        registry.hook(_hooks, MlflowClient)
+        run_hooks.hook(_hooks, mlflow, MlflowClient)
+        registry_hooks.hook(_hooks, MlflowClient)
         tags.hook(_hooks, MlflowClient)
         models.hook(_hooks, MlflowClient)
         evaluation.hook(_hooks, mlflow)

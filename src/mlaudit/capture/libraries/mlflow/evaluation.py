@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from mlaudit.capture.interface import current_run
-from mlaudit.capture.libraries import known
-from mlaudit.capture.libraries.estimators import number
 from mlaudit.capture.libraries.mlflow.loading import named
 from mlaudit.capture.libraries.mlflow.state import evaluating, place_of
-from mlaudit.capture.libraries.training import EVALUATED, dataset_fields, error_fields, model_fields
+from mlaudit.capture.models import known_models
+from mlaudit.capture.models.estimator_runs import EVALUATED, dataset_fields, error_fields, model_fields
+from mlaudit.capture.models.estimators import number
 from mlaudit.capture.origin import originate
+from mlaudit.capture.request_context import current_run
 from mlaudit.event import AuditEvent, Target
 
 if TYPE_CHECKING:
-    from mlaudit.capture.libraries.hooks import Audit, Call, Hooks
-    from mlaudit.capture.libraries.known import Known
-    from mlaudit.pipeline import Pipeline
+    from mlaudit.capture.hooks import Audit, Call, Hooks
+    from mlaudit.capture.models.known_models import Known
+    from mlaudit.pipeline.pipeline import Pipeline
 
 MAX_METRICS: Final = 200
 
@@ -36,7 +36,7 @@ def hook(hooks: Hooks, mlflow: Any) -> None:
             hooks.replace(owner, name, models.evaluate)
 
 
-def _evaluate(current: Pipeline, call: Call) -> Audit:
+def _evaluate(pipeline: Pipeline, call: Call) -> Audit:
     model, data = call.argument(0, "model"), call.argument(1, "data")
     token = evaluating.set(True)
     outer = current_run.get()
@@ -64,17 +64,17 @@ def _evaluate(current: Pipeline, call: Call) -> Audit:
         given = list(outcome.result.metrics.items())[:MAX_METRICS]
         metrics = {str(name): found for name, value in given if (found := number(value)) is not None}
         fields["ml.training.metrics"] = metrics
-        if model is not None and about is known.about(model):
-            known.know(model, replace(about, metrics={**about.metrics, **metrics}))
+        if model is not None and about is known_models.about(model):
+            known_models.know(model, replace(about, metrics={**about.metrics, **metrics}))
     present = {name: value for name, value in fields.items() if value not in ("", {})}
     target = Target("model", f"{about.name}@{about.version}" if about.version else about.name)
-    current.emit(originate(AuditEvent(EVALUATED, outcome.outcome, target=target, fields=present)))
+    pipeline.emit(originate(AuditEvent(EVALUATED, outcome.outcome, target=target, fields=present)))
 
 
 def _about(model: Any) -> Known:
     if isinstance(model, str):
         return named(model, "")
-    about = known.about(model)
+    about = known_models.about(model)
     if about.name:
         return about
     name = "predictions" if model is None else getattr(model, "__name__", type(model).__name__)

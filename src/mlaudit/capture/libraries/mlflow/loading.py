@@ -7,21 +7,21 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from mlaudit.capture.libraries import artifacts, known
-from mlaudit.capture.libraries.artifact_records import LOADED
-from mlaudit.capture.libraries.hooks import refuse_unless_writable
-from mlaudit.capture.libraries.known import Known
-from mlaudit.capture.libraries.mlflow.change import version_path
+from mlaudit.capture.hooks import refuse_unless_writable
 from mlaudit.capture.libraries.mlflow.record import emit, fields_of, flavors
+from mlaudit.capture.libraries.mlflow.registry_change import version_path
 from mlaudit.capture.libraries.mlflow.state import IGNORED, MLMODEL, REGISTERED, place_of
-from mlaudit.capture.libraries.outermost import part_of_artifact
-from mlaudit.capture.registry import UNREGISTERED, ArtifactRegister, Entry
+from mlaudit.capture.models import artifact_files, known_models
+from mlaudit.capture.models.artifact_records import LOADED
+from mlaudit.capture.models.artifact_register import UNREGISTERED, ArtifactRegister, Entry
+from mlaudit.capture.models.known_models import Known
+from mlaudit.capture.nesting import part_of_artifact
 from mlaudit.errors import AuditRefusedError
-from mlaudit.regular import open_regular
+from mlaudit.safety.regular import open_regular
 
 if TYPE_CHECKING:
-    from mlaudit.capture.libraries.hooks import Audit, Call
-    from mlaudit.pipeline import Pipeline
+    from mlaudit.capture.hooks import Audit, Call
+    from mlaudit.pipeline.pipeline import Pipeline
 
 
 MAX_META: Final = 1 << 16
@@ -38,10 +38,10 @@ class _Loading:
 _loading: Final[ContextVar[_Loading | None]] = ContextVar("mlaudit_mlflow_loading", default=None)
 
 
-def load(current: Pipeline, call: Call) -> Audit:
+def load(pipeline: Pipeline, call: Call) -> Audit:
     """The audit of ``load_model`` of any flavour."""
     source = str(call.argument(0, "model_uri"))
-    refuse_unless_writable(current, LOADED, f"loading {place_of(source)}")
+    refuse_unless_writable(pipeline, LOADED, f"loading {place_of(source)}")
     under_way = _Loading(source)
     token, part = _loading.set(under_way), part_of_artifact.set(True)
     try:
@@ -52,19 +52,19 @@ def load(current: Pipeline, call: Call) -> Audit:
     if isinstance(outcome.error, AuditRefusedError):
         return
     if outcome.error is not None:
-        about = under_way.about or Known(artifacts.name_of(source), path=place_of(source))
-        emit(current, LOADED, outcome, about, fields_of(about))
+        about = under_way.about or Known(artifact_files.name_of(source), path=place_of(source))
+        emit(pipeline, LOADED, outcome, about, fields_of(about))
         return
     if under_way.about is None:
         # A flavour that reads its folder by ways of its own.
         under_way.about = named(source, "")
         fields = {**fields_of(under_way.about), "ml.model.registration": UNREGISTERED}
-        emit(current, LOADED, outcome, under_way.about, fields)
+        emit(pipeline, LOADED, outcome, under_way.about, fields)
     model = outcome.result
     inner = getattr(model, "_model_impl", None)
-    for part in known.models_in(inner) if inner is not None else ():
-        known.know(part, replace(under_way.about, loaded=True))
-    known.loaded(model, under_way.about)
+    for part in known_models.models_in(inner) if inner is not None else ():
+        known_models.know(part, replace(under_way.about, loaded=True))
+    known_models.loaded(model, under_way.about)
 
 
 def is_loading(_: Call) -> bool:
@@ -73,7 +73,7 @@ def is_loading(_: Call) -> bool:
     return under_way is not None and under_way.about is None
 
 
-def read(current: Pipeline, call: Call) -> Audit:
+def read(pipeline: Pipeline, call: Call) -> Audit:
     """Every flavour reads the description in the model's folder first, before anything that may run."""
     outcome = yield
     under_way = _loading.get()
@@ -81,11 +81,11 @@ def read(current: Pipeline, call: Call) -> Audit:
     folder = path if os.path.isdir(path) else os.path.dirname(path)  # noqa: PTH112, PTH120
     if outcome.error is not None or under_way is None or not _is_whole(folder):
         return
-    artifact = artifacts.read(folder, IGNORED)
+    artifact = artifact_files.read(folder, IGNORED)
     run_id = str(getattr(outcome.result, "run_id", None) or "")
     about = _fetched(under_way.source, folder, run_id) or named(under_way.source, run_id)
     about = replace(about, digest=artifact.digest)
-    entry = _lookup(current, about, artifact.path)
+    entry = _lookup(pipeline, about, artifact.path)
     under_way.about = about
     fields = {
         **fields_of(about),
@@ -95,7 +95,7 @@ def read(current: Pipeline, call: Call) -> Audit:
         "ml.registry.alias": _alias(under_way.source) if about.version else "",
         "labels": {"bytes": str(artifact.size), **flavors(outcome.result)},
     }
-    emit(current, LOADED, outcome, about, fields)
+    emit(pipeline, LOADED, outcome, about, fields)
 
 
 def _fetched(source: str, folder: str, run_id: str) -> Known | None:
@@ -142,14 +142,14 @@ def named(source: str, run_id: str) -> Known:
             return Known(str(client.get_logged_model(found[0]).name), "", "", f"models:/{found[0]}", run_id)
         except Exception:  # noqa: BLE001 - a registry that does not answer: the load itself will tell
             return Known(source.partition("/")[2].lstrip("/").partition("/")[0], path=place, run_id=run_id)
-    return Known(artifacts.name_of(place.rstrip("/")) or "model", path=place, run_id=run_id)
+    return Known(artifact_files.name_of(place.rstrip("/")) or "model", path=place, run_id=run_id)
 
 
-def _lookup(current: Pipeline, about: Known, folder: str) -> Entry:
+def _lookup(pipeline: Pipeline, about: Known, folder: str) -> Entry:
     """The policy's register, else the local one: as this version, as this folder, else by content."""
-    found = current.policy.models.lookup(about.digest, name=about.name, path=about.path)
+    found = pipeline.policy.models.lookup(about.digest, name=about.name, path=about.path)
     if found.status != UNREGISTERED:
         return Entry(found.status, found.digest)
-    register = ArtifactRegister(current.settings.state_dir)
+    register = ArtifactRegister(pipeline.settings.state_dir)
     path = about.path if register.last(about.path) is not None else folder
     return register.lookup(path, about.digest)

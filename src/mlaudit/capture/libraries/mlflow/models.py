@@ -6,10 +6,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from mlaudit.capture.libraries import artifacts, known, prediction
-from mlaudit.capture.libraries.artifact_records import LOADED, SAVED, saving
-from mlaudit.capture.libraries.hooks import finish, refuse_unless_writable
-from mlaudit.capture.libraries.known import Known
+from mlaudit.capture.hooks import finish, refuse_unless_writable
 from mlaudit.capture.libraries.mlflow.loading import is_loading, load, read
 from mlaudit.capture.libraries.mlflow.record import emit, fields_of, flavors
 from mlaudit.capture.libraries.mlflow.state import (
@@ -20,13 +17,16 @@ from mlaudit.capture.libraries.mlflow.state import (
     logging_model,
     place_of,
 )
-from mlaudit.capture.libraries.outermost import part_of_artifact
-from mlaudit.capture.libraries.training import model_fields
-from mlaudit.capture.registry import ArtifactRegister
+from mlaudit.capture.models import artifact_files, known_models, prediction
+from mlaudit.capture.models.artifact_records import LOADED, SAVED, saving
+from mlaudit.capture.models.artifact_register import ArtifactRegister
+from mlaudit.capture.models.estimator_runs import model_fields
+from mlaudit.capture.models.known_models import Known
+from mlaudit.capture.nesting import part_of_artifact
 
 if TYPE_CHECKING:
-    from mlaudit.capture.libraries.hooks import Audit, Call, Hooks, Outcome
-    from mlaudit.pipeline import Pipeline
+    from mlaudit.capture.hooks import Audit, Call, Hooks, Outcome
+    from mlaudit.pipeline.pipeline import Pipeline
 
 # Modules that save and load models of one library each; one that is not imported costs nothing.
 FLAVORS: Final = (
@@ -122,15 +122,15 @@ def _log(_: Pipeline, call: Call) -> Audit:
     finally:
         logging_model.reset(token)
         part_of_artifact.reset(part)
-    if outcome.error is not None or model is None or under_way.about is known.NOTHING:
+    if outcome.error is not None or model is None or under_way.about is known_models.NOTHING:
         return
     about = under_way.about
     if under_way.version:
         about = replace(about, name=str(kwargs.get("registered_model_name")), version=under_way.version)
-    before = known.about(model)
+    before = known_models.about(model)
     # The run of MLflow around the training that made it: training that goes on is another one.
     past = about.run_id != before.run_id
-    known.know(model, replace(about, dataset=before.dataset, metrics=before.metrics, loaded=past))
+    known_models.know(model, replace(about, dataset=before.dataset, metrics=before.metrics, loaded=past))
 
 
 def _is_model(call: Call) -> bool:
@@ -138,16 +138,18 @@ def _is_model(call: Call) -> bool:
     return folder is not None and os.path.isfile(os.path.join(folder, MLMODEL))  # noqa: PTH113, PTH118
 
 
-def _upload(current: Pipeline, call: Call) -> Audit:
+def _upload(pipeline: Pipeline, call: Call) -> Audit:
     """A folder that holds a model goes into the artifact store of a run, or of MLflow 3's logged models."""
     under_way = logging_model.get()
     folder = os.fspath(call.argument(1, "local_dir"))
     given = str(call.argument(2, "artifact_path") or "")
     name = (
-        under_way.name if under_way is not None else (given or artifacts.name_of(folder)).rpartition("/")[2]
+        under_way.name
+        if under_way is not None
+        else (given or artifact_files.name_of(folder)).rpartition("/")[2]
     )
-    refuse_unless_writable(current, SAVED, f"saving {name}", model=name)
-    artifact = artifacts.read(folder, IGNORED)
+    refuse_unless_writable(pipeline, SAVED, f"saving {name}", model=name)
+    artifact = artifact_files.read(folder, IGNORED)
     meta = _meta(folder)
     run_id = str(getattr(meta, "run_id", None) or "")
     outcome = yield
@@ -157,10 +159,10 @@ def _upload(current: Pipeline, call: Call) -> Audit:
         run_id = str(call.argument(0, "run_id"))
         path = _place(call.instance, run_id, given)
     model = None if under_way is None else under_way.model
-    about = Known(name, "", artifact.digest, path, run_id or known.about(model).run_id)
+    about = Known(name, "", artifact.digest, path, run_id or known_models.about(model).run_id)
     if outcome.error is None and under_way is not None:
         under_way.about = about
-    _uploaded(current, outcome, about, model, {"bytes": str(artifact.size), **flavors(meta)})
+    _uploaded(pipeline, outcome, about, model, {"bytes": str(artifact.size), **flavors(meta)})
 
 
 def _is_model_file(call: Call) -> bool:
@@ -168,35 +170,35 @@ def _is_model_file(call: Call) -> bool:
     return path is not None and os.fspath(path).lower().endswith(MODEL_FILES) and logging_model.get() is None
 
 
-def _upload_file(current: Pipeline, call: Call) -> Audit:
+def _upload_file(pipeline: Pipeline, call: Call) -> Audit:
     """A file of a model goes into the artifact store of a run."""
     run_id, path = str(call.argument(0, "run_id")), os.fspath(call.argument(1, "local_path"))
-    artifact = artifacts.read(path)
-    refuse_unless_writable(current, SAVED, f"saving {artifact.name}", model=artifact.name)
+    artifact = artifact_files.read(path)
+    refuse_unless_writable(pipeline, SAVED, f"saving {artifact.name}", model=artifact.name)
     outcome = yield
     folder = str(call.argument(2, "artifact_path") or "")
     place = _place(call.instance, run_id, f"{folder}/{os.path.basename(path)}".lstrip("/"))  # noqa: PTH119
     about = Known(artifact.name, "", artifact.digest, place, run_id)
-    _uploaded(current, outcome, about, None, {"bytes": str(artifact.size)})
+    _uploaded(pipeline, outcome, about, None, {"bytes": str(artifact.size)})
 
 
 def _place(client: Any, run_id: str, name: str) -> str:
     return place_of(f"{client.get_run(run_id).info.artifact_uri}/{name}".rstrip("/"))
 
 
-def _uploaded(current: Pipeline, outcome: Outcome, about: Known, model: Any, labels: dict[str, str]) -> None:
+def _uploaded(pipeline: Pipeline, outcome: Outcome, about: Known, model: Any, labels: dict[str, str]) -> None:
     fields = {
         **({} if model is None else model_fields(model, about.name, about)),
         **fields_of(about),
         "labels": labels,
     }
     if outcome.error is None:
-        register = ArtifactRegister(current.settings.state_dir)
+        register = ArtifactRegister(pipeline.settings.state_dir)
         register.save(about.path, about.name, about.digest, about.run_id)
-    emit(current, SAVED, outcome, about, fields)
+    emit(pipeline, SAVED, outcome, about, fields)
 
 
-def _save(current: Pipeline, call: Call) -> Audit:
+def _save(pipeline: Pipeline, call: Call) -> Audit:
     """``save_model`` of any flavour; within ``log_model`` it is silent."""
     if part_of_artifact.get():
         return
@@ -208,7 +210,7 @@ def _save(current: Pipeline, call: Call) -> Audit:
         model = _object_in(call.kwargs)
     if model is None:
         model = _Unknown()
-    audit = saving(current, COMPONENT, [model], path)
+    audit = saving(pipeline, COMPONENT, [model], path)
     next(audit)
     token = part_of_artifact.set(True)
     try:
@@ -222,8 +224,8 @@ class _Unknown:
     """A model that is saved by code instead of an object."""
 
 
-def _predict(current: Pipeline, call: Call) -> Audit:
-    return prediction.predicting(current, "predict", call.instance, call.argument(0, "data"))
+def _predict(pipeline: Pipeline, call: Call) -> Audit:
+    return prediction.predicting(pipeline, "predict", call.instance, call.argument(0, "data"))
 
 
 def _meta(folder: str) -> Any:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mlaudit.capture.libraries.training import error_fields
+from mlaudit.capture.models.estimator_runs import error_fields
 from mlaudit.capture.origin import originate
 from mlaudit.event import AuditEvent, Target
 
 if TYPE_CHECKING:
-    from mlaudit.capture.libraries.hooks import Outcome
-    from mlaudit.capture.libraries.known import Known
-    from mlaudit.pipeline import Pipeline
+    from mlaudit.capture.hooks import Outcome
+    from mlaudit.capture.models.known_models import Known
+    from mlaudit.pipeline.pipeline import Pipeline
 
 
 def flavors(meta: Any) -> dict[str, str]:
@@ -31,10 +31,10 @@ def fields_of(about: Known) -> dict[str, Any]:
     }
 
 
-def emit(current: Pipeline, kind: str, outcome: Outcome, about: Known, fields: dict[str, Any]) -> None:
+def emit(pipeline: Pipeline, kind: str, outcome: Outcome, about: Known, fields: dict[str, Any]) -> None:
     """Records what was done to the model, and how it ended."""
     if outcome.error is not None:
         fields |= error_fields(outcome.error)
     target = Target("model", f"{about.name}@{about.version}" if about.version else about.name)
     present = {name: value for name, value in fields.items() if value != ""}
-    current.emit(originate(AuditEvent(kind, outcome.outcome, target=target, fields=present)))
+    pipeline.emit(originate(AuditEvent(kind, outcome.outcome, target=target, fields=present)))

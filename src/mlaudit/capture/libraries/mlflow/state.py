@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
-from mlaudit.capture.interface import current_actor
-from mlaudit.capture.libraries.known import NOTHING, Known
+from mlaudit.capture.models.known_models import NOTHING, Known
+from mlaudit.capture.request_context import current_actor
 from mlaudit.capture.shorten import shortened
 from mlaudit.event import USER, Actor
 

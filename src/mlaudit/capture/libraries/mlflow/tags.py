@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from mlaudit.capture.config_keys import value_text
-from mlaudit.capture.libraries.mlflow.change import CHANGED, Change, version_path
+from mlaudit.capture.libraries.mlflow.registry_change import CHANGED, Change, version_path
+from mlaudit.capture.process.config_keys import value_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mlaudit.capture.libraries.hooks import Audit, Call, Hooks
-    from mlaudit.pipeline import Pipeline
+    from mlaudit.capture.hooks import Audit, Call, Hooks
+    from mlaudit.pipeline.pipeline import Pipeline
 
 
 def hook(hooks: Hooks, client: Any) -> None:
@@ -21,10 +21,10 @@ def hook(hooks: Hooks, client: Any) -> None:
 
 
 def _configured(
-    current: Pipeline, call: Call, version: str, key: str, value: Any, ask: Callable[[Any], Any]
+    pipeline: Pipeline, call: Call, version: str, key: str, value: Any, ask: Callable[[Any], Any]
 ) -> Audit:
     """One key of a model or a version set to ``value``, or taken away where that is None."""
-    change = Change(current, CHANGED, call, version)
+    change = Change(pipeline, CHANGED, call, version)
     path = version_path(change.name, version) if version else f"models:/{change.name}"
     old = change.before(lambda: ask(change.client), None)
     before = {} if old is None else {key: str(old)}
@@ -38,15 +38,15 @@ def _configured(
     change.ended(outcome)
 
 
-def _model_tag(current: Pipeline, call: Call) -> Audit:
+def _model_tag(pipeline: Pipeline, call: Call) -> Audit:
     name, key = call.argument(0, "name"), str(call.argument(1, "key"))
     value = call.argument(2, "value")
     return _configured(
-        current, call, "", key, value, lambda client: client.get_registered_model(name).tags.get(key)
+        pipeline, call, "", key, value, lambda client: client.get_registered_model(name).tags.get(key)
     )
 
 
-def _version_tag(current: Pipeline, call: Call) -> Audit:
+def _version_tag(pipeline: Pipeline, call: Call) -> Audit:
     name, version = call.argument(0, "name"), call.argument(1, "version")
     key = str(call.argument(2, "key"))
     # ``delete_model_version_tag`` has the stage in this place.
@@ -58,14 +58,14 @@ def _version_tag(current: Pipeline, call: Call) -> Audit:
     def ask(client: Any) -> Any:
         return client.get_model_version(name, version).tags.get(key)
 
-    return _configured(current, call, str(version), key, value, ask)
+    return _configured(pipeline, call, str(version), key, value, ask)
 
 
-def _version_text(current: Pipeline, call: Call) -> Audit:
+def _version_text(pipeline: Pipeline, call: Call) -> Audit:
     name, version = call.argument(0, "name"), str(call.argument(1, "version"))
     text = call.argument(2, "description")
     return _configured(
-        current,
+        pipeline,
         call,
         version,
         "description",
@@ -74,16 +74,16 @@ def _version_text(current: Pipeline, call: Call) -> Audit:
     )
 
 
-def _model_text(current: Pipeline, call: Call) -> Audit:
+def _model_text(pipeline: Pipeline, call: Call) -> Audit:
     name, text = call.argument(0, "name"), call.argument(1, "description")
     return _configured(
-        current, call, "", "description", text, lambda client: client.get_registered_model(name).description
+        pipeline, call, "", "description", text, lambda client: client.get_registered_model(name).description
     )
 
 
-def _model_renamed(current: Pipeline, call: Call) -> Audit:
+def _model_renamed(pipeline: Pipeline, call: Call) -> Audit:
     name = call.argument(0, "name")
-    return _configured(current, call, "", "name", call.argument(1, "new_name"), lambda _: name)
+    return _configured(pipeline, call, "", "name", call.argument(1, "new_name"), lambda _: name)
 
 
 _CONFIGURATION: Final = {

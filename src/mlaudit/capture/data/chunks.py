@@ -1,0 +1,137 @@
+"""Data that is read in chunks: counted while the program reads it, recorded when it has read it."""
+
+from __future__ import annotations
+
+import contextvars
+from typing import TYPE_CHECKING, Any
+
+from mlaudit.capture.data.access import Access, described, tell
+from mlaudit.capture.data.digest import shape
+from mlaudit.capture.process.finalizers import GivenUp
+from mlaudit.errors import AuditRefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mlaudit.pipeline.pipeline import Pipeline
+
+
+def seen(pipeline: Pipeline, component: str, accesses: list[Access], result: Any) -> Any:
+    """Records what a reader returned: data now, an iterator over it when it ends; returns what the program gets.
+
+    Raises:
+        AuditRefusedError: as ``tell``.
+    """
+    if hasattr(result, "shape") or isinstance(result, dict | list):
+        fields = described(result)
+        for access in accesses:
+            access.fields |= fields
+            tell(pipeline, access)
+        return result
+    counted = Counted(pipeline, component, accesses)
+    if hasattr(result, "send") and hasattr(result, "close"):
+        return counted.through(result)
+    if not counted.watch(result):
+        counted.end()
+    return result
+
+
+class Counted:
+    """Counts the rows of chunks; told once, in the context in which the reading began."""
+
+    def __init__(self, pipeline: Pipeline, component: str, accesses: list[Access]) -> None:
+        self._current = pipeline
+        self._component = component
+        self._accesses = accesses
+        self._context = contextvars.copy_context()
+        self._rows: int | None = None
+        self._columns: int | None = None
+        self._ended = False
+        self._closed: list[bool] | None = None
+
+    def add(self, chunk: Any) -> None:
+        """One chunk more."""
+        try:
+            rows, columns = shape(chunk)
+            if rows is None:
+                # Batches of pyarrow had no shape before version 15.
+                rows, columns = getattr(chunk, "num_rows", None), getattr(chunk, "num_columns", None)
+            self._rows = (self._rows or 0) + (rows or 0)
+            self._columns = columns
+        except Exception as fault:  # noqa: BLE001 - auditing never breaks the reading
+            self._current.fault(self._component, fault)
+
+    def end(self, error: BaseException | None = None) -> None:
+        """The program has read what it wanted, or reading failed."""
+        if self._ended:
+            return
+        self._ended = True
+        try:
+            self._context.run(self._tell, error)
+        except AuditRefusedError:
+            return  # counted by the pipeline; the chunks are given out already
+        except Exception as fault:  # noqa: BLE001 - auditing never breaks the reading
+            self._current.fault(self._component, fault)
+
+    def _tell(self, error: BaseException | None) -> None:
+        for access in self._accesses:
+            access.fields |= {"ml.dataset.rows": self._rows, "ml.dataset.columns": self._columns}
+            tell(self._current, access, error)
+
+    def through(self, chunks: Iterator[Any]) -> Iterator[Any]:
+        """The same chunks, counted."""
+        counted = self._counting(chunks)
+        GivenUp(counted, self.end)
+        return counted
+
+    def _counting(self, chunks: Iterator[Any]) -> Iterator[Any]:
+        try:
+            for chunk in chunks:
+                self.add(chunk)
+                yield chunk
+        except GeneratorExit:
+            # Closed by the program, or given up, and the runtime's collector is at work: told when it is gone.
+            raise
+        except BaseException as error:
+            self.end(error)
+            raise
+        self.end()
+
+    def watch(self, reader: Any) -> bool:
+        """Counts what a reader with ``read`` and ``close`` gives; False for one that has none."""
+        # pandas' JSON reader parses each chunk with this, its other readers iterate by read.
+        name = "_get_object_parser" if hasattr(reader, "_get_object_parser") else "read"
+        read, close = getattr(reader, name, None), getattr(reader, "close", None)
+        if read is None or close is None:
+            return False
+
+        def counting(*args: Any, **kwargs: Any) -> Any:
+            closed: list[bool] = []
+            self._closed = closed
+            try:
+                chunk = read(*args, **kwargs)
+            except StopIteration:
+                self.end()
+                raise
+            except BaseException as error:
+                self.end(error)
+                raise
+            finally:
+                self._closed = None
+            self.add(chunk)
+            if closed:
+                self.end()
+            return chunk
+
+        def closing(*args: Any, **kwargs: Any) -> Any:
+            # pandas closes before it raises: how the reading ended is known behind it.
+            if self._closed is None:
+                self.end()
+            else:
+                self._closed.append(True)
+            return close(*args, **kwargs)
+
+        setattr(reader, name, counting)
+        reader.close = closing
+        GivenUp(reader, self.end)
+        return True

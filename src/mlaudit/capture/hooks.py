@@ -1,0 +1,352 @@
+"""Hooks around the calls of a library: one way to set them, and the one place where their faults are contained.
+
+What is audited is written as a generator. What stands before its one ``yield`` runs before the library's call, what
+stands behind it runs after it and knows how it ended::
+
+    def _saved(pipeline: Pipeline, call: Call) -> Audit:
+        path = call.argument(1, "path")
+        outcome = yield
+        pipeline.emit(...)
+
+    hooks = Hooks("capture.libraries.example")
+    hooks.around(example, "save", _saved, kind="audit.ml.model.saved")
+
+The library's own result and errors pass through untouched. Whatever an audit raises is told as a fault and reaches
+nobody, with one exception: ``AuditRefusedError`` before the call, where the policy says that what cannot be recorded
+must not happen. After the call it is raised only for hooks set with ``refuse_after``: what such a call gives
+(data, a prediction) must not be given out unrecorded; everywhere else the work is done, and the pipeline has counted.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import wrapt
+
+from mlaudit.capture.nesting import inside
+from mlaudit.errors import AuditRefusedError
+from mlaudit.event import FAILURE, SUCCESS, UNKNOWN
+from mlaudit.pipeline import current
+
+if TYPE_CHECKING:
+    from contextvars import ContextVar
+
+    from mlaudit.pipeline.pipeline import Pipeline
+
+
+@dataclass(slots=True)
+class Call:
+    """One call of a hooked function; ``instance`` is None for a plain function, the class for a class method.
+
+    The library gets ``args`` and ``kwargs`` as they are when the first half of the audit is over.
+    """
+
+    name: str
+    instance: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def argument(self, position: int, name: str, default: Any = None) -> Any:
+        """The argument at ``position`` (without the instance), or called ``name``."""
+        return self.args[position] if len(self.args) > position else self.kwargs.get(name, default)
+
+    def pass_on(self, position: int, name: str, value: Any) -> None:
+        """Gives the library another argument at ``position`` (without the instance), or called ``name``.
+
+        For a callback or a function that must be watched while the call runs; what the program sees must not change.
+        """
+        if len(self.args) > position:
+            self.args = (*self.args[:position], value, *self.args[position + 1 :])
+        else:
+            self.kwargs = {**self.kwargs, name: value}
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a call ended: ``error`` is None where it returned ``result``; ``duration`` in nanoseconds.
+
+    The program gets ``result`` as it is when the audit is over: an iterator may be put into one that watches it.
+    """
+
+    result: Any
+    error: BaseException | None
+    duration: int
+
+    @property
+    def outcome(self) -> str:
+        """As ``event.outcome`` says it."""
+        return SUCCESS if self.error is None else FAILURE
+
+
+Audit = Generator[None, Outcome, None]
+MakeAudit = Callable[["Pipeline", Call], Audit]
+When = Callable[[Call], bool]
+_MARK: Final = "__mlaudit_hook__"
+
+
+class Hooks:
+    """The hooks of one integration; ``undo`` takes them out in reverse order.
+
+    Args:
+        component: names the integration in records of faults, e.g. ``capture.libraries.optuna``.
+    """
+
+    def __init__(self, component: str) -> None:
+        self.component = component
+        self._undo: list[Callable[[], None]] = []
+        self._set = False
+
+    @property
+    def are_set(self) -> bool:
+        """Whether anything is hooked."""
+        return self._set
+
+    def around(
+        self,
+        owner: Any,
+        name: str,
+        audit: MakeAudit,
+        *,
+        kind: str = "",
+        outermost: bool = False,
+        refuse_after: bool = False,
+        when: When | None = None,
+        only_here: bool = False,
+        level: ContextVar[bool] = inside,
+    ) -> bool:
+        """Hooks the function or method ``name`` of a module or class; False when it has none of that name.
+
+        A function is replaced in the module that defines it as well, so that references to it still pickle.
+
+        Args:
+            owner: module or class.
+            name: attribute of it.
+            audit: makes the generator, see the module.
+            kind: the kind of event that a fault takes the place of, "" for none.
+            outermost: silent inside of another such call (see ``outermost``), and silences those inside of it.
+            refuse_after: see the module.
+            when: leaves calls alone for which it is false; must be cheap, and is contained like an audit.
+            only_here: not in the module that defines it, where the library itself calls it by that name.
+            level: what ``outermost`` counts: calls of models by default.
+        """
+        found = inspect.getattr_static(owner, name, None)
+        function = found.__func__ if isinstance(found, staticmethod | classmethod) else found
+        if function is None or not callable(function) or hasattr(function, _MARK):
+            return False
+        bound = inspect.isclass(owner) and not isinstance(found, staticmethod)
+        hook = _Hook(self.component, name, audit, kind, level if outermost else None, refuse_after, when)
+        wrapper: Any = hook.wrap(function, bound)
+        if isinstance(found, staticmethod | classmethod):
+            wrapper = type(found)(wrapper)
+        self._replace(owner, name, wrapper)
+        if only_here:
+            wrapper.__module__ = owner.__name__
+            return True
+        home = sys.modules.get(getattr(function, "__module__", None) or "")
+        if home is not None and home is not owner and getattr(home, name, None) is function:
+            self._replace(home, name, wrapper)
+        return True
+
+    def replace(self, owner: Any, name: str, value: Any) -> None:
+        """Sets an attribute until ``undo``."""
+        self._replace(owner, name, value)
+
+    def when_undone(self, work: Callable[[], None]) -> None:
+        """Registers what else ``undo`` does."""
+        self._set = True
+        self._undo.append(work)
+
+    def when_imported(self, module: str, work: Callable[[Any], None]) -> None:
+        """Runs ``work`` with a module once it is imported, now or later, while the hooks are set."""
+        self._set = True
+        generation = self._undo
+
+        def run(imported: Any) -> None:
+            # A post-import hook cannot be taken back; one of an earlier life does nothing.
+            if self._set and self._undo is generation:
+                self._contained(work, imported)
+
+        wrapt.register_post_import_hook(run, module)
+
+    def undo(self) -> None:
+        """Puts every original back. Idempotent."""
+        undo, self._undo, self._set = self._undo, [], False
+        while undo:
+            undo.pop()()
+
+    def _replace(self, owner: Any, name: str, value: Any) -> None:
+        own = name in vars(owner)
+        before = vars(owner).get(name)
+        setattr(owner, name, value)
+        self._set = True
+
+        def back() -> None:
+            # Somebody who wrapped it after us keeps what he made of it.
+            if vars(owner).get(name) is value:
+                if own:
+                    setattr(owner, name, before)
+                else:
+                    delattr(owner, name)
+
+        self._undo.append(back)
+
+    def _contained(self, work: Callable[[Any], None], imported: Any) -> None:
+        try:
+            work(imported)
+        except Exception as error:  # noqa: BLE001 - whoever imports the library must get it
+            fault = error
+            current.on_start(lambda started: started.fault(self.component, fault))
+
+
+@dataclass(frozen=True, slots=True)
+class _Hook:
+    component: str
+    name: str
+    audit: MakeAudit
+    kind: str
+    level: ContextVar[bool] | None
+    refuse_after: bool
+    when: When | None
+
+    def wrap(self, original: Callable[..., Any], bound: bool) -> Callable[..., Any]:
+        function = _late(original) if bound and isinstance(original, wrapt.FunctionWrapper) else original
+        if inspect.iscoroutinefunction(original):
+
+            @functools.wraps(original)
+            async def wrapper(*args: Any, **kwargs: Any) -> Any:
+                running = self._begin(args, kwargs, bound)
+                if running is None:
+                    return await function(*args, **kwargs)
+                try:
+                    result = await function(*running.args, **running.call.kwargs)
+                except BaseException as error:
+                    running.end(None, error)
+                    raise
+                return running.end(result, None)
+
+        else:
+
+            @functools.wraps(original)
+            def wrapper(*args: Any, **kwargs: Any) -> Any:
+                running = self._begin(args, kwargs, bound)
+                if running is None:
+                    return function(*args, **kwargs)
+                try:
+                    result = function(*running.args, **running.call.kwargs)
+                except BaseException as error:
+                    running.end(None, error)
+                    raise
+                return running.end(result, None)
+
+        setattr(wrapper, _MARK, True)
+        return wrapper
+
+    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any], bound: bool) -> _Running | None:
+        """What is before the call; None where the call is not audited.
+
+        Raises:
+            AuditRefusedError: the policy wants a record of it, and none can be stored.
+        """
+        if self.level is not None and self.level.get():
+            return None
+        # Called without its instance, it fails as it would unhooked.
+        bound = bound and bool(args)
+        call = Call(self.name, args[0], args[1:], kwargs) if bound else Call(self.name, None, args, kwargs)
+        try:
+            # Before the pipeline is asked for, which starts it: a call that is left alone begins no trail.
+            if self.when is not None and not self.when(call):
+                return None
+            pipeline = current.pipeline()
+            if pipeline is None:
+                return None
+            audit = start(self.audit, pipeline, call)
+        except AuditRefusedError:
+            raise
+        except Exception as error:  # noqa: BLE001 - auditing never breaks the program
+            pipeline = current.pipeline()
+            if pipeline is not None:
+                pipeline.fault(self.component, error, kind=self.kind, outcome=UNKNOWN)
+            return None
+        if audit is None:
+            return None
+        token = self.level.set(True) if self.level is not None else None
+        return _Running(self, pipeline, call, bound, audit, token, time.perf_counter_ns())
+
+
+def _late(wrapped: Any) -> Callable[..., Any]:
+    """Calls a method that another instrumentation has wrapped as a method: as a function it would miss its instance."""
+
+    def through(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return wrapped.__get__(self, type(self))(*args, **kwargs)
+
+    return through
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """An audit between its two halves."""
+
+    hook: _Hook
+    pipeline: Pipeline
+    call: Call
+    bound: bool
+    audit: Audit
+    token: Any
+    begun: int
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """What the library gets by position."""
+        return (self.call.instance, *self.call.args) if self.bound else self.call.args
+
+    def end(self, result: Any, error: BaseException | None) -> Any:
+        """What the program gets for the ``result`` of the library."""
+        outcome = Outcome(result, error, time.perf_counter_ns() - self.begun)
+        if self.token is not None and self.hook.level is not None:
+            self.hook.level.reset(self.token)
+        try:
+            finish(self.audit, outcome)
+        except AuditRefusedError:
+            if self.hook.refuse_after and error is None:
+                raise
+        except Exception as fault:  # noqa: BLE001 - auditing never breaks the program
+            self.pipeline.fault(self.hook.component, fault, kind=self.hook.kind, outcome=outcome.outcome)
+            return result
+        return outcome.result
+
+
+def start(make: MakeAudit, pipeline: Pipeline, call: Call) -> Audit | None:
+    """Runs the first half of an audit; None when it ended there, which is how it says "not this call"."""
+    audit = make(pipeline, call)
+    try:
+        next(audit)
+    except StopIteration:
+        return None
+    return audit
+
+
+def finish(audit: Audit, outcome: Outcome) -> None:
+    """Runs the second half of an audit."""
+    try:
+        audit.send(outcome)
+    except StopIteration:
+        return
+    audit.close()
+    raise RuntimeError("an audit must yield once; this one yielded again")
+
+
+def refuse_unless_writable(pipeline: Pipeline, kind: str, what: str, *, model: str = "") -> None:
+    """Before work that is recorded only when it is done: nothing happens that could not be recorded.
+
+    Raises:
+        AuditRefusedError: the policy says ``on_failure: refuse`` for ``kind``, and no record can be stored.
+    """
+    if pipeline.decide(kind, model=model).on_failure == "refuse" and not pipeline.writable():
+        pipeline.refuse(kind)
+        raise AuditRefusedError(f"{kind}: the policy wants a record of {what}, and none can be stored now")

@@ -1,0 +1,189 @@
+"""Configurations that a program loads: what is not as it was at the last start, or when it was loaded last.
+
+A configuration is known by a name and is a flat mapping of keys to values. Several processes of one service share
+what they have seen, so that a change is recorded once. On disk there are only keyed digests of values; the values
+that a change shows are those that this process has seen itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from mlaudit.capture.origin import originate
+from mlaudit.capture.process.config_files import KIND, MAX_SHOWN, SOMEBODY
+from mlaudit.capture.process.config_keys import MAX_KEYS, changed, value_text
+from mlaudit.event import FAILURE, SUCCESS, AuditEvent, Target
+from mlaudit.pipeline.shared_file import Remembered
+from mlaudit.policy.secrets import REMOVED, is_secret_key
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mlaudit.pipeline.pipeline import Pipeline
+
+MAX_REMEMBERED: Final = 500
+MAX_DEPTH: Final = 20
+
+
+@dataclass(slots=True)
+class Loaded:
+    """A configuration as it was loaded.
+
+    Attributes:
+        source: how, as ``ml.config.source`` says it.
+        name: of the configuration, the same at the next start.
+        values: dotted key to value; anything that JSON can hold, or that ``str`` can say.
+        secrets: keys whose values are never shown, besides those whose names say so.
+        unsaid: first parts of keys that this says nothing about: they are as they were.
+    """
+
+    source: str
+    name: str
+    values: dict[str, Any]
+    secrets: set[str] = field(default_factory=set)
+    unsaid: frozenset[str] = frozenset()
+
+    def text(self, key: str) -> str:
+        """The value of a key as it may be shown; ``(absent)`` when it has none."""
+        if key in self.values and self.hides(key):
+            return REMOVED
+        return value_text(self.values, key)
+
+    def hides(self, key: str) -> bool:
+        """Whether the value of a key is a secret."""
+        return key in self.secrets or is_secret_key(key)
+
+    def leaves_out(self, key: str) -> bool:
+        """Whether nothing is said about a key."""
+        return key.partition(".")[0] in self.unsaid
+
+    def complete(self, before: Loaded) -> None:
+        """Takes over what is not said."""
+        for key, value in before.values.items():
+            if self.leaves_out(key):
+                self.values[key] = value
+                if key in before.secrets:
+                    self.secrets.add(key)
+
+    def keyed(self, pipeline: Pipeline) -> dict[str, str]:
+        """Key to keyed digest of its value."""
+        of = pipeline.policy.pseudonyms.of
+        # Digested before it is keyed, because the policy remembers what it has keyed.
+        return {
+            key: of(hashlib.sha256(json.dumps(value, default=str, sort_keys=True).encode()).hexdigest())
+            for key, value in self.values.items()
+        }
+
+
+# What this process has seen, by service and name: a change that came from here can show what was there before.
+_seen: Final[dict[tuple[str, str], Loaded]] = {}
+
+
+def compare(pipeline: Pipeline, now: Loaded) -> bool:
+    """Records ``audit.ml.config.changed`` when a configuration is not what it was; returns whether it did.
+
+    Raises:
+        OSError, SpoolUnavailableError, ValueError: what was seen before cannot be read or kept.
+        AuditRefusedError: the change could not be recorded, and the policy says refuse.
+    """
+    settings = pipeline.settings
+    place = (str(settings.state_dir), f"{settings.service_name}\0{now.name}")
+    before = _seen.get(place)
+    if before is not None:
+        now.complete(before)
+        if before.values == now.values:
+            return False  # some programs make their settings anew for each request
+    keyed = now.keyed(pipeline)
+    event = None
+    memory = Remembered.of_service(settings.state_dir, settings.service_name, "loaded")
+    with memory.exclusively() as content:
+        told = content.get(now.name)
+        if isinstance(told, dict):
+            keyed |= {key: value for key, value in told.items() if now.leaves_out(key)}
+        if isinstance(told, dict) and told != keyed:
+            event = _changed(pipeline, told, keyed, before, now)
+        if told is not None or len(content) < MAX_REMEMBERED:
+            content[now.name] = keyed
+    if len(_seen) < MAX_REMEMBERED or place in _seen:
+        _seen[place] = now
+    if event is not None:
+        pipeline.emit(event)
+    return event is not None
+
+
+def tell_set(pipeline: Pipeline, before: Loaded, now: Loaded, error: BaseException | None) -> None:
+    """Records that the running program set values of a configuration, or tried to.
+
+    Raises:
+        AuditRefusedError: it could not be recorded, and the policy says refuse.
+    """
+    old, new = before.keyed(pipeline), now.keyed(pipeline)
+    keys = sorted(before.values.keys() | now.values.keys()) if error is not None else changed(old, new)
+    if not keys:
+        return
+    fields = {
+        **_fields(pipeline, now, keys, old, new),
+        "ml.config.changes": {key: f"{before.text(key)} -> {now.text(key)}" for key in keys[:MAX_SHOWN]},
+        "event.reason": "set by the running program",
+    }
+    if error is not None:
+        fields |= {"error.type": type(error).__name__, "event.reason": "the running program may not set it"}
+    outcome = SUCCESS if error is None else FAILURE
+    pipeline.emit(
+        originate(AuditEvent(KIND, outcome, target=Target("configuration", now.name), fields=fields))
+    )
+
+
+def _changed(
+    pipeline: Pipeline, told: dict[str, str], keyed: dict[str, str], before: Loaded | None, now: Loaded
+) -> AuditEvent:
+    keys = changed(told, keyed)
+    known = before is not None and before.keyed(pipeline) == told
+    reason = "it is not what this process loaded before" if known else "it is not what was loaded last"
+
+    def was(key: str) -> str:
+        if known and before is not None:
+            return before.text(key)
+        return "(not seen)" if key in told else "(absent)"
+
+    fields = {
+        **_fields(pipeline, now, keys, told, keyed),
+        "ml.config.changes": {key: f"{was(key)} -> {now.text(key)}" for key in keys[:MAX_SHOWN]},
+        "event.reason": reason,
+    }
+    return AuditEvent(KIND, SUCCESS, SOMEBODY, Target("configuration", now.name), fields)
+
+
+def _fields(
+    pipeline: Pipeline, now: Loaded, keys: list[str], old: Mapping[str, str], new: Mapping[str, str]
+) -> dict[str, Any]:
+    settings = pipeline.settings
+    fields: dict[str, Any] = {
+        "ml.config.source": now.source,
+        "ml.config.path": now.name,
+        "ml.config.keys": keys[:MAX_SHOWN],
+        "ml.config.before.digest": _digest(old),
+        "ml.config.after.digest": _digest(new),
+        "ml.change.ticket": settings.change_ticket,
+        "ml.change.approver": settings.change_approver,
+        "ml.change.in_window": pipeline.policy.change.in_window(time.time_ns()),
+    }
+    return {name: value for name, value in fields.items() if value != ""}
+
+
+def _digest(keyed: Mapping[str, str]) -> str:
+    """SHA-256 (hex) over the keyed digests: what holds secrets must not be guessed from a digest of it."""
+    return hashlib.sha256(json.dumps(dict(keyed), sort_keys=True).encode()).hexdigest()
+
+
+def flatten(value: Any, prefix: str, found: dict[str, Any], depth: int = 0) -> None:
+    """Adds the leaves of nested dicts to ``found`` under dotted keys, at most ``MAX_KEYS`` of them."""
+    if isinstance(value, dict) and value and depth < MAX_DEPTH:
+        for key, item in value.items():
+            flatten(item, f"{prefix}.{key}" if prefix else str(key), found, depth + 1)
+    elif len(found) < MAX_KEYS:
+        found[prefix or "(root)"] = value

@@ -1,0 +1,79 @@
+"""Unpicklers that are asked for more than data (see ``dangerous``): ``audit.runtime.deserialized``.
+
+The runtime tells of every name that any unpickler looks up: those of pickle and of what is built on it, such as joblib,
+``numpy.load(allow_pickle=True)``, ``pandas.read_pickle`` and ``torch.load``. The record is with the operating system
+before the unpickler has what it asked for, and with ``on_failure: refuse`` it does not get what cannot be recorded.
+
+Silent is what processes of one program send to each other (multiprocessing, concurrent.futures, joblib's loky): the
+sender can run what it likes in the receiver anyhow.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextvars import ContextVar
+from typing import Any, Final
+
+from mlaudit.capture.process import audit_hooks
+from mlaudit.capture.process.caller import caller
+from mlaudit.capture.process.dangerous_names import is_dangerous
+from mlaudit.capture.rate_limit import Budget, Repeats
+from mlaudit.event import AuditEvent, Target
+
+KIND: Final = "audit.runtime.deserialized"
+EVENT: Final = "pickle.find_class"
+MAX_NAME: Final = 300
+# One pickle may name as many as it likes; what the first ones are says enough.
+MAX_DIFFERENT: Final = 50
+_MAX_VERDICTS: Final = 10_000
+_UNPICKLERS: Final = ("pickle", "_pickle", "copyreg")
+_BETWEEN_PROCESSES: Final = ("multiprocessing.", "concurrent.futures.", "joblib.externals.loky.", "loky.")
+
+current_file: Final[ContextVar[str]] = ContextVar("mlaudit_unpickled_file", default="")
+"""The path of the file that a hooked library is reading just now, "" when none is known."""
+
+# Only of names that are harmless: most are asked for again and again.
+_harmless: Final[set[tuple[Any, ...]]] = set()
+_repeats: Final[Repeats[tuple[Any, ...]]] = Repeats()
+_budget: Final[Budget[tuple[Any, ...]]] = Budget(MAX_DIFFERENT)
+
+
+def install() -> None:
+    """Begins to listen."""
+    audit_hooks.handle({EVENT: _on_find_class}, _harmless)
+
+
+def _on_find_class(event: str, args: tuple[Any, ...]) -> None:
+    module, name = str(args[0]), str(args[1])
+    if not is_dangerous(module, name):
+        if len(_harmless) >= _MAX_VERDICTS:
+            _harmless.clear()
+        # Of a module that is not imported yet only the name was judged.
+        if module in sys.modules and len(module) + len(name) <= MAX_NAME:
+            _harmless.add((module, name))
+        return
+    found = caller()
+    if found is None:
+        return
+    reader = next((one for one in found.modules if one not in _UNPICKLERS), "")
+    if reader.startswith(_BETWEEN_PROCESSES):
+        return
+    file = current_file.get()
+    place = tuple(found.fields.values())
+    detail = f"{module}.{name}"[:MAX_NAME]
+    if (before := _repeats.due((detail, file, place))) is None:
+        return
+    if (left := _budget.left((file, place))) < 0:
+        return
+    fields: dict[str, Any] = {"audit.runtime.event": event, "audit.runtime.detail": detail, **found.fields}
+    if file:
+        fields["ml.model.path"] = file
+    if before:
+        fields["event.reason"] = f"and {before} times more since the last record of it"
+    elif left == 0:
+        fields["event.reason"] = (
+            f"the last of {MAX_DIFFERENT} names at this place that are told within a minute"
+        )
+    audit_hooks.tell(
+        AuditEvent(KIND, target=Target("callable", detail), fields=fields), begins=True, before=True
+    )

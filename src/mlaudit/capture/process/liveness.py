@@ -1,0 +1,65 @@
+"""Which processes of one service are alive: each holds the lock of a file of its own.
+
+The kernel lets go of a lock when its holder dies, however it dies, so no process has to clean up after itself, and
+the number of a process, which another may get, proves nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from typing import TYPE_CHECKING
+
+from mlaudit.deliver.spool.files import make_folder
+from mlaudit.deliver.spool.lock import is_held
+from mlaudit.event import new_record_id
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Mark:
+    """The mark of this process in a folder that the processes of its service share."""
+
+    def __init__(self, folder: Path) -> None:
+        """Takes a mark.
+
+        Raises:
+            OSError, SpoolUnavailableError: the folder cannot be written.
+        """
+        make_folder(folder)
+        while True:
+            self.name = new_record_id()
+            self._path = folder / self.name
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            # Somebody may have found it before it was locked, and taken it away as a dead one.
+            if self._path.exists():
+                return
+            os.close(self._descriptor)
+
+    def drop(self) -> None:
+        """Takes the mark away: this process serves nothing any more."""
+        self._path.unlink(missing_ok=True)
+        self.leave()
+
+    def leave(self) -> None:
+        """Closes this process's copy: a forked child does not keep its parent's mark alive."""
+        os.close(self._descriptor)
+
+
+def sweep(folder: Path) -> None:
+    """Takes away the marks that dead processes left."""
+    with contextlib.suppress(OSError):
+        for path in tuple(folder.iterdir()):
+            is_alive(folder, path.name)
+
+
+def is_alive(folder: Path, name: str) -> bool:
+    """Whether the process that took this mark lives and has not dropped it."""
+    path = folder / name
+    if is_held(path):
+        return True
+    path.unlink(missing_ok=True)
+    return False

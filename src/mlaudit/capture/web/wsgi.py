@@ -1,0 +1,71 @@
+"""One record for each request of a WSGI application, written before the client has the whole answer.
+
+The promise is that of ``asgi``, and so is its order, numbered in the code here and in ``wsgi_exchange``:
+
+1. a request that the policy lets happen only when it is recorded is refused before the application runs, as long
+   as nothing can be recorded;
+2. the status is held until the first piece of the answer, so that it can still become a 503;
+3. the last piece of an answer is held until the record is stored (durable: until fsync). Which one is the last is
+   known from ``Content-Length``, else from the end of the application's iterable;
+4. whoever has the whole answer is therefore in the trail.
+
+Any fault of ours is contained: it is told to the pipeline, and the request goes on untouched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from mlaudit.capture.web.http_exchange import refused_kind
+from mlaudit.capture.web.http_refusal import HEADERS, PROBLEM
+from mlaudit.capture.web.wsgi_exchange import COMPONENT, MARK, WsgiExchange
+from mlaudit.capture.web.wsgi_request import path_of
+from mlaudit.pipeline import current
+
+Environ = dict[str, Any]
+App = Callable[[Environ, Any], Iterable[bytes]]
+
+
+class AuditMiddleware:
+    """Audits any WSGI application; not needed where Flask or Django is instrumented automatically.
+
+    A request that passes through two of them, or through one and an instrumented application, is recorded once.
+    """
+
+    def __init__(self, app: App) -> None:
+        """Takes the application."""
+        self.app = app
+
+    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+        """Runs the application and records the request."""
+        return audited(self.app, environ, start_response)
+
+
+def audited(app: App, environ: Environ, start_response: Any) -> Iterable[bytes]:
+    """Runs ``app`` and records the request.
+
+    Raises:
+        AuditRefusedError: from the iterable, when a streamed answer could not be recorded and the policy says refuse:
+            the server then breaks the connection off. Besides that, what the application raises and nothing else.
+    """
+    if MARK in environ:  # an instrumented application inside of another
+        return app(environ, start_response)
+    exchange = refused = None
+    pipeline = current.pipeline()
+    if pipeline is not None:
+        try:
+            method, path = environ["REQUEST_METHOD"], path_of(environ)
+            kind = pipeline.policy.route_kind(method, path)
+            if kind != "":  # "" is deliberately not audited
+                if pipeline.policy.can_refuse:
+                    refused = refused_kind(pipeline, kind, path)  # 1
+                exchange = WsgiExchange(pipeline, kind, path, environ, start_response)
+        except Exception as error:  # noqa: BLE001 - contained: the request goes on, and that it does so is told
+            pipeline.fault(COMPONENT, error)
+            exchange = None
+        if refused is not None:
+            pipeline.refuse(refused)
+            start_response("503 Service Unavailable", list(HEADERS))
+            return [PROBLEM]
+    return app(environ, start_response) if exchange is None else exchange.serve(app)

@@ -1,0 +1,5 @@
+"""The one client of Elasticsearch.
+
+``client`` connects with TLS and credentials, turns its errors into ours, and refuses what would be
+unprotected.
+"""

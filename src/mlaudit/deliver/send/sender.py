@@ -1,0 +1,239 @@
+"""From the spool to the receiver: a record leaves the spool only after a full acknowledgement."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
+
+from mlaudit.deliver.send.answer import Answer, Verdict
+from mlaudit.errors import SpoolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mlaudit.deliver.send.otlp import Envelope
+    from mlaudit.deliver.send.transport import Transport
+    from mlaudit.deliver.spool.files import Ack, Frame
+    from mlaudit.deliver.spool.spool import StreamSpool
+
+BATCH_BYTES: Final = 1 << 20
+LINGER_SECONDS: Final = 0.1
+_FIRST_BACKOFF: Final = 0.2
+_LAST_BACKOFF: Final = 30.0
+
+_logger = logging.getLogger("mlaudit")
+
+
+@dataclass(slots=True)
+class SenderCounts:
+    """What a sender has done. Times are seconds since the epoch, 0 for never; ``failing_since`` also for not now."""
+
+    acknowledged: int = 0
+    requests: int = 0
+    failures: int = 0
+    set_aside: int = 0
+    last_failure: str = ""
+    last_acknowledged: float = 0.0
+    failing_since: float = 0.0
+
+
+class Sender:
+    """Sends what one stream's spool holds, in order, from a thread of its own."""
+
+    def __init__(
+        self,
+        spool: StreamSpool,
+        transport: Transport,
+        envelope: Envelope,
+        on_set_aside: Callable[[int, str], object] = lambda count, reason: None,
+        on_export: Callable[[float, str], object] = lambda seconds, error_type: None,
+    ) -> None:
+        """What to send, and how.
+
+        Args:
+            spool: of the stream.
+            transport: to the receiver.
+            envelope: around the records of a request.
+            on_set_aside: told how many records the receiver refused for good, and why.
+            on_export: told of each request how many seconds it took, and its kind of failure ("" for none).
+        """
+        self.counts = SenderCounts()
+        self._spool = spool
+        self._transport = transport
+        self._envelope = envelope
+        self._on_set_aside = on_set_aside
+        self._on_export = on_export
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._deadline = float("inf")
+        self._backoff = _FIRST_BACKOFF
+        self._asked = 0.0
+
+    def start(self) -> None:
+        """Starts the thread, once."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self.run, name="mlaudit-sender", daemon=True)
+            self._thread.start()
+
+    def stop(self, deadline: float) -> bool:
+        """Goes on sending until everything is acknowledged or ``deadline`` (monotonic seconds) has passed.
+
+        Returns whether everything was acknowledged.
+        """
+        self._deadline = deadline
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(max(0.0, deadline - time.monotonic()) + 1.0)
+        return not self._spool.unacknowledged
+
+    def join(self) -> None:
+        """Returns when the thread has ended."""
+        if self._thread is not None:
+            self._thread.join()
+
+    @property
+    def running(self) -> bool:
+        """Whether the thread is alive."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def run(self) -> None:
+        """Sends until stopped; the body of the thread."""
+        # The sender's own requests are no business of the service's HTTP instrumentation.
+        attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+        while not self._over():
+            self._spool.wait_for_data(0.1 if self._stopping.is_set() else 1.0)
+            if not self._stopping.is_set():
+                self._stopping.wait(LINGER_SECONDS)
+            try:
+                self.drain()
+            except Exception as error:  # noqa: BLE001 - a disk that fails here must not end the sending for good
+                self._note_failure(Answer(Verdict.RETRY, f"the spool: {error!r}"))
+                self._pause()
+            if self._stopping.is_set() and not self._spool.unacknowledged:
+                break
+        self._transport.close()
+
+    def drain(self) -> bool:
+        """Sends what is there now; returns whether it is acknowledged, False when the deadline passed.
+
+        What comes meanwhile waits for the next time: under load there is always a record or two more, and
+        a request for each of those would cost more than all the rest.
+        """
+        end = self._spool.synced_sequence
+        while True:
+            try:
+                frames, ack = self._spool.read(BATCH_BYTES)
+            except SpoolError as error:
+                self._note_failure(Answer(Verdict.RETRY, str(error)))
+                return False
+            if not frames:
+                return True
+            if self._send(frames, ack):
+                self._backoff = _FIRST_BACKOFF
+                if ack.sequence >= end:
+                    return True
+            elif not self._pause():
+                return False
+
+    def _send(self, frames: list[Frame], ack: Ack) -> bool:
+        answer = self._post(frames)
+        if answer.verdict is Verdict.ACKNOWLEDGED:
+            self._acknowledge(ack, len(frames))
+            return True
+        if answer.verdict is Verdict.DIVIDE and len(frames) > 1:
+            return self._divide(frames, ack)
+        if answer.verdict is Verdict.UNAUTHENTICATED:
+            self._transport.renew()
+        self._note_failure(answer)
+        return False
+
+    def _divide(self, frames: list[Frame], ack: Ack) -> bool:
+        """Finds the records that the receiver refuses and sets them aside.
+
+        Only while it takes others of the same batch: a receiver that refuses everything is in trouble itself,
+        and then every record stays where it is.
+        """
+        refused: list[tuple[Frame, str]] = []
+        pending = [frames[: len(frames) // 2], frames[len(frames) // 2 :]]
+        taken = 0
+        while pending:
+            part = pending.pop(0)
+            answer = self._post(part)
+            if answer.verdict is Verdict.ACKNOWLEDGED:
+                taken += len(part)
+            elif answer.verdict is not Verdict.DIVIDE:
+                self._note_failure(answer)
+                return False
+            elif len(part) == 1:
+                refused.append((part[0], answer.reason))
+            else:
+                pending[:0] = [part[: len(part) // 2], part[len(part) // 2 :]]
+        if not taken:
+            self._note_failure(Answer(Verdict.RETRY, f"every record is refused: {refused[0][1]}"))
+            return False
+        # A refusal that hit a record by chance must not set it aside: it is asked once more, alone.
+        for frame, reason in tuple(refused):
+            answer = self._post([frame])
+            if answer.verdict is Verdict.ACKNOWLEDGED:
+                taken += 1
+                refused.remove((frame, reason))
+            elif answer.verdict is not Verdict.DIVIDE:
+                self._note_failure(answer)
+                return False
+        for frame, reason in refused:
+            path = self._spool.set_aside(frame, reason)
+            _logger.error("audit record %d was refused (%s) and is kept in %s", frame.sequence, reason, path)
+        self.counts.set_aside += len(refused)
+        self._acknowledge(ack, taken)
+        if refused:
+            self._on_set_aside(len(refused), refused[0][1])
+        return True
+
+    def _post(self, frames: list[Frame]) -> Answer:
+        self.counts.requests += 1
+        request = self._envelope.request(frame.payload for frame in frames)
+        begun = time.monotonic()
+        answer = self._transport.post(request)
+        try:
+            self._on_export(time.monotonic() - begun, answer.error_type)
+        except Exception:
+            _logger.debug("an export could not be measured", exc_info=True)
+        return answer
+
+    def _acknowledge(self, ack: Ack, count: int) -> None:
+        self._spool.acknowledge(ack)
+        self.counts.acknowledged += count
+        self.counts.last_acknowledged = time.time()
+        self.counts.failing_since = 0.0
+
+    def _note_failure(self, answer: Answer) -> None:
+        self.counts.failures += 1
+        if answer.reason != self.counts.last_failure:
+            _logger.warning("audit records wait in the spool: %s", answer.reason)
+        self.counts.last_failure = answer.reason
+        self.counts.failing_since = self.counts.failing_since or time.time()
+        self._backoff = min(self._backoff * 2, _LAST_BACKOFF)
+        if answer.retry_after is not None:
+            self._backoff = _FIRST_BACKOFF
+        self._asked = answer.retry_after or 0.0
+
+    def _pause(self) -> bool:
+        """Waits before the next try, at least as long as the receiver asked; False when there is no time for one."""
+        wait = self._backoff * random.uniform(0.5, 1.0)  # noqa: S311 (spreads retries, guards nothing)
+        if self._stopping.is_set():
+            wait = min(self._asked + min(wait, 1.0), self._deadline - time.monotonic())
+            if wait <= 0:
+                return False
+            time.sleep(wait)
+        else:
+            self._stopping.wait(self._asked + wait)
+        return not self._over()
+
+    def _over(self) -> bool:
+        return self._stopping.is_set() and time.monotonic() >= self._deadline

@@ -1,0 +1,200 @@
+"""The links to the collector: name, port, certificate, credentials, acceptance, clock, its own counters."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+import urllib3
+
+from mlaudit.deliver.send.answer import Verdict, read_answer
+from mlaudit.deliver.send.transport import Receiver, request_headers
+from mlaudit.errors import DeliveryError
+from mlaudit.health import reach
+from mlaudit.health.checks import BrokenLinkError, Ground, Outcome
+from mlaudit.health.scrape import Scrape, fetch
+from mlaudit.health.status import age
+
+_SECONDS: Final = 10.0
+_SKEW_SECONDS: Final = 5.0
+_FILLED: Final = 0.5
+_OVERFULL: Final = 0.98
+
+
+def server(ground: Ground) -> reach.Server:
+    """The collector, as the settings name it."""
+    found = ground.known
+    at = reach.server("the collector", found.endpoint, "MLAUDIT_ENDPOINT", "MLAUDIT_CA_FILE", found.ca_file)
+    return replace(at, client_cert=found.client_cert_file, client_key=found.client_key_file)
+
+
+def name(ground: Ground) -> Outcome:
+    """Its host's addresses."""
+    return reach.resolve(server(ground))
+
+
+def connection(ground: Ground) -> Outcome:
+    """Its port."""
+    return reach.connect(server(ground))
+
+
+def tls(ground: Ground) -> Outcome:
+    """Its certificate."""
+    return reach.secure(server(ground))
+
+
+def authentication(ground: Ground) -> Outcome:
+    """An empty request: does it let this sender in?"""
+    found = ground.known
+    receiver = Receiver(found.endpoint, found.headers, found.token_file, found.ca_file)
+    try:
+        headers = request_headers(receiver)
+    except DeliveryError as error:
+        raise BrokenLinkError(
+            "a bearer token", str(error), "put the token into that file (mode 0600)"
+        ) from None
+    status, answered, body = _exchange(ground, headers)
+    ground.date, ground.answered_at = answered.get("date", ""), time.time()
+    ground.answer = read_answer(status, answered, body)
+    if status == 401:
+        given = (
+            "none was given"
+            if "authorization" not in headers
+            else "the one that was given is not known there"
+        )
+        raise BrokenLinkError(
+            "the collector to know this sender",
+            f"HTTP 401: {given}",
+            "put a valid token into MLAUDIT_TOKEN_FILE",
+        )
+    if status == 403:
+        raise BrokenLinkError(
+            "the collector to let this sender in", "HTTP 403", "have it allowed to send logs there"
+        )
+    if status == 400 and b"HTTPS server" in body:
+        raise BrokenLinkError(
+            "the collector to speak http", "a port that speaks TLS", "write https:// in MLAUDIT_ENDPOINT"
+        )
+    return Outcome("with a token" if "authorization" in headers else "none asked for", skipped=False)
+
+
+def acceptance(ground: Ground) -> Outcome:
+    """The answer to that request: is it an OTLP receiver that takes records now?"""
+    answer = ground.answer
+    if answer.verdict is Verdict.ACKNOWLEDGED:
+        return Outcome("an empty request is acknowledged")
+    remedies = {
+        "HTTP 404": "is this an OTLP/HTTP receiver for logs? Correct the path in MLAUDIT_ENDPOINT (/v1/logs)",
+        "HTTP 405": "is this an OTLP/HTTP receiver for logs? Correct MLAUDIT_ENDPOINT",
+        "HTTP 429": "the collector is overloaded; records wait in the spool until it is not",
+        "HTTP 503": "its queue is full or its memory limit reached: look at its metrics; records wait in the spool",
+    }
+    raise BrokenLinkError(
+        "an acknowledgement as OTLP/HTTP defines it",
+        answer.reason,
+        remedies.get(answer.reason, "is another program listening there? Look into the collector's log"),
+    )
+
+
+def clock(ground: Ground) -> Outcome:
+    """This machine's clock against the collector's: records with wrong times mislead whoever reads them."""
+    try:
+        theirs = parsedate_to_datetime(ground.date)
+    except ValueError:
+        return Outcome("the collector does not say its time", skipped=True)
+    theirs = theirs.replace(tzinfo=UTC) if theirs.tzinfo is None else theirs
+    # The header counts whole seconds.
+    skew = (datetime.fromtimestamp(ground.answered_at, UTC) - theirs).total_seconds() - 0.5
+    outcome = Outcome(f"{abs(skew):.0f} s from the collector's")
+    if abs(skew) > _SKEW_SECONDS:
+        way = "ahead of" if skew > 0 else "behind"
+        outcome.warn(f"this clock is {age(abs(skew))} {way} the collector's", "synchronise both (NTP)")
+    return outcome
+
+
+def counters(ground: Ground) -> Outcome:
+    """The collector's own metrics: documents that Elasticsearch refused, and the queue in front of it."""
+    if not ground.metrics:
+        return Outcome("not asked for (--collector-metrics URL)", skipped=True)
+    scrape = fetch(ground.metrics)
+    ground.metrics_before = scrape.rejections()
+    queue = scrape.queue()
+    outcome = Outcome("no queue is shown" if queue is None else f"queue {queue[0]:,.0f} of {queue[1]:,.0f}")
+    if queue is not None and queue[1]:
+        fill = queue[0] / queue[1]
+        if fill >= _OVERFULL:
+            raise BrokenLinkError(
+                "room in the collector's queue",
+                f"{fill:.0%} full",
+                "Elasticsearch takes nothing or too little: look at it first; records wait in the spools meanwhile",
+            )
+        if fill > _FILLED:
+            outcome.warn(f"the collector's queue is {fill:.0%} full", "is Elasticsearch keeping up?")
+    if refused := sum(ground.metrics_before.values()):
+        which = ", ".join(sorted(ground.metrics_before))
+        outcome.warn(
+            f"Elasticsearch has refused {refused:,.0f} documents since the collector started ({which})",
+            "mlaudit verify names what is missing, mlaudit resend sends it again; the collector's log has the reason",
+        )
+    if failed := scrape.enqueue_failures():
+        outcome.warn(
+            f"{failed:,.0f} records could not be put into the collector's queue since it started",
+            "look at the disk of its queue; the senders still have these records",
+        )
+    return outcome
+
+
+def waiting_there(ground: Ground) -> str:
+    """What the collector's queue holds, as a sentence for whoever finds Elasticsearch away."""
+    told = "the probe was acknowledged: it waits in the collector's queue, and arrives when Elasticsearch is back"
+    if not ground.metrics:
+        return told
+    try:
+        queue = fetch(ground.metrics).queue()
+    except BrokenLinkError:
+        return told
+    return told if queue is None else f"{told} (queue: {queue[0]:,.0f} of {queue[1]:,.0f})"
+
+
+def refusals_since(ground: Ground) -> dict[str, float]:
+    """What the writer was refused since the metrics were first looked at, by outcome."""
+    if not ground.metrics:
+        return {}
+    try:
+        now: Scrape = fetch(ground.metrics)
+    except BrokenLinkError:
+        return {}
+    grown = {what: n - ground.metrics_before.get(what, 0.0) for what, n in now.rejections().items()}
+    return {what: n for what, n in grown.items() if n > 0}
+
+
+def _exchange(ground: Ground, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
+    found = ground.known
+    pool = urllib3.PoolManager(
+        retries=False,
+        timeout=_SECONDS,
+        ca_certs=str(found.ca_file) if found.ca_file else None,
+        cert_file=str(found.client_cert_file) if found.client_cert_file else None,
+        key_file=str(found.client_key_file) if found.client_key_file else None,
+    )
+    try:
+        response = pool.request("POST", found.endpoint, body=b"", headers=headers, redirect=False)
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        at = server(ground)
+        if at.tls and at.client_cert is None and reach.wants_certificate(at):
+            raise BrokenLinkError(
+                "the collector to know this sender",
+                "it asks for a client certificate",
+                "set MLAUDIT_CLIENT_CERT_FILE and MLAUDIT_CLIENT_KEY_FILE",
+            ) from None
+        raise BrokenLinkError(
+            "an answer from the collector",
+            f"none ({type(error).__name__})",
+            "is another program listening at that port? Look into the collector's log",
+        ) from None
+    finally:
+        pool.clear()
+    return response.status, {key.lower(): value for key, value in response.headers.items()}, response.data

@@ -1,0 +1,170 @@
+"""Streams whose processes are gone: closed with a signature, drained, and then taken out of the spool."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+
+from mlaudit.deliver.spool import layout
+from mlaudit.deliver.spool.spool import StreamSpool
+from mlaudit.errors import CheckpointError, MlauditError, SignerError, SpoolError
+from mlaudit.pipeline.heartbeat import note_adopter
+from mlaudit.pipeline.stream import ABANDONED, ENDED, Stream
+from mlaudit.seal.chain import Chain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from mlaudit.deliver.send.delivery import SpooledDelivery
+    from mlaudit.deliver.spool.retained import Retention
+    from mlaudit.records.build import RecordBuilder
+    from mlaudit.seal.checkpoint import Signer
+
+    Report = Callable[[int, str], object]
+
+# A stream that could not be drained is read whole at every try; the receiver is away for longer than that takes.
+_FIRST_REST: Final = 15.0
+_LAST_REST: Final = 120.0
+_GONE: Final = "its process is gone without ending it"
+_RESTARTED: Final = (
+    "the machine was restarted before its end; buffered records of the last 50 ms before may be missing"
+)
+_logger = logging.getLogger("mlaudit")
+
+
+class Adopter:
+    """Looks after the streams of one spool that nobody writes any more. For one thread.
+
+    Args:
+        spool: the folder. max_bytes: see ``StreamSpool``. retention: takes what is delivered.
+        deliver: makes the delivery of an adopted spool; told where to report records set aside.
+        signer: reads the key to close streams with.
+        publish: takes the signed note of a closed stream.
+    """
+
+    def __init__(
+        self,
+        spool: Path,
+        max_bytes: int,
+        retention: Retention,
+        deliver: Callable[[StreamSpool, Report], SpooledDelivery],
+        signer: Callable[[], Signer],
+        publish: Callable[[str], object],
+    ) -> None:
+        self._spool = spool
+        self._max_bytes = max_bytes
+        self._retention = retention
+        self._deliver = deliver
+        self._signer = signer
+        self._publish = publish
+        self._rests: dict[str, tuple[float, float]] = {}
+
+    def adopt(self, builder: RecordBuilder, own_stream: str, report: Report, seconds: float) -> int:
+        """Drains every stream whose process is gone, for at most ``seconds``, and prunes what is retained.
+
+        Args:
+            builder: makes the record that closes a stream.
+            own_stream: of this process, or "".
+            report: told, with a count and a reason, of records that cannot be sent.
+            seconds: what is not drained then stays for the next time.
+
+        Returns:
+            How many streams were drained and removed.
+        """
+        deadline = time.monotonic() + seconds
+        drained = 0
+        for folder in layout.streams(self._spool):
+            rest, until = self._rests.get(folder.name, (0.0, 0.0))
+            if folder.name == own_stream or time.monotonic() < until:
+                continue
+            try:
+                spool = StreamSpool.adopt(folder, self._max_bytes, self._retention)
+                done = spool is None or self._drain(spool, builder, own_stream, report, deadline)
+                drained += done and spool is not None
+            except (MlauditError, OSError) as error:
+                _logger.warning("%s stays in the spool: %s", folder, error)
+                done = False
+            if done:
+                self._rests.pop(folder.name, None)
+            else:
+                rest = min(max(2 * rest, _FIRST_REST), _LAST_REST)
+                self._rests[folder.name] = rest, time.monotonic() + rest
+        self._retention.prune()
+        return drained
+
+    def _drain(
+        self, spool: StreamSpool, builder: RecordBuilder, own_stream: str, report: Report, deadline: float
+    ) -> bool:
+        for damage in spool.damage:
+            report(*damage)
+        spool.on_damage = report
+        if not spool.last_sequence:
+            spool.close(remove=True)
+            return True
+        delivery = self._deliver(spool, report)
+        ended = True
+        try:
+            note_adopter(spool.folder, own_stream)
+            if not _is_ended(spool):
+                ended = self._close(spool, delivery, builder, own_stream, report)
+        except BaseException:
+            spool.close(remove=False)
+            raise
+        delivery.sender.start()
+        return delivery.finish(deadline, keep=not ended) and ended
+
+    def _close(
+        self,
+        spool: StreamSpool,
+        delivery: SpooledDelivery,
+        builder: RecordBuilder,
+        own_stream: str,
+        report: Report,
+    ) -> bool:
+        """Writes the end of a stream; False when it cannot be signed, or written, now and the next time has to do."""
+        name = spool.folder.name
+        if spool.acknowledged.sequence > spool.last_sequence:
+            # Its newest records are with the receiver, and a second one must not take the place of the next.
+            last, known = spool.acknowledged.sequence, spool.last_sequence
+            report(
+                0,
+                f"stream {name} cannot be ended: record {last} was delivered, the last that can be read is {known}",
+            )
+            return True
+        stream = Stream(
+            Chain(name, spool.last_sequence, spool.last_digest.hex()), delivery, builder, self._signer()
+        )
+        try:
+            note = stream.abandon(*_obituary(spool, own_stream))
+        except (SignerError, SpoolError) as error:  # draining it is also what empties a full disk
+            _logger.warning("stream %s is drained, and is still to be closed: %s", name, error)
+            return False
+        _logger.warning("stream %s was left behind and is now drained and closed", name)
+        try:
+            self._publish(note)
+        except CheckpointError as error:
+            _logger.error("%s", error)
+        return True
+
+
+def _is_ended(spool: StreamSpool) -> bool:
+    """Whether the stream's last record is one that ends a stream."""
+    return LogRecord.FromString(spool.adopted_head).event_name in (ENDED, ABANDONED)
+
+
+def _obituary(spool: StreamSpool, own_stream: str) -> tuple[str, dict[str, Any]]:
+    """Why a stream has to be closed by another, and the fields that say more."""
+    reason = _RESTARTED if spool.restarted else _GONE
+    if spool.torn_bytes:
+        reason += f"; {spool.torn_bytes} bytes of an unfinished write were cut off"
+    fields: dict[str, Any] = {"audit.stream.restarted": True} if spool.restarted else {}
+    if own_stream:
+        fields["audit.stream.adopted_by"] = own_stream
+    if spool.damage:
+        fields["audit.lost.count"] = sum(damage.records for damage in spool.damage)
+        fields["audit.lost.reason"] = "; ".join(damage.reason for damage in spool.damage)[:1000]
+    return reason, fields

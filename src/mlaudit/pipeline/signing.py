@@ -1,0 +1,189 @@
+"""Signing one pipeline's stream: when it is due, with the key in force, and what goes out of the machine of it.
+
+Nothing here may cost a record: a signer that fails or a folder that cannot be written is told, and tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Final, Protocol
+
+from mlaudit.errors import MlauditError, SignerError, SpoolError
+from mlaudit.event import AuditEvent, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mlaudit.pipeline.service_memory import Memory
+    from mlaudit.pipeline.stream import Stream
+    from mlaudit.seal.checkpoint import Signer, VerifyingKey
+    from mlaudit.settings import Settings
+
+ROTATED: Final = "audit.key.rotated"
+_FIRST_PAUSE: Final = 0.5
+_LAST_PAUSE: Final = 30.0
+_END_SECONDS: Final = 2.0
+_MEMORY: Final = "signing_key"
+
+_logger = logging.getLogger("mlaudit")
+
+
+class Keyring(Protocol):
+    """The part of a pipeline's backend that signing needs."""
+
+    def signer(self) -> Signer:
+        """The signer in force now; another one after its key was rotated. Raises KeyFileError."""
+        ...
+
+    def rotation_note(self, key: VerifyingKey) -> str:
+        """The signed statement by which ``key`` follows another, or the empty string."""
+        ...
+
+    def publish(self, note: str) -> None:
+        """Takes a checkpoint out of the machine, where that is wanted. Raises CheckpointError."""
+        ...
+
+    def memory(self) -> Memory:
+        """What the last start of this service left behind."""
+        ...
+
+
+class Signing:
+    """Signs, notes rotations of the key, exports checkpoints, and contains what fails. Thread-safe.
+
+    Args:
+        settings: say how often to sign.
+        keyring: the backend.
+        write: stores an event about the trail itself in a stream (raises MlauditError).
+        fault: tells a failure, by component and error.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        keyring: Keyring,
+        write: Callable[[Stream, AuditEvent], object],
+        fault: Callable[[str, BaseException], object],
+    ) -> None:
+        self._settings = settings
+        self._keyring = keyring
+        self._write = write
+        self._fault = fault
+        self._turn = threading.Lock()  # the tender may be at it still when the process ends
+        self._unpublished = ""
+        self._pauses: dict[str, tuple[float, float]] = {}  # by component: until when, how long the next one
+
+    def begun(self, stream: Stream) -> None:
+        """Notes in a new stream that the key is another than at the last start."""
+        try:
+            self._note_rotation(stream, self._keyring.signer())
+        except SignerError as error:
+            self._failed("signer", error)
+
+    def tend(self, stream: Stream) -> bool:
+        """Signs when it is due; returns whether it did. Called several times a second.
+
+        Raises:
+            SpoolError, StreamOverError: the record of it could not be stored.
+        """
+        with self._turn:
+            return self._tend(stream)
+
+    def _tend(self, stream: Stream) -> bool:
+        signed = False
+        settings = self._settings
+        due = stream.checkpoint_due(settings.checkpoint_records, settings.checkpoint_seconds)
+        if due and self._may("signer"):
+            try:
+                self._unpublished = stream.checkpoint(self._renewed(stream))
+                signed = True
+                self._pauses.pop("signer", None)
+            except SignerError as error:
+                self._failed("signer", error)
+        if self._unpublished and self._may("checkpoint export"):
+            self._publish()
+        return signed
+
+    def end(self, stream: Stream, reason: str) -> bool:
+        """Ends a stream; False when that failed and whoever adopts the stream has to do it.
+
+        The stream must not be removed then. What fails is logged, not recorded: a record would begin a new stream.
+        """
+        told, self._fault = self._fault, _logged
+        alone = self._turn.acquire(timeout=_END_SECONDS)
+        try:
+            note = stream.end(reason, self._renewed(stream))
+            if alone:  # else an export hangs, and another one would hang as well
+                self._unpublished = note
+                self._publish()
+        except MlauditError as error:
+            _logger.error("the audit stream could not be ended: %s", error)
+        finally:
+            self._fault = told
+            if alone:
+                self._turn.release()
+        return stream.closed
+
+    def _renewed(self, stream: Stream) -> Signer | None:
+        """The signer in force; None for the one that the stream has, when the new key cannot be read."""
+        try:
+            signer = self._keyring.signer()
+        except MlauditError as error:
+            self._fault("signer", error)
+            return None
+        self._note_rotation(stream, signer)
+        return signer
+
+    def _note_rotation(self, stream: Stream, signer: Signer) -> None:
+        """Writes that the key is another than the one that this service signed with before."""
+        key = signer.public_key
+        memory = self._keyring.memory()
+        before = memory.get(_MEMORY)
+        if before == key.encode():
+            return
+        if isinstance(before, str):
+            note = self._keyring.rotation_note(key)
+            fields = {
+                "audit.key.id": key.id,
+                "audit.key.public_key": key.encode(),
+                "audit.key.previous.id": _id_of(before),
+                "audit.key.previous.public_key": before,
+                "event.reason": "rotated" if note else "another key without a statement of the one before",
+                **({"audit.key.statement": note} if note else {}),
+            }
+            event = AuditEvent(ROTATED, target=Target("key", key.id), fields=fields)
+            try:
+                self._write(stream, event)
+            except SpoolError:
+                raise
+            except MlauditError as error:
+                self._fault("signer", error)
+        memory.put(_MEMORY, key.encode())
+
+    def _publish(self) -> None:
+        try:
+            self._keyring.publish(self._unpublished)
+        except (MlauditError, OSError) as error:
+            self._failed("checkpoint export", error)
+            return
+        self._unpublished = ""
+        self._pauses.pop("checkpoint export", None)
+
+    def _may(self, component: str) -> bool:
+        return time.monotonic() >= self._pauses.get(component, (0.0, 0.0))[0]
+
+    def _failed(self, component: str, error: BaseException) -> None:
+        pause = self._pauses.get(component, (0.0, _FIRST_PAUSE))[1]
+        self._pauses[component] = (time.monotonic() + pause, min(pause * 2, _LAST_PAUSE))
+        _logger.warning("%s: %s", component, error)
+        self._fault(component, error)
+
+
+def _logged(component: str, error: BaseException) -> None:
+    _logger.error("%s at the end of the stream: %s", component, error)
+
+
+def _id_of(encoded: str) -> str:
+    return encoded.split("+")[1] if encoded.count("+") > 1 else ""

@@ -1,0 +1,91 @@
+"""What ends without saying so."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from mlaudit.capture.process import finalizers
+from mlaudit.capture.process.background import aside
+from mlaudit.capture.process.finalizers import GivenUp, tell_all
+
+
+class Reader:
+    """Something that is read; it refers to itself, so that only the collector ends it."""
+
+    def __init__(self) -> None:
+        self.me = self
+
+
+@pytest.fixture(autouse=True)
+def _aside() -> Iterator[None]:
+    yield
+    aside.finish()
+
+
+def test_what_is_gone_is_told_once_by_another_thread() -> None:
+    """The collector may run while this thread holds what the record needs: it waits for nobody."""
+    lock = threading.Lock()
+    told: list[str] = []
+    done = threading.Event()
+
+    def tell() -> None:
+        with lock:
+            told.append(threading.current_thread().name)
+        done.set()
+
+    GivenUp(Reader(), tell)
+    with lock:
+        gc.collect()
+        assert told == []
+    assert done.wait(10)
+    tell_all()
+    assert told == ["mlaudit-runtime"]
+
+
+def test_what_was_ended_in_order_is_not_given_up() -> None:
+    """Whoever ends it takes the watch off, once."""
+    told: list[int] = []
+    reader = Reader()
+    watch = GivenUp(reader, lambda: told.append(1))
+    assert watch.detach()
+    assert not watch.detach()
+    del reader
+    gc.collect()
+    tell_all()
+    aside.finish()
+    assert told == []
+
+
+def test_what_is_open_at_the_end_is_told_then() -> None:
+    """Each open thing is told before the process ends, and not again when it goes."""
+    told: list[int] = []
+    reader = Reader()
+    GivenUp(reader, lambda: told.append(1))
+    tell_all()
+    assert told == [1]
+    del reader
+    gc.collect()
+    aside.finish()
+    assert told == [1]
+
+
+def _open_in_child(queue: multiprocessing.Queue[int]) -> None:
+    queue.put(len(finalizers._open))
+
+
+def test_a_forked_child_does_not_tell_what_is_its_parents() -> None:
+    """What was open when it was forked is none of the child's."""
+    reader = Reader()
+    watch = GivenUp(reader, lambda: None)
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_open_in_child, args=(queue,))
+    child.start()
+    assert queue.get(timeout=30) == 0
+    child.join(30)
+    assert watch.detach()

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+from tests.unit.deliver.receiver import partial
+
+from mlaudit.deliver.send import transport
+from mlaudit.deliver.send.answer import Verdict
+from mlaudit.deliver.send.transport import HttpTransport, Receiver
+
+OTLP = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\n"
+PARTIAL = partial(1)[2]
+
+
+class RawReceiver:
+    """Answers every request with given bytes and closes the connection."""
+
+    def __init__(self) -> None:
+        self.answer: Iterator[bytes] = iter(())
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.endpoint = f"http://127.0.0.1:{self._server.getsockname()[1]}/v1/logs"
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                client, _ = self._server.accept()
+            except OSError:
+                return
+            with client:
+                client.settimeout(10)
+                client.recv(1 << 16)
+                try:
+                    for part in self.answer:
+                        client.sendall(part)
+                    # Bytes of the request that nobody read would make the end a reset, and lose the answer.
+                    client.shutdown(socket.SHUT_WR)
+                    while client.recv(1 << 16):
+                        pass
+                except OSError:
+                    continue
+
+    def close(self) -> None:
+        """Stops listening."""
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+
+
+@pytest.fixture
+def raw() -> Iterator[RawReceiver]:
+    """A receiver of which a test writes every byte."""
+    receiver = RawReceiver()
+    yield receiver
+    receiver.close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(OTLP + b"Content-Length: 0\r\n\r\n", id="with a length"),
+        pytest.param(OTLP + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", id="in chunks"),
+    ],
+)
+def test_answer_with_an_end_is_an_acknowledgement(raw: RawReceiver, answer: bytes) -> None:
+    """An empty message says that everything was taken, when the answer says where it ends."""
+    raw.answer = iter([answer])
+    assert HttpTransport(Receiver(raw.endpoint)).post(b"x").verdict is Verdict.ACKNOWLEDGED
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(OTLP + b"Connection: close\r\n\r\n", id="no length"),
+        pytest.param(OTLP + b"Content-Length: %d\r\n\r\n" % len(PARTIAL), id="body missing"),
+        pytest.param(OTLP + b"Content-Length: %d\r\n\r\n%b" % (len(PARTIAL), PARTIAL[:1]), id="body cut"),
+        pytest.param(OTLP + b"Transfer-Encoding: chunked\r\n\r\n", id="chunks missing"),
+        pytest.param(OTLP[:40], id="head cut"),
+    ],
+)
+def test_answer_that_is_cut_off_is_no_acknowledgement(raw: RawReceiver, answer: bytes) -> None:
+    """A partial success whose body was cut off does not pass for an empty one."""
+    raw.answer = iter([answer])
+    assert HttpTransport(Receiver(raw.endpoint)).post(b"x").verdict is Verdict.RETRY
+
+
+def test_answer_that_does_not_end_is_given_up(raw: RawReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A receiver that drips an answer cannot hold the sender for ever."""
+    monkeypatch.setattr(transport, "_ANSWER_SECONDS", 0.2)
+    waiting = threading.Event()
+
+    def drip() -> Iterator[bytes]:
+        yield OTLP + b"Content-Length: 100000\r\n\r\n"
+        while not waiting.wait(0.02):
+            yield b"\n"
+
+    raw.answer = drip()
+    answer = HttpTransport(Receiver(raw.endpoint)).post(b"x")
+    waiting.set()
+    assert answer.verdict is Verdict.RETRY
+    assert "no end" in answer.reason
+
+
+def test_answer_beyond_the_limit_is_given_up(raw: RawReceiver) -> None:
+    """An answer of any length is not read into memory."""
+    raw.answer = iter([OTLP + b"Content-Length: 100000000\r\n\r\n", *(b"x" * 100_000 for _ in range(30))])
+    answer = HttpTransport(Receiver(raw.endpoint)).post(b"x")
+    assert answer.verdict is Verdict.RETRY
+    assert "no end" in answer.reason
+
+
+def test_connection_is_kept_between_requests(receiver) -> None:
+    """One connection carries many requests."""
+    sending = HttpTransport(Receiver(receiver.endpoint))
+    for _ in range(3):
+        assert sending.post(b"").verdict is Verdict.ACKNOWLEDGED
+    assert sending._pool.connection_from_url(receiver.endpoint).num_connections == 1
