@@ -115,6 +115,10 @@ class InstallError(MlauditError):
     """An asset could not be installed into the cluster."""
 
 
+class ClusterError(InstallError, SourceError):
+    """An Elasticsearch cluster cannot be reached, refuses, or answers only in part."""
+
+
 class StackError(MlauditError):
     """The local stack cannot start or stop; says what is missing and how to get it."""
 

@@ -166,7 +166,7 @@ def test_wrong_credentials_are_an_error(templates: None, stack: Stack, namespace
         basic_auth=("nobody", "wrong"),
         ca_certs=str(stack.ca_file) if stack.ca_file else None,
     )
-    with stranger, pytest.raises(SourceError, match="refused"):
+    with stranger, pytest.raises(SourceError, match="refuses the credentials"):
         run_rules(stranger, START, START + DAY, index=namespace.index)
 
 

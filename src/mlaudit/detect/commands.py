@@ -53,7 +53,7 @@ def once(
 
     Raises:
         SourceError: could not look.
-        InstallError: the address or the credentials are not usable.
+        ClusterError: the address or the credentials are not usable.
         SettingsError, SpoolError, PolicyError, KeyFileError: could not record.
     """
     until = datetime.now(UTC)
@@ -85,7 +85,7 @@ def kibana(
 
     Raises:
         SourceError: could not look.
-        InstallError: the address or the credentials are not usable.
+        ClusterError: the address or the credentials are not usable.
         SettingsError, SpoolError, PolicyError, KeyFileError: could not record.
     """
     if not re.fullmatch(r"[a-z0-9_-]{1,200}", space):

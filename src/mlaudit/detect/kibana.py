@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from elastic_transport import TransportError
-from elasticsearch import ApiError
+from elasticsearch import ApiError, NotFoundError
 
+from mlaudit.cluster.page import hits, search
 from mlaudit.detect.alert_trail import KIND
 from mlaudit.detect.events import DETECTION, SEVERITY, source_of, target_of
-from mlaudit.errors import SourceError
+from mlaudit.errors import ClusterError, SourceError
 from mlaudit.event import AuditEvent, Target
 
 if TYPE_CHECKING:
@@ -71,34 +72,20 @@ def read_alerts(
         {"range": {"@timestamp": {"gte": since.astimezone(UTC).isoformat(timespec="milliseconds")}}},
         {"term": {"kibana.alert.rule.tags": TAG}},
     ]
-    after: list[Any] | None = None
-    while True:
-        try:
-            answer = client.search(
-                index=index,
-                size=page,
-                query={"bool": {"filter": filters}},
-                sort=_SORT,
-                search_after=after,
-                track_total_hits=False,
-                allow_partial_search_results=False,
-            )
-        except ApiError as error:
-            if error.status_code == 404:
-                raise SourceError(
-                    f"expected the alerts of Elastic Security in {index}, found no such index; name the Kibana space "
-                    "in which the rules run (--space), after a rule has run"
-                ) from None
+    alerts = partial(search, client, "reading alerts", index=index)
+    try:
+        yield from hits(alerts, size=page, query={"bool": {"filter": filters}}, sort=_SORT)
+    except ClusterError as error:
+        if isinstance(error.__cause__, NotFoundError):
+            raise SourceError(
+                f"expected the alerts of Elastic Security in {index}, found no such index; name the Kibana space "
+                "in which the rules run (--space), after a rule has run"
+            ) from None
+        if isinstance(error.__cause__, ApiError):
             raise SourceError(
                 f"Elasticsearch refused to show {index}: {error}; the user needs the role mlaudit_alerts"
             ) from error
-        except TransportError as error:
-            raise SourceError(f"Elasticsearch cannot be reached for alerts: {error}") from error
-        hits: list[dict[str, Any]] = answer["hits"]["hits"]
-        yield from hits
-        if len(hits) < page:
-            return
-        after = hits[-1]["sort"]
+        raise
 
 
 def kibana_event(source: Mapping[str, Any], identity: str) -> AuditEvent:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from elastic_transport import TransportError
-from elasticsearch import ApiError
-
+from mlaudit.cluster import page
 from mlaudit.errors import SourceError
 
 if TYPE_CHECKING:
@@ -20,8 +17,8 @@ if TYPE_CHECKING:
     from mlaudit.detect.compiled_rule import Plan, Step
 
 PAGE: Final = 1000
-KEEP_ALIVE: Final = "2m"
 SAMPLE: Final = 5
+_DOING: Final = "looking for alerts"
 ENTITIES: Final = ("audit.actor.id", "source.ip", "ml.model.name", "service.name", "audit.kind")
 _BY_TIME: Final = [
     {"@timestamp": {"order": "asc", "numeric_type": "date_nanos"}},
@@ -119,25 +116,9 @@ class Searcher:
             for number, step in enumerate(plan.steps)
         ]
         query = _all(_any(*named), same(plan.group_by, key), _between(*span))
-        with self._point_in_time() as point:
-            after: list[Any] | None = None
-            while True:
-                more = {} if after is None else {"search_after": after}
-                answer = self._search(
-                    size=PAGE,
-                    query=query,
-                    sort=_BY_TIME,
-                    pit={"id": point, "keep_alive": KEEP_ALIVE},
-                    source=False,
-                    track_total_hits=False,
-                    **more,
-                )
-                found = answer["hits"]["hits"]
-                for hit in found:
-                    yield hit["sort"][0], {int(name) for name in hit["matched_queries"]}
-                if len(found) < PAGE:
-                    return
-                after = found[-1]["sort"]
+        with page.PointInTime(self._client, self._index, _DOING) as point:
+            for hit in page.hits(point.search, size=PAGE, query=query, sort=_BY_TIME, source=False):
+                yield hit["sort"][0], {int(name) for name in hit["matched_queries"]}
 
     def describe(self, plan: Plan, key: Group, nanoseconds: tuple[int, int] | None = None) -> Description:
         """Sums up a group's records: all between two times, or the fresh ones."""
@@ -187,40 +168,11 @@ class Searcher:
             sources.append(
                 {"time": {"date_histogram": {"field": "@timestamp", "fixed_interval": f"{width}s"}}}
             )
-        after: dict[str, Any] = {}
-        while True:
-            composite: dict[str, Any] = {"size": PAGE, "sources": sources, **after}
-            found = self._search(size=0, query=query, aggs={"by": {"composite": composite}})["aggregations"][
-                "by"
-            ]
-            for bucket in found["buckets"]:
-                yield tuple(bucket["key"].values()), bucket["doc_count"]
-            if "after_key" not in found:
-                return
-            after = {"after": found["after_key"]}
-
-    @contextmanager
-    def _point_in_time(self) -> Iterator[str]:
-        with _looking():
-            point = self._client.open_point_in_time(index=self._index, keep_alive=KEEP_ALIVE)["id"]
-        try:
-            yield point
-        finally:
-            with _looking():
-                self._client.close_point_in_time(id=point)
+        for bucket in page.buckets(self._search, sources=sources, query=query, size=PAGE):
+            yield tuple(bucket["key"].values()), bucket["doc_count"]
 
     def _search(self, **body: Any) -> Mapping[str, Any]:
-        # A point in time knows its data streams itself.
-        where: dict[str, Any] = {} if "pit" in body else {"index": self._index}
-        with _looking():
-            # A part of the answer would be a silent gap in what was looked at.
-            answer = self._client.search(**where, **body, allow_partial_search_results=False)
-        if answer["timed_out"]:
-            raise SourceError(
-                f"Elasticsearch did not finish a search in {self._index} in time; look at its load"
-            )
-        content: Mapping[str, Any] = answer.body
-        return content
+        return page.search(self._client, _DOING, index=self._index, **body)
 
 
 def matches(steps: Iterable[Step]) -> Query:
@@ -262,13 +214,3 @@ def _rfc3339(moment: datetime) -> str:
     if moment.tzinfo is None:
         raise ValueError(f"expected a time with a time zone, found {moment!r}")
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-@contextmanager
-def _looking() -> Iterator[None]:
-    try:
-        yield
-    except ApiError as error:
-        raise SourceError(f"Elasticsearch refused a detection search: {error}") from error
-    except TransportError as error:
-        raise SourceError(f"Elasticsearch cannot be reached for detection: {error}") from error

@@ -12,11 +12,10 @@ from elasticsearch import (
     AuthenticationException,
     AuthorizationException,
     NotFoundError,
-    TransportError,
 )
 
 from mlaudit.cluster.client import connect, credentials, explained
-from mlaudit.errors import InstallError, MlauditError
+from mlaudit.errors import ClusterError, MlauditError
 from mlaudit.health import collector_links, reach
 from mlaudit.health.checks import BrokenLinkError, Ground, Outcome
 from mlaudit.verify.sources.cluster_source import ElasticsearchSource
@@ -194,12 +193,12 @@ def _asking(ground: Ground, expected: str, remedy: str) -> Iterator[Elasticsearc
             auth[0] if isinstance(auth, tuple) else ""
         }
         client = connect(ground.elasticsearch, auth, _ca_file(ground))
-    except InstallError as error:
+    except ClusterError as error:
         raise BrokenLinkError(expected, str(error), remedy) from None
     try:
         with explained(ground.elasticsearch, "looking for the probe"):
             yield client
-    except (InstallError, ApiError, TransportError) as error:
+    except ClusterError as error:
         raise BrokenLinkError(expected, str(error), remedy) from None
     finally:
         client.close()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from rich.console import Console
 
 from mlaudit.cluster.client import credentials
-from mlaudit.errors import InstallError, MlauditError, SourceError
+from mlaudit.errors import MlauditError, SourceError
 from mlaudit.lineage.ask.cluster_trail import ElasticsearchTrail
 from mlaudit.lineage.ask.reference import choose
 from mlaudit.lineage.ask.trace import trace
@@ -93,10 +93,7 @@ def _look(model: str, url: str, namespace: str, ca_file: Path | None, since: str
     end = parse_moment(until) if until else ""
     if begin and end and begin >= end:
         raise SourceError(f"expected --since before --until, found {since} and {until}")
-    try:
-        auth = credentials(os.environ)
-    except InstallError as error:
-        raise SourceError(str(error)) from None
+    auth = credentials(os.environ)
     with ElasticsearchTrail(url, auth, ca_file=ca_file, namespace=namespace) as trail:
         return build(trace(trail, choose(trail, model), begin, end))
 

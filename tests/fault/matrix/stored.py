@@ -9,6 +9,7 @@ from typing import Any
 
 from elasticsearch import Elasticsearch
 
+from mlaudit.cluster.page import PointInTime, hits
 from mlaudit.verify.sources.source import Remarks, Selection, Source
 
 INDEX = "logs-mlaudit.*"
@@ -86,32 +87,16 @@ def sources(client: Elasticsearch, service: str, kind: str) -> list[dict[str, An
 
 
 def _hits(client: Elasticsearch, service: str) -> Iterator[dict[str, Any]]:
-    point = client.open_point_in_time(index=INDEX, keep_alive="5m")["id"]
-    after: list[Any] | None = None
-    try:
-        while True:
-            answer = client.search(
-                pit={"id": point, "keep_alive": "5m"},
-                query={"term": {"service.name": service}},
-                docvalue_fields=[
-                    "audit.record.id",
-                    "audit.kind",
-                    "audit.sequence.stream_id",
-                    "http.request.id",
-                ],
-                source=False,
-                size=_PAGE,
-                sort=[{"_shard_doc": "asc"}],
-                search_after=after,
-                track_total_hits=False,
-            )
-            hits = answer["hits"]["hits"]
-            yield from hits
-            if len(hits) < _PAGE:
-                return
-            after = hits[-1]["sort"]
-    finally:
-        client.close_point_in_time(id=point)
+    columns = ["audit.record.id", "audit.kind", "audit.sequence.stream_id", "http.request.id"]
+    with PointInTime(client, INDEX, "counting documents") as point:
+        yield from hits(
+            point.search,
+            query={"term": {"service.name": service}},
+            docvalue_fields=[{"field": name} for name in columns],
+            source=False,
+            size=_PAGE,
+            sort=[{"_shard_doc": "asc"}],
+        )
 
 
 class OfStreams:

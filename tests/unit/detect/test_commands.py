@@ -104,7 +104,7 @@ def test_not_being_able_to_look_gives_exit_code_2(
 ) -> None:
     """An unreachable cluster is exit code 2 with a reason, never 0."""
     assert main(monkeypatch, "--once", "--elasticsearch", "http://127.0.0.1:1") == 2
-    assert "cannot be reached" in capsys.readouterr().err
+    assert "cannot reach Elasticsearch" in capsys.readouterr().err
 
 
 def test_detect_without_once_is_refused(

@@ -37,5 +37,5 @@ def test_a_cluster_that_is_not_there_is_an_error() -> None:
     # Port 0 cannot be listened on by anything.
     with Elasticsearch("http://127.0.0.1:0", max_retries=0) as client:
         searcher = Searcher(client, "logs-*", NOW, NOW)
-        with pytest.raises(SourceError, match="cannot be reached"):
+        with pytest.raises(SourceError, match="cannot reach Elasticsearch"):
             searcher.require()

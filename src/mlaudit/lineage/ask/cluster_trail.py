@@ -6,20 +6,20 @@ field cannot tell another story, though it can keep a record from being found.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import orjson
-from elasticsearch import ApiError, TransportError
 
-from mlaudit.cluster.client import Auth, connect, explained
-from mlaudit.errors import InstallError, SourceError
+from mlaudit.cluster.client import Auth, connect
+from mlaudit.cluster.page import PointInTime, buckets, refresh
+from mlaudit.errors import SourceError
 from mlaudit.lineage.ask import kinds
 from mlaudit.lineage.ask.trail import Page, Record, Sighting, Tallies, Tally
 from mlaudit.verify.sources.cluster_source import read_hit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from elasticsearch import Elasticsearch
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from mlaudit.lineage.ask.trail import Ask, Match
 
 SERVICES: Final = 100
-_KEEP_ALIVE: Final = "5m"
-_BUCKETS: Final = 1000
+_DOING: Final = "reading the lineage"
 _SIGHTINGS: Final = 20_000
 _NAMES: Final = 2000
 _PRECISION: Final = 40_000
@@ -53,11 +52,8 @@ class ElasticsearchTrail:
         """
         self.name = url
         self._index = f"logs-mlaudit.*-{namespace}"
-        self._point = ""
-        try:
-            self._client: Elasticsearch = connect(url, auth, ca_file)
-        except InstallError as error:
-            raise SourceError(str(error)) from None
+        self._client: Elasticsearch = connect(url, auth, ca_file)
+        self._point = PointInTime(self._client, self._index, _DOING)
 
     def __enter__(self) -> Self:
         """Opens the point in time.
@@ -65,40 +61,32 @@ class ElasticsearchTrail:
         Raises:
             SourceError: the cluster cannot be looked at, or has no audit data streams.
         """
-        try:
-            with self._explained("looking for audit documents"):
-                self._refresh()
-                self._point = self._client.open_point_in_time(index=self._index, keep_alive=_KEEP_ALIVE)["id"]
-                if self._search(size=0)["_shards"]["total"] == 0:
-                    raise SourceError(
-                        f"expected audit data streams {self._index} at {self.name}, found none; "
-                        "run mlaudit install and send records first"
-                    )
-        except BaseException:
-            self.__exit__()
-            raise
+        with ExitStack() as opened:
+            opened.callback(self._client.close)
+            refresh(self._client, self._index, _DOING)
+            opened.enter_context(self._point)
+            if self._point.search(size=0)["_shards"]["total"] == 0:
+                raise SourceError(
+                    f"expected audit data streams {self._index} at {self.name}, found none; "
+                    "run mlaudit install and send records first"
+                )
+            self._opened = opened.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Closes the point in time and the connections."""
-        try:
-            if self._point:
-                self._client.close_point_in_time(id=self._point)
-        except (ApiError, TransportError):
-            pass  # it closes itself
-        finally:
-            self._client.close()
+        self._opened.close()
 
     def find(self, ask: Ask) -> Page:
         """See ``Trail.find``; holds ``ask.limit`` documents."""
-        answer = self._search(size=ask.limit, query=query_of(ask), sort=_NEWEST, track_total_hits=True)
+        answer = self._point.search(size=ask.limit, query=query_of(ask), sort=_NEWEST, track_total_hits=True)
         records = tuple(read_record(hit) for hit in answer["hits"]["hits"])
         return Page(records, answer["hits"]["total"]["value"])
 
     def distinct(self, ask: Ask, name: str) -> int:
         """See ``Trail.distinct``."""
         counted = {"cardinality": {"field": name, "precision_threshold": _PRECISION}}
-        answer = self._search(size=0, query=query_of(ask), aggregations={"count": counted})
+        answer = self._point.search(size=0, query=query_of(ask), aggregations={"count": counted})
         return int(answer["aggregations"]["count"]["value"])
 
     def tallies(self, ask: Ask) -> Tallies:
@@ -118,7 +106,7 @@ class ElasticsearchTrail:
                 },
             },
         }
-        answer = self._search(size=0, query=query_of(ask), aggregations={"services": services})
+        answer = self._point.search(size=0, query=query_of(ask), aggregations={"services": services})
         found = answer["aggregations"]["services"]
         return Tallies(tuple(_tally(bucket) for bucket in found["buckets"]), found["sum_other_doc_count"])
 
@@ -133,55 +121,21 @@ class ElasticsearchTrail:
         times = {"first": {"min": {"field": "@timestamp"}}, "last": {"max": {"field": "@timestamp"}}}
         named = [{"term": {"ml.model.name": name}}, {"terms": {"audit.kind": list(kinds.NAMING)}}]
         found: list[Sighting] = []
-        after: dict[str, Any] = {}
-        while True:
-            composite = {"size": _BUCKETS, "sources": sources, **after}
-            answer = self._search(
-                size=0,
-                query={"bool": {"filter": named}},
-                aggregations={"by": {"composite": composite, "aggregations": times}},
-            )["aggregations"]["by"]
-            found += [_sighting(bucket, fields) for bucket in answer["buckets"]]
-            if "after_key" not in answer:
-                return tuple(found)
+        query = {"bool": {"filter": named}}
+        for bucket in buckets(self._point.search, sources=sources, query=query, aggregations=times):
             if len(found) >= _SIGHTINGS:
                 raise SourceError(
-                    f"expected fewer than {_SIGHTINGS:,} versions and artifacts of {name}, found more; "
+                    f"expected at most {_SIGHTINGS:,} versions and artifacts of {name}, found more; "
                     "narrow it with --namespace"
                 )
-            after = {"after": answer["after_key"]}
+            found.append(_sighting(bucket, fields))
+        return tuple(found)
 
     def names(self) -> tuple[str, ...]:
         """See ``Trail.names``."""
         terms = {"terms": {"field": "ml.model.name", "size": _NAMES}}
-        answer = self._search(size=0, aggregations={"names": terms})
+        answer = self._point.search(size=0, aggregations={"names": terms})
         return tuple(str(bucket["key"]) for bucket in answer["aggregations"]["names"]["buckets"])
-
-    def _search(self, **arguments: Any) -> Any:
-        with self._explained("asking for the lineage"):
-            answer = self._client.search(pit={"id": self._point, "keep_alive": _KEEP_ALIVE}, **arguments)
-            failed = answer["_shards"]["failed"]
-            if failed:
-                raise SourceError(
-                    f"{self.name}: {failed} shards did not answer; the lineage would have holes"
-                )
-            self._point = answer.get("pit_id", self._point)
-            return answer
-
-    def _refresh(self) -> None:
-        """Makes what was just stored visible, if the reader may."""
-        try:
-            self._client.indices.refresh(index=self._index)
-        except ApiError:
-            return  # the next periodic refresh does it
-
-    @contextmanager
-    def _explained(self, doing: str) -> Iterator[None]:
-        try:
-            with explained(self.name, doing):
-                yield
-        except InstallError as error:
-            raise SourceError(str(error)) from None
 
 
 #: No process sealed it, or it has no place in any chain.

@@ -6,10 +6,8 @@ import re
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from elasticsearch import ApiError, TransportError
-
-from mlaudit.cluster.client import Auth, connect, explained
-from mlaudit.errors import InstallError, SourceError
+from mlaudit.cluster.client import Auth, connect
+from mlaudit.cluster.page import PointInTime, buckets, hits, refresh
 from mlaudit.verify.proof.stored import Claims, StoredRecord, document_id, observe, parse_original
 from mlaudit.verify.sources.projection import ABSENT, UNSEALED, compare_document, data_stream, misplaced
 from mlaudit.verify.sources.unsealed import examine_unsealed
@@ -20,12 +18,12 @@ if TYPE_CHECKING:
 
     from elasticsearch import Elasticsearch
 
+    from mlaudit.cluster.page import Hit
     from mlaudit.verify.sources.source import Remarks, Selection
 
 _PAGE: Final = 2000
 _COLUMNS_PAGE: Final = 10_000
 _TERMS: Final = 1000
-_KEEP_ALIVE: Final = "5m"
 _STREAM: Final = "audit.sequence.stream_id"
 _NUMBER: Final = "audit.sequence.number"
 _CLASS: Final = re.compile(r"logs-mlaudit[.]([a-z]+)-")
@@ -73,10 +71,7 @@ class ElasticsearchSource:
         self.name = url
         self._index = f"logs-mlaudit.*-{namespace}"
         self._page = page
-        try:
-            self._client: Elasticsearch = connect(url, auth, ca_file)
-        except InstallError as error:
-            raise SourceError(str(error)) from None
+        self._client: Elasticsearch = connect(url, auth, ca_file)
 
     def close(self) -> None:
         """Closes the connections."""
@@ -84,28 +79,20 @@ class ElasticsearchSource:
 
     def read(self, selection: Selection, remarks: Remarks) -> Iterator[StoredRecord]:
         """See ``Source.read``; holds one page of documents."""
-        try:
-            with explained(self.name, "reading audit documents"):
-                self._refresh()
-                point = self._client.open_point_in_time(index=self._index, keep_alive=_KEEP_ALIVE)["id"]
-                try:
-                    for query in self._queries(point, selection):
-                        yield from self._judged(self._pages(point, query), remarks)
-                finally:
-                    self._close_point(point)
-        except InstallError as error:
-            raise SourceError(str(error)) from None
+        with self._point("reading audit documents") as point:
+            for query in self._queries(point, selection):
+                yield from self._judged(self._documents(point, query), remarks)
 
-    def _judged(self, hits: Iterable[dict[str, Any]], remarks: Remarks) -> Iterator[StoredRecord]:
+    def _judged(self, found: Iterable[Hit], remarks: Remarks) -> Iterator[StoredRecord]:
         """The sealed records among the hits; of the others a remark."""
-        for hit in hits:
+        for hit in found:
             findings = examine_unsealed(hit)
             if findings is None:
                 yield read_hit(hit)
                 continue
             remarks.unsealed += 1
-            for found in findings:
-                remarks.note(found)
+            for finding in findings:
+                remarks.note(finding)
 
     def places(self, streams: Iterable[str]) -> Iterator[Place]:
         """Where each document of some streams has its place; reads no originals but of those without fields.
@@ -117,38 +104,21 @@ class ElasticsearchSource:
         # What the collector made itself has no place. A record to which somebody adds the mark, and from which
         # they take the searchable place, counts as missing.
         unplaced = {"bool": {"must_not": [{"exists": {"field": _STREAM}}, {"term": {UNSEALED: True}}]}}
-        try:
-            with explained(self.name, "reading the places of audit documents"):
-                self._refresh()
-                point = self._client.open_point_in_time(index=self._index, keep_alive=_KEEP_ALIVE)["id"]
-                try:
-                    for start in range(0, len(names), _TERMS):
-                        chosen = {"terms": {_STREAM: names[start : start + _TERMS]}}
-                        for hit in self._pages(point, {"bool": {"filter": [chosen]}}, _PLACE_FIELDS):
-                            values = {name: found[0] for name, found in hit.get("fields", {}).items()}
-                            yield _place(hit["_index"], values)
-                    for hit in self._pages(point, unplaced):
-                        fields = parse_original(str(hit["_source"].get("event.original", "")).encode()) or {}
-                        yield _place(hit["_index"], {**fields, **hit["_source"]})
-                finally:
-                    self._close_point(point)
-        except InstallError as error:
-            raise SourceError(str(error)) from None
+        with self._point("reading the places of audit documents") as point:
+            for start in range(0, len(names), _TERMS):
+                chosen = {"bool": {"filter": [{"terms": {_STREAM: names[start : start + _TERMS]}}]}}
+                for hit in self._columns(point, chosen):
+                    values = {name: found[0] for name, found in hit.get("fields", {}).items()}
+                    yield _place(hit["_index"], values)
+            for hit in self._documents(point, unplaced):
+                fields = parse_original(str(hit["_source"].get("event.original", "")).encode()) or {}
+                yield _place(hit["_index"], {**fields, **hit["_source"]})
 
-    def _refresh(self) -> None:
-        """Makes what was just stored visible, if the reader may."""
-        try:
-            self._client.indices.refresh(index=self._index)
-        except ApiError:
-            return  # the next periodic refresh does it
+    def _point(self, doing: str) -> PointInTime:
+        refresh(self._client, self._index, doing)
+        return PointInTime(self._client, self._index, doing)
 
-    def _close_point(self, point: str) -> None:
-        try:
-            self._client.close_point_in_time(id=point)
-        except (ApiError, TransportError):
-            return  # it closes itself
-
-    def _queries(self, point: str, selection: Selection) -> Iterator[dict[str, Any]]:
+    def _queries(self, point: PointInTime, selection: Selection) -> Iterator[dict[str, Any]]:
         """One query for everything, or, where time cuts streams, one for the cut of each stream."""
         streams: list[dict[str, Any]] = []
         if selection.streams is not None:
@@ -168,57 +138,21 @@ class ElasticsearchSource:
         # What has no place in any stream is still to be looked at.
         yield {"bool": {"filter": [window], "must_not": [{"exists": {"field": _STREAM}}]}}
 
-    def _cuts(self, point: str, window: dict[str, Any]) -> Iterator[tuple[str, int, int]]:
-        after: dict[str, Any] = {}
-        while True:
-            composite = {"size": 1000, "sources": [{"stream": {"terms": {"field": _STREAM}}}], **after}
-            answer = self._client.search(
-                pit={"id": point, "keep_alive": _KEEP_ALIVE},
-                size=0,
-                query=window,
-                aggregations={
-                    "streams": {
-                        "composite": composite,
-                        "aggregations": {
-                            "first": {"min": {"field": _NUMBER}},
-                            "last": {"max": {"field": _NUMBER}},
-                        },
-                    }
-                },
-            )
-            found = answer["aggregations"]["streams"]
-            for bucket in found["buckets"]:
-                if bucket["first"]["value"] is not None:
-                    yield bucket["key"]["stream"], int(bucket["first"]["value"]), int(bucket["last"]["value"])
-            if "after_key" not in found:
-                return
-            after = {"after": found["after_key"]}
+    def _cuts(self, point: PointInTime, window: dict[str, Any]) -> Iterator[tuple[str, int, int]]:
+        sources = [{"stream": {"terms": {"field": _STREAM}}}]
+        numbers = {"first": {"min": {"field": _NUMBER}}, "last": {"max": {"field": _NUMBER}}}
+        for bucket in buckets(point.search, sources=sources, query=window, aggregations=numbers):
+            if bucket["first"]["value"] is not None:
+                yield bucket["key"]["stream"], int(bucket["first"]["value"]), int(bucket["last"]["value"])
 
-    def _pages(
-        self, point: str, query: dict[str, Any], columns: list[str] | None = None
-    ) -> Iterator[dict[str, Any]]:
-        """The hits, page by page; with ``columns`` only those values, without the documents."""
-        size = _COLUMNS_PAGE if columns and self._page == _PAGE else self._page
-        after: list[Any] | None = None
-        while True:
-            answer = self._client.search(
-                pit={"id": point, "keep_alive": _KEEP_ALIVE},
-                size=size,
-                query=query,
-                source=columns is None,
-                docvalue_fields=[{"field": name} for name in columns] if columns else None,
-                sort=_SORT,
-                search_after=after,
-                track_total_hits=False,
-            )
-            if answer["_shards"]["failed"]:
-                failed = answer["_shards"]["failed"]
-                raise SourceError(f"{self.name}: {failed} shards did not answer; that proves nothing")
-            hits = answer["hits"]["hits"]
-            yield from hits
-            if len(hits) < size:
-                return
-            after = hits[-1]["sort"]
+    def _documents(self, point: PointInTime, query: dict[str, Any]) -> Iterator[Hit]:
+        return hits(point.search, query=query, sort=_SORT, size=self._page)
+
+    def _columns(self, point: PointInTime, query: dict[str, Any]) -> Iterator[Hit]:
+        """The hits with the values of their place, without the documents."""
+        columns = [{"field": name} for name in _PLACE_FIELDS]
+        size = _COLUMNS_PAGE if self._page == _PAGE else self._page
+        return hits(point.search, query=query, sort=_SORT, size=size, source=False, docvalue_fields=columns)
 
 
 def read_hit(hit: dict[str, Any]) -> StoredRecord:

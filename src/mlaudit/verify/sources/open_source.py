@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlaudit.deliver.spool import layout
-from mlaudit.errors import InstallError, SourceError
+from mlaudit.errors import SourceError
 from mlaudit.verify.sources.archive_source import ArchiveSource
 from mlaudit.verify.sources.spool_source import SpoolSource
 
@@ -41,10 +41,7 @@ def cluster(url: str, namespace: str, ca_file: Path | None) -> ElasticsearchSour
 
     if ca_file is None and (text := os.environ.get("MLAUDIT_ES_CA_FILE")):
         ca_file = Path(text)
-    try:
-        return ElasticsearchSource(url, credentials(os.environ), ca_file=ca_file, namespace=namespace)
-    except InstallError as error:
-        raise SourceError(str(error)) from None
+    return ElasticsearchSource(url, credentials(os.environ), ca_file=ca_file, namespace=namespace)
 
 
 def local_sources(spool: Path) -> list[Source]:
