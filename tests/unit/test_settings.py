@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -133,3 +135,85 @@ def test_unprotected_connection_can_be_accepted_and_is_named(endpoint: str) -> N
     """MLAUDIT_INSECURE accepts it, and what is exposed stays known."""
     settings = Settings.from_env({"MLAUDIT_ENDPOINT": endpoint, "MLAUDIT_INSECURE": "true"})
     assert "MLAUDIT_INSECURE" in settings.exposed
+
+
+HEADER_VARIABLES = ["MLAUDIT_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_LOGS_HEADERS"]
+
+
+@pytest.mark.parametrize("variable", HEADER_VARIABLES)
+@pytest.mark.parametrize(
+    ("text", "headers"),
+    [
+        ("authorization=Bearer%20x", {"authorization": "Bearer x"}),
+        ("authorization=Bearer x", {"authorization": "Bearer x"}),
+        ("Authorization = Basic%20YTpi%3D%3D , X-Team=a", {"authorization": "Basic YTpi==", "x-team": "a"}),
+        ("authorization=Basic YTpi==", {"authorization": "Basic YTpi=="}),
+        ("x-team=a+b%2Bc%2C", {"x-team": "a+b+c,"}),
+        ("x-team=caf%C3%A9", {"x-team": "caf\u00e9"}),
+        ("x-team=a,X-TEAM=b", {"x-team": "b"}),
+        ("x-team=", {"x-team": ""}),
+        (" , ,", {}),
+        ("x-team=100%", {"x-team": "100%"}),
+        ("x-team=a%0d%0a", {"x-team": "a"}),  # blanks around a value are none of it
+    ],
+)
+def test_headers_are_decoded_as_opentelemetry_does(variable: str, text: str, headers: dict[str, str]) -> None:
+    """Values are URL-decoded unless a blank shows that they are not encoded; the last of a name counts."""
+    assert dict(Settings.from_env({variable: text}).headers) == headers
+
+
+@pytest.mark.parametrize("variable", HEADER_VARIABLES)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x-team=a,hunter2",
+        "=hunter2",
+        "x team=hunter2",
+        "x-team=hunter2;b=c",
+        'x-team="hunter2"',
+        "x-team=hunter2\u00e9",
+        "x-team=hunter2%0d%0aauthorization:%20Bearer%20y",
+        "x-team=hunter2%0A1",
+        "x-team=hunter2%00",
+        "x-team=hunter2%E2%82%AC",
+        "x-team=hunter2\r\nx-other: y",
+        "x-team%0d%0ahunter2=y",
+        "x%20hunter2=y",
+    ],
+)
+def test_headers_that_cannot_be_sent_are_refused_without_their_text(
+    variable: str, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither the error nor the log repeats an entry, and no encoded line break becomes a header."""
+    named = "" if variable == "MLAUDIT_HEADERS" else f"{variable} to have "
+    with pytest.raises(SettingsError, match=f"MLAUDIT_HEADERS: expected {named}.*entry [12]") as caught:
+        Settings.from_env({variable: text})
+    assert "hunter2" not in str(caught.value) + caplog.text
+
+
+def test_an_empty_credential_is_none() -> None:
+    """An authorization header without a value does not make an address beyond this machine acceptable."""
+    with pytest.raises(SettingsError, match="expected credentials"):
+        Settings.from_env({"MLAUDIT_ENDPOINT": "https://collector", "MLAUDIT_HEADERS": "authorization="})
+
+
+def test_resource_attributes_are_decoded_as_the_sdk_does() -> None:
+    """The records name a service as its spans do; one entry that is not a pair costs no other."""
+    env = {
+        "OTEL_RESOURCE_ATTRIBUTES": "nonsense, service.name = my%20service v2 ,service.version=1;rc%2C1,"
+        "host.name=caf\u00e9,service.instance.id=a%0d%0ab,deployment.environment.name=x=y"
+    }
+    settings = Settings.from_env(env)
+    assert (settings.service_name, settings.service_version) == ("my service v2", "1;rc,1")
+    assert (settings.host_name, settings.environment) == ("caf\u00e9", "x=y")
+    assert settings.service_instance == ""
+    assert Settings.from_env({"OTEL_RESOURCE_ATTRIBUTES": "service.name="}).service_name == "unknown_service"
+
+
+def test_reading_no_headers_loads_no_parser() -> None:
+    """Settings without headers import nothing more."""
+    code = "import sys; from mlaudit.settings import Settings; Settings.from_env({}); " + (
+        "print('opentelemetry.util.re' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -66,7 +66,7 @@ class Settings:
     @property
     def exposed(self) -> str:
         """Why what is sent can be read on the way, or be sent by anybody; empty when neither is so."""
-        named = any(names_credential(header) for header, _ in self.headers)
+        named = any(value and names_credential(header) for header, value in self.headers)
         return exposure(self.endpoint, authenticated=bool(self.token_file or self.client_cert_file or named))
 
     @classmethod

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from mlaudit.safety.network import YES
 
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TRUE: Final = YES
+_NAME: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+# The characters that OpenTelemetry's specification leaves a value, and the blank.
+_HEADER: Final = re.compile(_NAME + r"[ \t]*=[ \t]*[ !#-+\--:<-\[\]-~]*")
+_HEADER_NAME: Final = re.compile(_NAME)
+_HEADER_VALUE: Final = re.compile(r"[ -~\xa0-\xff]*")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 FALSE: Final = frozenset({"", "0", "false", "no", "off"})
 
 
@@ -106,16 +113,42 @@ def paths(text: str) -> tuple[str, ...]:
 
 
 def headers(text: str) -> tuple[tuple[str, str], ...]:
-    """``name=value`` pairs separated by commas; names in lower case."""
-    pairs: list[tuple[str, str]] = []
-    for item in text.split(","):
-        if not item.strip():
+    """``name=value`` pairs separated by commas, read as OpenTelemetry's exporters read them; names in lower case.
+
+    A value is URL-decoded (``Bearer%20x``); one with a blank in it is taken literally (``Bearer x``). Of a name given
+    twice the last value counts. An error gives the entry's position and never its text, which may be a secret.
+    """
+    from opentelemetry.util.re import parse_env_headers  # loaded only where headers are set
+
+    pairs: dict[str, str] = {}
+    for number, entry in enumerate(text.split(","), 1):
+        if not entry.strip():
             continue
-        name, separator, value = item.partition("=")
-        if not separator or not name.strip():
-            raise ValueError("name=value pairs separated by commas")
-        pairs.append((name.strip().lower(), value.strip()))
-    return tuple(pairs)
+        # What the parser cannot read it would write to the log, and leave out.
+        if not _HEADER.fullmatch(entry.strip()):
+            raise ValueError(f"name=value pairs separated by commas, URL-encoded; entry {number} is not one")
+        for name, value in parse_env_headers(entry, liberal=True).items():
+            # Decoding may bring line breaks, which would begin another header, and letters beyond Latin-1.
+            if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+                raise ValueError(
+                    f"headers that HTTP can carry; entry {number} has a character that it cannot"
+                )
+            pairs[name] = value
+    return tuple(pairs.items())
+
+
+def attributes(text: str) -> dict[str, str]:
+    """``name=value`` pairs separated by commas, as OpenTelemetry's SDK reads resource attributes from them.
+
+    Values are URL-decoded, names put in lower case; what is not a pair or holds control characters is left out.
+    """
+    found: dict[str, str] = {}
+    for entry in text.split(","):
+        name, equals, encoded = entry.partition("=")
+        name, value = name.strip().lower(), unquote(encoded.strip())
+        if equals and name and not _CONTROL.search(name + value):
+            found[name] = value
+    return found
 
 
 def endpoint(text: str) -> str:

@@ -44,23 +44,24 @@ def _otel_endpoint(env: Mapping[str, str]) -> str:
 
 
 def _otel_headers(env: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    return reading.headers(
-        env.get("OTEL_EXPORTER_OTLP_LOGS_HEADERS") or env.get("OTEL_EXPORTER_OTLP_HEADERS") or ""
-    )
+    for name in ("OTEL_EXPORTER_OTLP_LOGS_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"):
+        if text := env.get(name):
+            try:
+                return reading.headers(text)
+            except ValueError as error:
+                raise ValueError(f"{name} to have {error}") from None
+    return ()
 
 
 def _service_name(env: Mapping[str, str]) -> str:
     if name := env.get("OTEL_SERVICE_NAME", "").strip():
         return name
-    return resource_attributes(env).get("service.name", "unknown_service")
+    return resource_attributes(env).get("service.name") or "unknown_service"
 
 
 def resource_attributes(env: Mapping[str, str]) -> dict[str, str]:
-    """``OTEL_RESOURCE_ATTRIBUTES``; nothing where it cannot be read."""
-    try:
-        return dict(reading.headers(env.get("OTEL_RESOURCE_ATTRIBUTES", "")))
-    except ValueError:
-        return {}
+    """``OTEL_RESOURCE_ATTRIBUTES``, decoded."""
+    return reading.attributes(env.get("OTEL_RESOURCE_ATTRIBUTES", ""))
 
 
 def _always(value: Any) -> Callable[[Mapping[str, str]], Any]:
@@ -141,7 +142,9 @@ VARIABLES: Final = (
     Variable(
         "HEADERS",
         "`OTEL_EXPORTER_OTLP_LOGS_HEADERS`, else `OTEL_EXPORTER_OTLP_HEADERS`",
-        "Request headers, `name=value,name=value`.",
+        "Request headers, `name=value,name=value`, read as OpenTelemetry's variables are: a value is URL-decoded "
+        "(`authorization=Bearer%20abc`), one with a blank in it is taken literally. Of a name given twice the last "
+        "value counts; what is not a pair, or decodes to a line break, is refused.",
         reading.headers,
         _otel_headers,
     ),

@@ -10,6 +10,7 @@ from tests.unit.deliver.receiver import partial
 from mlaudit.deliver.send import transport
 from mlaudit.deliver.send.answer import Verdict
 from mlaudit.deliver.send.transport import HttpTransport, Receiver
+from mlaudit.settings import Settings
 
 OTLP = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\n"
 PARTIAL = partial(1)[2]
@@ -117,3 +118,12 @@ def test_connection_is_kept_between_requests(receiver) -> None:
     for _ in range(3):
         assert sending.post(b"").verdict is Verdict.ACKNOWLEDGED
     assert sending._pool.connection_from_url(receiver.endpoint).num_connections == 1
+
+
+def test_decoded_headers_reach_the_receiver(receiver) -> None:
+    """What a variable says URL-encoded is what the receiver reads in the request."""
+    env = {"OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20x,x-team=caf%C3%A9"}
+    sending = HttpTransport(Receiver(receiver.endpoint, Settings.from_env(env).headers))
+    assert sending.post(b"").verdict is Verdict.ACKNOWLEDGED
+    assert receiver.headers[0]["authorization"] == "Bearer x"
+    assert receiver.headers[0]["x-team"] == "caf\u00e9"
