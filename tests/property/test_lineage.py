@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.lineage_story import SCHEMA, lineage, tell
 from tests.trail import Story
 
+from mlaudit.catalog.names import ML_TRAINING_EVALUATED
 from mlaudit.lineage.ask import kinds
 from mlaudit.lineage.show.json_document import document
 from mlaudit.lineage.show.svg import draw
@@ -44,7 +45,7 @@ FIELDS = st.fixed_dictionaries(
     },
 )
 RECORDS = st.lists(
-    st.tuples(st.sampled_from([*kinds.RUNS, kinds.EVALUATED, *kinds.DATA, *kinds.NAMING]), FIELDS),
+    st.tuples(st.sampled_from([*kinds.RUNS, ML_TRAINING_EVALUATED, *kinds.DATA, *kinds.NAMING]), FIELDS),
     max_size=25,
 )
 

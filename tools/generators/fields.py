@@ -102,7 +102,8 @@ def source(catalog: Catalog) -> str:
         f'SCHEMA_VERSION: Final = "{catalog.envelope.schema_version}"',
         f'ECS_RELEASE: Final = "{catalog.envelope.ecs_version}"',
         "",
-        *(f'{constant(name)}: Final = "{name}"' for name in catalog.fields),
+        "#: The kinds, without the wildcard of the application's own. Fields are written as their names.",
+        *(f'{constant(name)}: Final = "{name}"' for name in catalog.kinds if not name.endswith("*")),
         "",
     ]
     for name, about, chosen in _sets(catalog):

@@ -37,23 +37,20 @@ def check(catalog: Catalog) -> list[Issue]:
         *_controls(catalog),
         *_policy(catalog),
         *(issue for name, kind in catalog.kinds.items() for issue in _kind(catalog, name, kind)),
+        *_constants(catalog),
     ]
 
 
-def constant(field: str) -> str:
-    """The Python name of a field's constant: ``ml.model.name`` gives ``ML_MODEL_NAME``."""
-    return field.removeprefix("@").replace(".", "_").upper()
+def constant(kind: str) -> str:
+    """The Python name of a kind's constant: ``audit.ml.model.saved`` gives ``ML_MODEL_SAVED``."""
+    return kind.removeprefix("audit.").replace(".", "_").upper()
 
 
 def _fields(catalog: Catalog) -> Iterator[Issue]:
-    constants: dict[str, str] = {}
     for name, field in catalog.fields.items():
         where = f"field {name}"
         if not _FIELD_NAME.fullmatch(name):
             yield Issue(where, "the name must be lower-case words joined by dots")
-        other = constants.setdefault(constant(name), name)
-        if other != name:
-            yield Issue(where, f"has the same constant {constant(name)} as {other}")
         fault = fault_of(field, field.example)
         if fault:
             yield Issue(where, f"the example {fault}")
@@ -116,6 +113,14 @@ def _kind(catalog: Catalog, name: str, kind: Kind) -> Iterator[Issue]:
     yield from _kind_fields(catalog, name, kind)
     yield from _message(catalog, name, kind)
     yield from _sample(catalog, name, kind)
+
+
+def _constants(catalog: Catalog) -> Iterator[Issue]:
+    constants: dict[str, str] = {}
+    for name in catalog.kinds:
+        other = constants.setdefault(constant(name), name)
+        if other != name:
+            yield Issue(f"kind {name}", f"has the same constant {constant(name)} as {other}")
 
 
 def _classification(where: str, kind: Kind) -> Iterator[Issue]:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from mlaudit.pipeline.pipeline import Pipeline
     from mlaudit.settings import Settings
 
-KIND: Final = "audit.detection.alert"
 #: The service of the records where the environment names none.
 SERVICE: Final = "mlaudit-detect"
 _UNNAMED: Final = "unknown_service"

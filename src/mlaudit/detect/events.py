@@ -6,7 +6,7 @@ import ipaddress
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from mlaudit.detect.alert_trail import KIND
+from mlaudit.catalog.names import DETECTION_ALERT
 from mlaudit.detect.plans import load_plans
 from mlaudit.event import SYSTEM, Actor, AuditEvent, Target
 
@@ -56,7 +56,7 @@ def finding_key(alert: Alert) -> str:
 
 def about_alerts(alert: Alert) -> bool:
     """Whether a rule fired on nothing but records of alerts: to record that would feed the rule for ever."""
-    return alert.entities.get("audit.kind") == [KIND]
+    return alert.entities.get("audit.kind") == [DETECTION_ALERT]
 
 
 def alert_event(alert: Alert) -> AuditEvent:
@@ -66,7 +66,7 @@ def alert_event(alert: Alert) -> AuditEvent:
     plural = "" if alert.count == 1 else "s"
     reason = f"{alert.count} record{plural} from {alert.first} to {alert.last}"
     return AuditEvent(
-        KIND,
+        DETECTION_ALERT,
         actor=DETECTION,
         target=target_of(alert.group) or target_of(shared) or Target("rule", alert.rule),
         fields={

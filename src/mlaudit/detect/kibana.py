@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from elasticsearch import ApiError, NotFoundError
 
+from mlaudit.catalog.names import DETECTION_ALERT
 from mlaudit.cluster.page import hits, search
-from mlaudit.detect.alert_trail import KIND
 from mlaudit.detect.events import DETECTION, SEVERITY, source_of, target_of
 from mlaudit.errors import ClusterError, SourceError
 from mlaudit.event import AuditEvent, Target
@@ -111,7 +111,9 @@ def kibana_event(source: Mapping[str, Any], identity: str) -> AuditEvent:
         fields["event.reason"] = reason[:_REASON]
     if records := _records(source):
         fields["audit.detection.records"] = records
-    event = AuditEvent(KIND, actor=DETECTION, target=target_of(shared) or Target("rule", rule), fields=fields)
+    event = AuditEvent(
+        DETECTION_ALERT, actor=DETECTION, target=target_of(shared) or Target("rule", rule), fields=fields
+    )
     moment = _moment(value_of(source, "@timestamp"))
     if moment is not None:
         event.timestamp = int(moment.timestamp() * 1_000_000) * 1000
@@ -146,7 +148,7 @@ def _records(source: Mapping[str, Any]) -> list[str]:
 
 def _about_alerts(source: Mapping[str, Any]) -> bool:
     """Whether a rule fired on the record of an alert: to record that would feed the rule for ever."""
-    return _first(value_of(source, "audit.kind")) == KIND
+    return _first(value_of(source, "audit.kind")) == DETECTION_ALERT
 
 
 def _severity(source: Mapping[str, Any]) -> int:

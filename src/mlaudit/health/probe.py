@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from typing import Final
 
+from mlaudit.catalog.names import PIPELINE_PROBE
 from mlaudit.deliver.send.delivery import SpooledDelivery
 from mlaudit.errors import MlauditError
 from mlaudit.event import AuditEvent, Target
@@ -14,7 +15,6 @@ from mlaudit.pipeline.backend import SpoolBackend
 from mlaudit.pipeline.pipeline import record_builder
 from mlaudit.pipeline.stream import AUDITOR, INTEGRITY
 
-KIND: Final = "audit.pipeline.probe"
 #: The service of a probe where the environment names none.
 NOBODY: Final = "mlaudit-doctor"
 _UNNAMED: Final = "unknown_service"
@@ -30,7 +30,7 @@ def send(ground: Ground) -> Outcome:
     builder = record_builder(settings, ground.policy.digest)
     refused: list[str] = []
     event = AuditEvent(
-        KIND,
+        PIPELINE_PROBE,
         actor=AUDITOR,
         target=Target("service", settings.service_name),
         fields={"audit.component": "health.doctor"},

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
+from mlaudit.catalog.names import STREAM_ABANDONED, STREAM_ENDED
 from mlaudit.deliver.spool import layout
 from mlaudit.deliver.spool.spool import StreamSpool
 from mlaudit.errors import CheckpointError, MlauditError, SignerError, SpoolError
 from mlaudit.pipeline.heartbeat import note_adopter
-from mlaudit.pipeline.stream import ABANDONED, ENDED, Stream
+from mlaudit.pipeline.stream import Stream
 from mlaudit.seal.chain import Chain
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ class Adopter:
 
 def _is_ended(spool: StreamSpool) -> bool:
     """Whether the stream's last record is one that ends a stream."""
-    return LogRecord.FromString(spool.adopted_head).event_name in (ENDED, ABANDONED)
+    return LogRecord.FromString(spool.adopted_head).event_name in (STREAM_ENDED, STREAM_ABANDONED)
 
 
 def _obituary(spool: StreamSpool, own_stream: str) -> tuple[str, dict[str, Any]]:

@@ -7,13 +7,13 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+from mlaudit.catalog.names import PIPELINE_FAILURE
 from mlaudit.errors import MlauditError
 from mlaudit.event import FAILURE, Actor, AuditEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FAILURE_KIND: Final = "audit.pipeline.failure"
 _QUIET_SECONDS: Final = 10.0
 _THINGS_KEPT: Final = 1000
 
@@ -47,7 +47,7 @@ class Losses:
                 "audit.lost.reason": reason,
             }
             try:
-                write(AuditEvent(FAILURE_KIND, FAILURE, actor=actor, fields=fields))
+                write(AuditEvent(PIPELINE_FAILURE, FAILURE, actor=actor, fields=fields))
             except MlauditError:
                 with self._lock:
                     self._untold.update(untold)

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from mlaudit.catalog.names import kind_of
+from mlaudit.catalog.names import PIPELINE_FAILURE, kind_of
 from mlaudit.deliver.ticket import LOST, SAFE, Ticket
 from mlaudit.errors import (
     AuditRefusedError,
@@ -23,7 +23,7 @@ from mlaudit.errors import (
 )
 from mlaudit.event import FAILURE, SERVICE, UNKNOWN, Actor, AuditEvent
 from mlaudit.pipeline.heartbeat import Heartbeat
-from mlaudit.pipeline.losses import FAILURE_KIND, Hush, Losses
+from mlaudit.pipeline.losses import Hush, Losses
 from mlaudit.pipeline.maintenance import Tender
 from mlaudit.pipeline.signing import Keyring, Signing
 from mlaudit.pipeline.stream import INTEGRITY, Stream
@@ -212,7 +212,7 @@ class Pipeline:
             )
         else:
             told |= {"audit.component": component, "error.type": name}
-            event = AuditEvent(FAILURE_KIND, FAILURE, fields=told)
+            event = AuditEvent(PIPELINE_FAILURE, FAILURE, fields=told)
         try:
             self.emit(event)
         except AuditRefusedError:
@@ -322,7 +322,7 @@ class Pipeline:
         self.counts.faults += 1
         _logger.warning("audit record of %s reduced: %s", event.kind, error)
         reason = str(error) if isinstance(error, MlauditError) else type(error).__name__
-        known = event.kind if kind_of(event.kind) else FAILURE_KIND
+        known = event.kind if kind_of(event.kind) else PIPELINE_FAILURE
         reduced = AuditEvent(
             known,
             event.outcome if event.outcome in ("success", "failure") else UNKNOWN,

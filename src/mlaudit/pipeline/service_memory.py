@@ -9,6 +9,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from mlaudit.catalog.names import POLICY_CHANGED, POLICY_LOADED
 from mlaudit.deliver.spool.files import make_folder, replace_file
 from mlaudit.event import AuditEvent
 
@@ -70,11 +71,11 @@ class Memory:
             "audit.policy.path": str(path) if path else "built in",
             "audit.policy.revision": str(policy.revision),
         }
-        kind = "audit.policy.loaded"
+        kind = POLICY_LOADED
         if isinstance(before, dict) and before.get("digest") != policy.digest:
             from mlaudit.policy.compare import changes, lowered
 
-            kind = "audit.policy.changed"
+            kind = POLICY_CHANGED
             fields["audit.policy.previous_digest"] = str(before.get("digest"))
             fields["audit.policy.changes"] = changes(before.get("snapshot"), snapshot)[:100]
             fields["audit.policy.lowered"] = bool(lowered(before.get("snapshot"), snapshot))

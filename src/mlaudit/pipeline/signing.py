@@ -10,6 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final, Protocol
 
+from mlaudit.catalog.names import KEY_ROTATED
 from mlaudit.errors import MlauditError, SignerError, SpoolError
 from mlaudit.event import AuditEvent, Target
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from mlaudit.seal.checkpoint import Signer, VerifyingKey
     from mlaudit.settings import Settings
 
-ROTATED: Final = "audit.key.rotated"
 _FIRST_PAUSE: Final = 0.5
 _LAST_PAUSE: Final = 30.0
 _END_SECONDS: Final = 2.0
@@ -153,7 +153,7 @@ class Signing:
                 "event.reason": "rotated" if note else "another key without a statement of the one before",
                 **({"audit.key.statement": note} if note else {}),
             }
-            event = AuditEvent(ROTATED, target=Target("key", key.id), fields=fields)
+            event = AuditEvent(KEY_ROTATED, target=Target("key", key.id), fields=fields)
             try:
                 self._write(stream, event)
             except SpoolError:

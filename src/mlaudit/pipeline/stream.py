@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from mlaudit.catalog.names import SCHEMA_VERSION
+from mlaudit.catalog.names import (
+    SCHEMA_VERSION,
+    STREAM_ABANDONED,
+    STREAM_CHECKPOINT,
+    STREAM_ENDED,
+    STREAM_STARTED,
+)
 from mlaudit.deliver.send import otlp
 from mlaudit.errors import SignerError, SpoolError, StreamOverError
 from mlaudit.event import SYSTEM, Actor, AuditEvent, Target
@@ -23,10 +29,6 @@ if TYPE_CHECKING:
 
     from mlaudit.deliver.ticket import Delivery, Ticket
 
-STARTED: Final = "audit.stream.started"
-CHECKPOINT: Final = "audit.stream.checkpoint"
-ENDED: Final = "audit.stream.ended"
-ABANDONED: Final = "audit.stream.abandoned"
 AUDITOR: Final = Actor("mlaudit", SYSTEM, method="process")
 _LONGEST_KEPT: Final = 1024
 _PREVIOUS_HASH: Final = otlp.text_prefix("audit.sequence.previous_hash", len(GENESIS))
@@ -97,7 +99,7 @@ class Stream:
         except SignerError:
             key = None  # a signer that is away costs signatures, not records
         named = {"audit.stream.key_id": key.id, "audit.stream.public_key": key.encode()} if key else {}
-        self._note(STARTED, {**named, **fields})
+        self._note(STREAM_STARTED, {**named, **fields})
 
     def write(self, event: AuditEvent, draft: Draft, *, durable: bool) -> Ticket:
         """Encodes, seals and stores one record, built and redacted.
@@ -197,7 +199,7 @@ class Stream:
             behind = self._chain.sequence - checkpoint.sequence
             if behind > _BEHIND_SIGNATURE:
                 raise SignerError(f"the signature came {behind} records late; it is asked for again")
-            self._note_signed(CHECKPOINT, checkpoint, note, {})
+            self._note_signed(STREAM_CHECKPOINT, checkpoint, note, {})
             # The note itself is covered by the next one and does not call for it.
             self._unsigned_since = begun if behind else None
         return note
@@ -210,11 +212,11 @@ class Stream:
         Raises:
             SignerError: there was no signature; the stream is not ended. SpoolError: the record could not be stored.
         """
-        return self._close(ENDED, {"event.reason": reason}, signer)
+        return self._close(STREAM_ENDED, {"event.reason": reason}, signer)
 
     def abandon(self, reason: str, fields: Mapping[str, Any]) -> str:
         """Writes the last record of a stream whose process is gone; see ``end``."""
-        return self._close(ABANDONED, {"event.reason": reason, **fields}, None)
+        return self._close(STREAM_ABANDONED, {"event.reason": reason, **fields}, None)
 
     def _close(self, kind: str, fields: Mapping[str, Any], signer: Signer | None) -> str:
         self._signer = signer or self._signer

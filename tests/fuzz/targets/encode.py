@@ -11,9 +11,9 @@ from typing import Any
 from tests.fuzz.choices import Choices
 
 import mlaudit
+from mlaudit.catalog.names import PIPELINE_FAILURE
 from mlaudit.errors import EventError
 from mlaudit.event import Actor
-from mlaudit.pipeline.losses import FAILURE_KIND
 from mlaudit.records.encode import MAX_RECORD_BYTES, PLACE_PREFIX, encode
 from mlaudit.testing import AuditLog, capture
 
@@ -58,7 +58,7 @@ class HostileDict(dict):  # type: ignore[type-arg]
 
 
 _OPEN = ExitStack()
-_OWN = (FAILURE_KIND, "audit.stream.", "audit.policy.")
+_OWN = (PIPELINE_FAILURE, "audit.stream.", "audit.policy.")
 
 
 @lru_cache(maxsize=1)

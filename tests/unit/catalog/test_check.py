@@ -82,8 +82,8 @@ def test_packaged_catalog_has_no_issue(packaged: Catalog) -> None:
             "field Ml.Name: the name must be lower-case words",
         ),
         (
-            lambda content: content["fields"].update({"ml.model_name": content["fields"]["ml.model.name"]}),
-            "has the same constant ML_MODEL_NAME as ml.model.name",
+            lambda content: content["kinds"].update({"audit.ml_prediction": content["kinds"][PREDICTION]}),
+            "has the same constant ML_PREDICTION as audit.ml.prediction",
         ),
         (_field("source.port", example="80"), "field source.port: the example must be long"),
         (_field("ml.prediction.input", original_only=False), "so it must be original_only"),
@@ -137,12 +137,16 @@ def test_every_contradiction_is_reported_at_once(packaged: Catalog) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "expected"),
-    [("@timestamp", "TIMESTAMP"), ("ml.model.name", "ML_MODEL_NAME"), ("message", "MESSAGE")],
+    ("kind", "expected"),
+    [
+        ("audit.ml.prediction", "ML_PREDICTION"),
+        ("audit.access.role.changed", "ACCESS_ROLE_CHANGED"),
+        ("audit.app.audit.read", "APP_AUDIT_READ"),
+    ],
 )
-def test_constant_name_follows_from_field_name(field: str, expected: str) -> None:
-    """A field's constant is its name in upper case with underscores."""
-    assert constant(field) == expected
+def test_constant_name_follows_from_kind(kind: str, expected: str) -> None:
+    """A kind's constant is its name without the leading audit, in upper case with underscores."""
+    assert constant(kind) == expected
 
 
 def _mutable(node: Any) -> Any:

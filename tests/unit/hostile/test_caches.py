@@ -10,6 +10,7 @@ import pytest
 
 import mlaudit
 from mlaudit.capture.web import http_record
+from mlaudit.catalog.names import API_REQUEST
 from mlaudit.event import Actor
 from mlaudit.pipeline import stream
 from mlaudit.pipeline.losses import Hush, Losses
@@ -82,7 +83,7 @@ def test_what_a_client_says_of_itself_is_cut_before_it_is_remembered() -> None:
             b"user-agent": LONG.encode() + b"%d" % number,
             b"host": LONG.encode() + b"%d" % number,
         }
-        event = http_record.event_of(http_record.REQUEST, None, answer, _trail(), Actor("a"))
+        event = http_record.event_of(API_REQUEST, None, answer, _trail(), Actor("a"))
         assert len(event.fields["user_agent.original"]) == 1024
         assert len(event.fields["client.address"]) == 256
     assert http_record._caller.cache_info().currsize == 1

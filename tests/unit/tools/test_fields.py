@@ -13,10 +13,20 @@ from mlaudit.catalog.load import load_catalog
 from mlaudit.catalog.names import KINDS, kind_of
 
 
-def test_every_field_has_a_constant() -> None:
-    """The constant of every field is its name."""
-    for name in load_catalog().fields:
+def test_every_kind_has_a_constant() -> None:
+    """The constant of every kind is its name; the wildcard of the application's own kinds has none."""
+    for name in load_catalog().kinds.keys() - {"audit.app.*"}:
         assert getattr(names, constant(name)) == name
+    assert "*" not in "".join(vars(names))
+
+
+def test_nothing_else_has_a_constant() -> None:
+    """The module's strings are the two versions, the kinds and what it needs itself: fields are written as names."""
+    strings = {
+        name for name, value in vars(names).items() if isinstance(value, str) and not name.startswith("_")
+    }
+    kinds = {constant(name) for name in KINDS}
+    assert strings - kinds == {"SCHEMA_VERSION", "ECS_RELEASE"}
 
 
 def test_sets_follow_sensitivity_and_type() -> None:

@@ -15,16 +15,13 @@ from mlaudit.capture.data.places import Place, places_of
 from mlaudit.capture.hooks import refuse_unless_writable
 from mlaudit.capture.origin import originate
 from mlaudit.capture.request_context import current_purpose, current_run
+from mlaudit.catalog.names import DATA_EXPORTED, DATA_MODIFIED, DATA_READ
 from mlaudit.event import FAILURE, SUCCESS, AuditEvent, Target
 
 if TYPE_CHECKING:
     import weakref
 
     from mlaudit.pipeline.pipeline import Pipeline
-
-READ: Final = "audit.data.read"
-MODIFIED: Final = "audit.data.modified"
-EXPORTED: Final = "audit.data.exported"
 
 under_way: Final[ContextVar[weakref.ref[Any] | None]] = ContextVar("mlaudit_statement", default=None)
 """The statement under way, for spans of its driver. Only as long as it lives: its end may never be told."""
@@ -125,8 +122,8 @@ def event_of(pipeline: Pipeline, access: Access, *, failed: bool, fields: dict[s
 
 def _kind(pipeline: Pipeline, access: Access, *, failed: bool) -> str:
     if not failed and access.exports and pipeline.policy.data.is_bulk(access.fields.get("ml.dataset.rows")):
-        return EXPORTED
-    return MODIFIED if access.changes else READ
+        return DATA_EXPORTED
+    return DATA_MODIFIED if access.changes else DATA_READ
 
 
 def _learnt(known: dict[str, Any], fields: dict[str, Any]) -> None:

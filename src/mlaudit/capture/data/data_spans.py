@@ -10,17 +10,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mlaudit.capture.data import sql_text
-from mlaudit.capture.data.access import EXPORTED, MODIFIED, READ, Access, accessing, under_way
+from mlaudit.capture.data.access import Access, accessing, under_way
 from mlaudit.capture.data.databases import system_name
 from mlaudit.capture.data.places import place_of
 from mlaudit.capture.data.statements import accesses_of
+from mlaudit.catalog.names import DATA_EXPORTED, DATA_MODIFIED, DATA_READ
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlaudit.pipeline.pipeline import Pipeline
 
-KINDS: Final = (READ, MODIFIED, EXPORTED)
+KINDS: Final = (DATA_READ, DATA_MODIFIED, DATA_EXPORTED)
 covered: Final[set[str]] = set()
 """Scopes whose spans tell what hooks in this process record themselves."""
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import unquote, urlsplit
 
 from mlaudit.capture.data import data_spans
-from mlaudit.capture.data.access import READ, Access, accessing, refuse_unless_recordable, tell
+from mlaudit.capture.data.access import Access, accessing, refuse_unless_recordable, tell
 from mlaudit.capture.hooks import Audit, Call, Hooks, refuse_unless_writable
+from mlaudit.catalog.names import DATA_READ
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +38,7 @@ class BotocoreIntegration:
             client.BaseClient,
             "_make_api_call",
             _call,
-            kind=READ,
+            kind=DATA_READ,
             outermost=True,
             level=accessing,
             refuse_after=True,
@@ -72,7 +73,7 @@ def _call(pipeline: Pipeline, call: Call) -> Audit:
         if access.changes:
             refuse_unless_recordable(pipeline, access)
         else:
-            refuse_unless_writable(pipeline, READ, f"reading {access.name}")
+            refuse_unless_writable(pipeline, DATA_READ, f"reading {access.name}")
     outcome = yield
     for access in accesses:
         if outcome.error is None and access.operation == "GetObject":

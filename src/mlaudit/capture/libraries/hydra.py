@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from mlaudit.capture.hooks import Hooks
 from mlaudit.capture.models.estimators import text
 from mlaudit.capture.models.training_run import training_run
-from mlaudit.capture.process.config_files import KIND
 from mlaudit.capture.process.config_loaded import Loaded, compare, flatten
 from mlaudit.capture.request_context import current_run
+from mlaudit.catalog.names import ML_CONFIG_CHANGED, ML_TRAINING_STARTED
 from mlaudit.errors import AuditRefusedError
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from mlaudit.pipeline.pipeline import Pipeline
 
 COMPONENT: Final = "capture.libraries.hydra"
-STARTED: Final = "audit.ml.training.started"
 SOURCE: Final = "hydra"
 MAX_PARAMETERS: Final = 200
 MAX_OVERRIDES: Final = 100
@@ -50,7 +49,7 @@ class HydraIntegration:
             return
         for holder in _HOLDERS:
             _hooks.when_imported(holder, _hook_jobs)
-        _hooks.around(hydra, "compose", _composing, kind=KIND)
+        _hooks.around(hydra, "compose", _composing, kind=ML_CONFIG_CHANGED)
 
     def uninstrument(self) -> None:
         """Puts the originals back."""
@@ -58,7 +57,7 @@ class HydraIntegration:
 
 
 def _hook_jobs(module: Any) -> None:
-    _hooks.around(module, "run_job", _running, kind=STARTED)
+    _hooks.around(module, "run_job", _running, kind=ML_TRAINING_STARTED)
 
 
 def _running(pipeline: Pipeline, call: Call) -> Audit:
@@ -103,7 +102,7 @@ def _tell_change(pipeline: Pipeline, composed: Loaded) -> None:
     except AuditRefusedError:
         raise
     except Exception as error:  # noqa: BLE001 - the run is recorded all the same
-        pipeline.fault(COMPONENT, error, kind=KIND)
+        pipeline.fault(COMPONENT, error, kind=ML_CONFIG_CHANGED)
 
 
 def _values(config: Any) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from mlaudit.capture.hooks import Hooks, refuse_unless_writable
 from mlaudit.capture.origin import originate
 from mlaudit.capture.process.lifecycle import lifecycle
 from mlaudit.capture.request_context import current_actor
+from mlaudit.catalog.names import DEBUG_ENDED, DEBUG_STARTED, NOTEBOOK_CELL_EXECUTED
 from mlaudit.event import FAILURE, SUCCESS, Actor, AuditEvent, Target, new_record_id
 from mlaudit.pipeline import current
 
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from mlaudit.capture.hooks import Audit, Call
     from mlaudit.pipeline.pipeline import Pipeline
 
-STARTED: Final = "audit.debug.started"
-ENDED: Final = "audit.debug.ended"
-CELL: Final = "audit.notebook.cell.executed"
 COMPONENT: Final = "capture.libraries.ipython"
 MAX_IMPORTS: Final = 50
 MAX_PARSED: Final = 200_000
@@ -58,7 +56,7 @@ class Session:
     def ended(self, pipeline: Pipeline, reason: str) -> None:
         """Records the end."""
         duration = time.perf_counter_ns() - self._begun
-        pipeline.emit(self.event(ENDED, SUCCESS, {"event.duration": duration, "event.reason": reason}))
+        pipeline.emit(self.event(DEBUG_ENDED, SUCCESS, {"event.duration": duration, "event.reason": reason}))
 
 
 _hooks: Final = Hooks(COMPONENT)
@@ -79,7 +77,9 @@ class IPythonIntegration:
         global _ends_with_process
         from IPython.core.interactiveshell import InteractiveShell
 
-        _hooks.around(InteractiveShell, "run_cell_async", _executing, kind=CELL, when=_has_code)
+        _hooks.around(
+            InteractiveShell, "run_cell_async", _executing, kind=NOTEBOOK_CELL_EXECUTED, when=_has_code
+        )
         _hooks.when_imported("IPython.terminal.interactiveshell", _hook_terminal)
         if not _ends_with_process:
             _ends_with_process = True
@@ -99,7 +99,7 @@ def session_of(pipeline: Pipeline, shell: Any) -> Session:
     session = _sessions.get(shell)
     if session is None:
         session = Session(shell)
-        pipeline.emit(session.event(STARTED, SUCCESS, {}))
+        pipeline.emit(session.event(DEBUG_STARTED, SUCCESS, {}))
         _sessions[shell] = session
     return session
 
@@ -116,7 +116,7 @@ def end_session(pipeline: Pipeline, shell: Any, reason: str) -> None:
 
 
 def _hook_terminal(module: Any) -> None:
-    _hooks.around(module.TerminalInteractiveShell, "interact", _prompting, kind=STARTED)
+    _hooks.around(module.TerminalInteractiveShell, "interact", _prompting, kind=DEBUG_STARTED)
 
 
 def _prompting(pipeline: Pipeline, call: Call) -> Audit:
@@ -138,7 +138,7 @@ def _has_code(call: Call) -> bool:
 
 def _executing(pipeline: Pipeline, call: Call) -> Audit:
     session = session_of(pipeline, call.instance)
-    refuse_unless_writable(pipeline, CELL, "every cell")
+    refuse_unless_writable(pipeline, NOTEBOOK_CELL_EXECUTED, "every cell")
     code = call.argument(0, "raw_cell")
     fields: dict[str, Any] = {
         "audit.notebook.cell.digest": hashlib.sha256(code.encode("utf-8", "surrogatepass")).hexdigest(),
@@ -162,7 +162,7 @@ def _executing(pipeline: Pipeline, call: Call) -> Audit:
     if error is not None:
         # Not its message, which quotes code and data.
         fields["error.type"] = type(error).__name__
-    pipeline.emit(session.event(CELL, SUCCESS if error is None else FAILURE, fields))
+    pipeline.emit(session.event(NOTEBOOK_CELL_EXECUTED, SUCCESS if error is None else FAILURE, fields))
 
 
 def _raised(result: Any) -> BaseException | None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from mlaudit.capture.hooks import Audit, Call, Hooks
 from mlaudit.capture.models import joblib_context, known_models
-from mlaudit.capture.models.artifact_records import LOADED, SAVED, loading, saving
+from mlaudit.capture.models.artifact_records import loading, saving
+from mlaudit.catalog.names import ML_MODEL_LOADED, ML_MODEL_SAVED
 
 if TYPE_CHECKING:
     from mlaudit.pipeline.pipeline import Pipeline
@@ -30,8 +31,8 @@ class JoblibIntegration:
         """Hooks ``joblib.dump`` and ``joblib.load``, and carries the audit context into joblib's workers."""
         import joblib
 
-        _hooks.around(joblib, "dump", _dump, kind=SAVED, only_here=True)
-        _hooks.around(joblib, "load", _load, kind=LOADED, only_here=True)
+        _hooks.around(joblib, "dump", _dump, kind=ML_MODEL_SAVED, only_here=True)
+        _hooks.around(joblib, "load", _load, kind=ML_MODEL_LOADED, only_here=True)
         joblib_context.install(self.name)
 
     def uninstrument(self) -> None:

@@ -7,9 +7,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from mlaudit.capture.hooks import Audit, Call, Hooks, Outcome
 from mlaudit.capture.models import known_models, prediction
-from mlaudit.capture.models.artifact_records import LOADED, SAVED, loading, saving
+from mlaudit.capture.models.artifact_records import loading, saving
 from mlaudit.capture.models.call_runs import Result, Subject, described, judging, learning
-from mlaudit.capture.models.estimator_runs import EVALUATED, STARTED, dataset_fields
+from mlaudit.capture.models.estimator_runs import dataset_fields
+from mlaudit.catalog.names import (
+    ML_MODEL_LOADED,
+    ML_MODEL_SAVED,
+    ML_PREDICTION,
+    ML_TRAINING_EVALUATED,
+    ML_TRAINING_STARTED,
+)
 
 if TYPE_CHECKING:
     from mlaudit.pipeline.pipeline import Pipeline
@@ -31,15 +38,17 @@ class KerasIntegration:
         import keras
 
         model = keras.Model
-        _hooks.around(model, "fit", _fit, kind=STARTED, outermost=True)
-        _hooks.around(model, "evaluate", _evaluate, kind=EVALUATED, outermost=True, refuse_after=True)
-        _hooks.around(model, "predict", _predict, kind=prediction.KIND, outermost=True, refuse_after=True)
-        _hooks.around(model, "save", _save, kind=SAVED)
-        _hooks.around(model, "save_weights", _save, kind=SAVED)
-        _hooks.around(model, "load_weights", _load_weights, kind=LOADED)
+        _hooks.around(model, "fit", _fit, kind=ML_TRAINING_STARTED, outermost=True)
+        _hooks.around(
+            model, "evaluate", _evaluate, kind=ML_TRAINING_EVALUATED, outermost=True, refuse_after=True
+        )
+        _hooks.around(model, "predict", _predict, kind=ML_PREDICTION, outermost=True, refuse_after=True)
+        _hooks.around(model, "save", _save, kind=ML_MODEL_SAVED)
+        _hooks.around(model, "save_weights", _save, kind=ML_MODEL_SAVED)
+        _hooks.around(model, "load_weights", _load_weights, kind=ML_MODEL_LOADED)
         for package in (keras.saving, keras.models):
-            _hooks.around(package, "load_model", _load, kind=LOADED, only_here=True)
-            _hooks.around(package, "save_model", _save_model, kind=SAVED, only_here=True)
+            _hooks.around(package, "load_model", _load, kind=ML_MODEL_LOADED, only_here=True)
+            _hooks.around(package, "save_model", _save_model, kind=ML_MODEL_SAVED, only_here=True)
 
     def uninstrument(self) -> None:
         """Puts the originals back."""

@@ -9,10 +9,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from mlaudit.capture.hooks import Audit, Call, Hooks, Outcome
 from mlaudit.capture.models import dataset_facts, known_models, prediction
-from mlaudit.capture.models.artifact_records import LOADED, SAVED, loading, saving
+from mlaudit.capture.models.artifact_records import loading, saving
 from mlaudit.capture.models.call_runs import Result, Subject, described, judging, learning
-from mlaudit.capture.models.estimator_runs import EVALUATED, STARTED
 from mlaudit.capture.nesting import inside
+from mlaudit.catalog.names import (
+    ML_MODEL_LOADED,
+    ML_MODEL_SAVED,
+    ML_PREDICTION,
+    ML_TRAINING_EVALUATED,
+    ML_TRAINING_STARTED,
+)
 
 if TYPE_CHECKING:
     from mlaudit.pipeline.pipeline import Pipeline
@@ -32,12 +38,12 @@ class LightGBMIntegration:
         import lightgbm
 
         booster = lightgbm.Booster
-        _hooks.around(lightgbm, "train", _train, kind=STARTED, outermost=True)
-        _hooks.around(lightgbm, "cv", _cv, kind=EVALUATED, outermost=True)
+        _hooks.around(lightgbm, "train", _train, kind=ML_TRAINING_STARTED, outermost=True)
+        _hooks.around(lightgbm, "cv", _cv, kind=ML_TRAINING_EVALUATED, outermost=True)
         _hooks.around(lightgbm.Dataset, "construct", _construct, when=_is_raw)
-        _hooks.around(booster, "predict", _predict, kind=prediction.KIND, outermost=True, refuse_after=True)
-        _hooks.around(booster, "save_model", _save, kind=SAVED)
-        _hooks.around(booster, "__init__", _load, kind=LOADED, when=_is_from_file)
+        _hooks.around(booster, "predict", _predict, kind=ML_PREDICTION, outermost=True, refuse_after=True)
+        _hooks.around(booster, "save_model", _save, kind=ML_MODEL_SAVED)
+        _hooks.around(booster, "__init__", _load, kind=ML_MODEL_LOADED, when=_is_from_file)
 
     def uninstrument(self) -> None:
         """Puts the originals back."""

@@ -13,11 +13,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from mlaudit.capture.hooks import Audit, Call, Hooks, Outcome
 from mlaudit.capture.libraries.torch import loader_fields
 from mlaudit.capture.models import known_models, prediction
-from mlaudit.capture.models.artifact_records import LOADED, SAVED, loading, saving
+from mlaudit.capture.models.artifact_records import loading, saving
 from mlaudit.capture.models.call_runs import Result, Subject, described, judging, learning
-from mlaudit.capture.models.estimator_runs import EVALUATED, STARTED
 from mlaudit.capture.models.estimators import class_name
 from mlaudit.capture.models.prediction import Given
+from mlaudit.catalog.names import (
+    ML_MODEL_LOADED,
+    ML_MODEL_SAVED,
+    ML_PREDICTION,
+    ML_TRAINING_EVALUATED,
+    ML_TRAINING_STARTED,
+)
 
 if TYPE_CHECKING:
     from mlaudit.pipeline.pipeline import Pipeline
@@ -37,17 +43,17 @@ class LightningIntegration:
         """Hooks the trainer, and the way from a checkpoint to a module."""
         package = sys.modules[self.module]
         hooks, trainer = self._hooks, package.Trainer
-        hooks.around(trainer, "fit", _fit, kind=STARTED, outermost=True)
+        hooks.around(trainer, "fit", _fit, kind=ML_TRAINING_STARTED, outermost=True)
         for name in ("validate", "test"):
-            hooks.around(trainer, name, _judge, kind=EVALUATED, outermost=True, refuse_after=True)
-        hooks.around(trainer, "predict", _predict, kind=prediction.KIND, outermost=True, refuse_after=True)
-        hooks.around(trainer, "save_checkpoint", _save, kind=SAVED)
+            hooks.around(trainer, name, _judge, kind=ML_TRAINING_EVALUATED, outermost=True, refuse_after=True)
+        hooks.around(trainer, "predict", _predict, kind=ML_PREDICTION, outermost=True, refuse_after=True)
+        hooks.around(trainer, "save_checkpoint", _save, kind=ML_MODEL_SAVED)
         found = inspect.getattr_static(package.LightningModule, "load_from_checkpoint")
         if hasattr(found, "method"):
             # A descriptor of Lightning's own around the function.
-            hooks.around(found, "method", _load, kind=LOADED)
+            hooks.around(found, "method", _load, kind=ML_MODEL_LOADED)
         else:
-            hooks.around(package.LightningModule, "load_from_checkpoint", _load, kind=LOADED)
+            hooks.around(package.LightningModule, "load_from_checkpoint", _load, kind=ML_MODEL_LOADED)
 
     def uninstrument(self) -> None:
         """Puts the originals back."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from mlaudit.capture.hooks import Audit, Call, Hooks
-from mlaudit.capture.models.artifact_records import SAVED, saving
+from mlaudit.capture.models.artifact_records import saving
+from mlaudit.catalog.names import ML_MODEL_SAVED
 
 if TYPE_CHECKING:
     from mlaudit.pipeline.pipeline import Pipeline
@@ -28,7 +29,7 @@ class OnnxIntegration:
         import onnx
 
         for name in ("save", "save_model"):
-            _hooks.around(onnx, name, _save, kind=SAVED, only_here=True)
+            _hooks.around(onnx, name, _save, kind=ML_MODEL_SAVED, only_here=True)
 
     def uninstrument(self) -> None:
         """Puts the originals back."""

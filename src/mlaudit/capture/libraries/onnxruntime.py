@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from mlaudit.capture.data.digest import digest, shape
 from mlaudit.capture.hooks import Audit, Call, Hooks, Outcome, finish
 from mlaudit.capture.libraries.pickle import memory
-from mlaudit.capture.models.artifact_records import LOADED, loading
-from mlaudit.capture.models.prediction import KIND, Given, predicting
+from mlaudit.capture.models.artifact_records import loading
+from mlaudit.capture.models.prediction import Given, predicting
+from mlaudit.catalog.names import ML_MODEL_LOADED, ML_PREDICTION
 
 if TYPE_CHECKING:
     from mlaudit.pipeline.pipeline import Pipeline
@@ -31,13 +32,15 @@ class OnnxruntimeIntegration:
         """Hooks the making of sessions and the ways to run them that return."""
         from onnxruntime import InferenceSession
 
-        _hooks.around(InferenceSession, "__init__", _load, kind=LOADED)
+        _hooks.around(InferenceSession, "__init__", _load, kind=ML_MODEL_LOADED)
         for name, audit in (
             ("run", _run),
             ("run_with_ort_values", _run_values),
             ("run_with_iobinding", _run_bound),
         ):
-            _hooks.around(InferenceSession, name, audit, kind=KIND, outermost=True, refuse_after=True)
+            _hooks.around(
+                InferenceSession, name, audit, kind=ML_PREDICTION, outermost=True, refuse_after=True
+            )
 
     def uninstrument(self) -> None:
         """Puts the originals back."""

@@ -14,9 +14,10 @@ import weakref
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from mlaudit.capture.hooks import Audit, Call, Hooks
-from mlaudit.capture.models.parameter_search import COMPONENT, STARTED, TRIAL, Search, Trial
+from mlaudit.capture.models.parameter_search import COMPONENT, Search, Trial
 from mlaudit.capture.nesting import Carried, inside
 from mlaudit.capture.request_context import current_run
+from mlaudit.catalog.names import ML_TUNING_STARTED, ML_TUNING_TRIAL
 from mlaudit.errors import AuditRefusedError
 
 if TYPE_CHECKING:
@@ -43,9 +44,9 @@ class OptunaIntegration:
         """Hooks ``Study.optimize``, ``Study.ask`` and ``Study.tell``."""
         from optuna.study import Study
 
-        _hooks.around(Study, "optimize", _optimize, kind=STARTED, when=_is_outermost)
-        _hooks.around(Study, "ask", _ask, kind=STARTED, when=_is_by_hand)
-        _hooks.around(Study, "tell", _tell, kind=TRIAL, when=_is_outermost)
+        _hooks.around(Study, "optimize", _optimize, kind=ML_TUNING_STARTED, when=_is_outermost)
+        _hooks.around(Study, "ask", _ask, kind=ML_TUNING_STARTED, when=_is_by_hand)
+        _hooks.around(Study, "tell", _tell, kind=ML_TUNING_TRIAL, when=_is_outermost)
 
     def uninstrument(self) -> None:
         """Puts the originals back."""
@@ -127,7 +128,7 @@ class _Watch:
             # The trial has run; the pipeline has counted.
             return
         except Exception as fault:  # noqa: BLE001 - auditing never breaks the study
-            self._search.pipeline.fault(COMPONENT, fault, kind=TRIAL)
+            self._search.pipeline.fault(COMPONENT, fault, kind=ML_TUNING_TRIAL)
 
     def rest(self) -> None:
         """Tells the trials that began, and of whose end nobody was called back."""
@@ -144,7 +145,7 @@ class _Watch:
             entered = Trial(self._search.run)
             self._trials[trial.number] = entered
         except Exception as fault:  # noqa: BLE001 - auditing never breaks the study
-            self._search.pipeline.fault(COMPONENT, fault, kind=TRIAL)
+            self._search.pipeline.fault(COMPONENT, fault, kind=ML_TUNING_TRIAL)
             return None
         return entered
 

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from mlaudit.capture.data import chunks, sql_text
 from mlaudit.capture.data.access import (
-    MODIFIED,
-    READ,
     Access,
     accessing,
     described,
@@ -22,6 +20,7 @@ from mlaudit.capture.data.access import (
 )
 from mlaudit.capture.data.databases import database_of, hold
 from mlaudit.capture.hooks import Audit, Call, Hooks
+from mlaudit.catalog.names import DATA_MODIFIED, DATA_READ
 
 if TYPE_CHECKING:
     from mlaudit.pipeline.pipeline import Pipeline
@@ -82,10 +81,10 @@ class PandasIntegration:
         import pandas as pd
 
         for name in _READERS:
-            _around(pd, name, _read, READ)
+            _around(pd, name, _read, DATA_READ)
         for name in _SQL_READERS:
-            _around(pd, name, _read_sql, READ)
-        _around(pd.ExcelFile, "parse", _read, READ)
+            _around(pd, name, _read_sql, DATA_READ)
+        _around(pd.ExcelFile, "parse", _read, DATA_READ)
         for name in _WRITERS:
             _around_method(name, _write)
         _around_method("to_sql", _write_sql)
@@ -96,7 +95,9 @@ class PandasIntegration:
 
 
 def _around(owner: Any, name: str, audit: Any, kind: str) -> None:
-    _hooks.around(owner, name, audit, kind=kind, outermost=True, level=accessing, refuse_after=kind == READ)
+    _hooks.around(
+        owner, name, audit, kind=kind, outermost=True, level=accessing, refuse_after=kind == DATA_READ
+    )
 
 
 def _around_method(name: str, audit: Any) -> None:
@@ -106,7 +107,7 @@ def _around_method(name: str, audit: Any) -> None:
         # Both have most of them from one class.
         owner = next((base for base in cls.__mro__ if name in vars(base)), None)
         if owner is not None:
-            _around(owner, name, audit, MODIFIED)
+            _around(owner, name, audit, DATA_MODIFIED)
 
 
 def _source(call: Call) -> Any:

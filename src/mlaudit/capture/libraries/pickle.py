@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from mlaudit.capture.hooks import Audit, Call, Hooks, Outcome, finish
 from mlaudit.capture.models import known_models
-from mlaudit.capture.models.artifact_records import LOADED, SAVED, loading, saving
+from mlaudit.capture.models.artifact_records import loading, saving
 from mlaudit.capture.nesting import inside
+from mlaudit.catalog.names import ML_MODEL_LOADED, ML_MODEL_SAVED
 
 if TYPE_CHECKING:
     from mlaudit.pipeline.pipeline import Pipeline
@@ -72,10 +73,10 @@ class PickleIntegration:
     def instrument(self) -> None:
         """Hooks the four functions of the module."""
         for name, audit, kind, when in (
-            ("dump", _dump, SAVED, _may_be_a_model),
-            ("dumps", _dumps, SAVED, _may_be_a_model),
-            ("load", _load, LOADED, _is_the_programs),
-            ("loads", _loads, LOADED, _is_the_programs),
+            ("dump", _dump, ML_MODEL_SAVED, _may_be_a_model),
+            ("dumps", _dumps, ML_MODEL_SAVED, _may_be_a_model),
+            ("load", _load, ML_MODEL_LOADED, _is_the_programs),
+            ("loads", _loads, ML_MODEL_LOADED, _is_the_programs),
         ):
             _hooks.around(pickle, name, audit, kind=kind, when=when, only_here=True)
 

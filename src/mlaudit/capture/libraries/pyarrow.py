@@ -8,19 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from mlaudit.capture.data.access import (
-    MODIFIED,
-    READ,
-    accessing,
-    described,
-    file_access,
-    refuse_unless_recordable,
-    tell,
-)
+from mlaudit.capture.data.access import accessing, described, file_access, refuse_unless_recordable, tell
 from mlaudit.capture.data.chunks import Counted
 from mlaudit.capture.data.places import Place, place_of
 from mlaudit.capture.hooks import Audit, Call, Hooks
 from mlaudit.capture.weak_memory import ByIdentity
+from mlaudit.catalog.names import DATA_MODIFIED, DATA_READ
 
 if TYPE_CHECKING:
     from mlaudit.pipeline.pipeline import Pipeline
@@ -82,32 +75,34 @@ def _instrument_module(module: Any) -> None:
     part = module.__name__.rpartition(".")[2]
     for name, function, form in _READERS:
         if name == part:
-            _around(module, function, _reading(form), READ)
+            _around(module, function, _reading(form), DATA_READ)
     for name, function, form in _OPENERS:
         if name == part:
-            _around(module, function, _opening(form, changes=False), READ)
+            _around(module, function, _opening(form, changes=False), DATA_READ)
     for name, function, data, place, form in _WRITERS:
         if name == part:
-            _around(module, function, _writing_table(data, place, form), MODIFIED)
+            _around(module, function, _writing_table(data, place, form), DATA_MODIFIED)
     for name, function, form in _STARTERS:
         if name == part:
-            _around(module, function, _opening(form, changes=True), MODIFIED)
+            _around(module, function, _opening(form, changes=True), DATA_MODIFIED)
     if part == "parquet":
         _hooks.around(module.ParquetFile, "__init__", _opened)
         for method in ("read", "read_row_group", "read_row_groups"):
-            _around(module.ParquetFile, method, _reading_part(f"ParquetFile.{method}", "parquet"), READ)
-        _around(module.ParquetFile, "iter_batches", _iterating, READ)
-        _around(module.ParquetWriter, "__init__", _writer_opened, MODIFIED)
+            _around(module.ParquetFile, method, _reading_part(f"ParquetFile.{method}", "parquet"), DATA_READ)
+        _around(module.ParquetFile, "iter_batches", _iterating, DATA_READ)
+        _around(module.ParquetWriter, "__init__", _writer_opened, DATA_MODIFIED)
         # Whatever writes into it does it by this.
-        _hooks.around(module.ParquetWriter, "write_table", _written, kind=MODIFIED)
-        _hooks.around(module.ParquetWriter, "close", _writer_closed, kind=MODIFIED)
+        _hooks.around(module.ParquetWriter, "write_table", _written, kind=DATA_MODIFIED)
+        _hooks.around(module.ParquetWriter, "close", _writer_closed, kind=DATA_MODIFIED)
     if part == "orc":
         _hooks.around(module.ORCFile, "__init__", _opened)
-        _around(module.ORCFile, "read", _reading_part("ORCFile.read", "orc"), READ)
+        _around(module.ORCFile, "read", _reading_part("ORCFile.read", "orc"), DATA_READ)
 
 
 def _around(owner: Any, name: str, audit: Any, kind: str) -> None:
-    _hooks.around(owner, name, audit, kind=kind, outermost=True, level=accessing, refuse_after=kind == READ)
+    _hooks.around(
+        owner, name, audit, kind=kind, outermost=True, level=accessing, refuse_after=kind == DATA_READ
+    )
 
 
 def _source(call: Call, position: int = 0, *names: str) -> Any:

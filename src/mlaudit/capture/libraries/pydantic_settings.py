@@ -11,8 +11,8 @@ import functools
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from mlaudit.capture.hooks import Hooks
-from mlaudit.capture.process.config_files import KIND
 from mlaudit.capture.process.config_loaded import MAX_DEPTH, Loaded, compare, tell_set
+from mlaudit.catalog.names import ML_CONFIG_CHANGED
 from mlaudit.errors import AuditRefusedError
 from mlaudit.pipeline import current
 
@@ -49,7 +49,7 @@ class PydanticSettingsIntegration:
         if self._hooks.are_set or hasattr(BaseSettings.__init__, _MARK):
             return
         self._hooks.replace(BaseSettings, "__init__", _watched(BaseSettings.__init__))
-        self._hooks.around(BaseSettings, "__setattr__", _setting, kind=KIND, when=_is_field)
+        self._hooks.around(BaseSettings, "__setattr__", _setting, kind=ML_CONFIG_CHANGED, when=_is_field)
         if not _listens:
             _listens = True
             current.on_start(_catch_up)

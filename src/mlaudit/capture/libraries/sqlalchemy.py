@@ -13,18 +13,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from mlaudit.capture.data import data_spans, sql_text
-from mlaudit.capture.data.access import (
-    MODIFIED,
-    READ,
-    Access,
-    accessing,
-    refuse_unless_recordable,
-    tell,
-    under_way,
-)
+from mlaudit.capture.data.access import Access, accessing, refuse_unless_recordable, tell, under_way
 from mlaudit.capture.data.databases import database_of, held, transaction_of, unwatch, watch
 from mlaudit.capture.data.statements import Fetched, accesses_of
 from mlaudit.capture.hooks import Audit, Call, Hooks, refuse_unless_writable
+from mlaudit.catalog.names import DATA_MODIFIED, DATA_READ
 from mlaudit.errors import AuditRefusedError
 from mlaudit.event import UNKNOWN
 from mlaudit.pipeline import current
@@ -62,7 +55,7 @@ class SQLAlchemyIntegration:
             event.listen(Engine, name, listener)
             _hooks.when_undone(functools.partial(event.remove, Engine, name, listener))
         for name in ("_commit_impl", "_commit_twophase_impl"):
-            _hooks.around(Connection, name, _commit, kind=MODIFIED, when=_has_changed)
+            _hooks.around(Connection, name, _commit, kind=DATA_MODIFIED, when=_has_changed)
         _hooks.around(Connection, "_savepoint_impl", _savepoint)
         watch(COMPONENT)
         data_spans.covered.add(_OWN_SPANS)
@@ -86,7 +79,7 @@ def _contained(listener: Callable[..., None]) -> Callable[..., None]:
         except AuditRefusedError:
             raise
         except Exception as fault:  # noqa: BLE001 - auditing never breaks the program
-            pipeline.fault(COMPONENT, fault, kind=MODIFIED, outcome=UNKNOWN)
+            pipeline.fault(COMPONENT, fault, kind=DATA_MODIFIED, outcome=UNKNOWN)
 
     return contained
 
@@ -105,7 +98,7 @@ def _before(
     for access in changes:
         refuse_unless_recordable(pipeline, access)
     for access in reads:
-        refuse_unless_writable(pipeline, READ, f"reading {access.name}")
+        refuse_unless_writable(pipeline, DATA_READ, f"reading {access.name}")
     _running[connection] = reads, changes
     if context is not None:
         under_way.set(weakref.ref(context))

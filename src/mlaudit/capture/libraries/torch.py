@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from mlaudit.capture.data.digest import FULL_BYTES, digest
 from mlaudit.capture.hooks import Audit, Call, Hooks
 from mlaudit.capture.models import known_models
-from mlaudit.capture.models.artifact_records import LOADED, SAVED, loading, saving
+from mlaudit.capture.models.artifact_records import loading, saving
 from mlaudit.capture.models.call_runs import described
+from mlaudit.catalog.names import ML_MODEL_LOADED, ML_MODEL_SAVED
 
 if TYPE_CHECKING:
     from mlaudit.pipeline.pipeline import Pipeline
@@ -35,8 +36,8 @@ class TorchIntegration:
         """Hooks ``torch.save`` and ``torch.load``."""
         import torch
 
-        _hooks.around(torch, "save", _save, kind=SAVED, when=_is_file)
-        _hooks.around(torch, "load", _load, kind=LOADED)
+        _hooks.around(torch, "save", _save, kind=ML_MODEL_SAVED, when=_is_file)
+        _hooks.around(torch, "load", _load, kind=ML_MODEL_LOADED)
 
     def uninstrument(self) -> None:
         """Puts the originals back."""

@@ -11,12 +11,19 @@ from mlaudit.capture.data.digest import digest
 from mlaudit.capture.hooks import Audit, Call, Hooks, Outcome
 from mlaudit.capture.libraries.torch import loader_fields
 from mlaudit.capture.models import known_models, prediction
-from mlaudit.capture.models.artifact_records import LOADED, SAVED, loading, saving
+from mlaudit.capture.models.artifact_records import loading, saving
 from mlaudit.capture.models.call_runs import Result, Subject, described, judging, learning
-from mlaudit.capture.models.estimator_runs import EVALUATED, STARTED, class_fields, error_fields
+from mlaudit.capture.models.estimator_runs import class_fields, error_fields
 from mlaudit.capture.models.estimators import class_name
 from mlaudit.capture.models.prediction import Given
 from mlaudit.capture.origin import originate
+from mlaudit.catalog.names import (
+    ML_MODEL_LOADED,
+    ML_MODEL_SAVED,
+    ML_PREDICTION,
+    ML_TRAINING_EVALUATED,
+    ML_TRAINING_STARTED,
+)
 from mlaudit.event import AuditEvent, Target
 
 if TYPE_CHECKING:
@@ -60,19 +67,21 @@ class TransformersIntegration:
 
 def _hook_trainer(module: Any) -> None:
     trainer = module.Trainer
-    _hooks.around(trainer, "train", _train, kind=STARTED, outermost=True)
-    _hooks.around(trainer, "evaluate", _evaluate, kind=EVALUATED, outermost=True, refuse_after=True)
-    _hooks.around(trainer, "predict", _predict, kind=prediction.KIND, outermost=True, refuse_after=True)
+    _hooks.around(trainer, "train", _train, kind=ML_TRAINING_STARTED, outermost=True)
+    _hooks.around(
+        trainer, "evaluate", _evaluate, kind=ML_TRAINING_EVALUATED, outermost=True, refuse_after=True
+    )
+    _hooks.around(trainer, "predict", _predict, kind=ML_PREDICTION, outermost=True, refuse_after=True)
 
 
 def _hook_models(module: Any) -> None:
     model = module.PreTrainedModel
-    _hooks.around(model, "save_pretrained", _save, kind=SAVED)
-    _hooks.around(model, "from_pretrained", _load, kind=LOADED)
+    _hooks.around(model, "save_pretrained", _save, kind=ML_MODEL_SAVED)
+    _hooks.around(model, "from_pretrained", _load, kind=ML_MODEL_LOADED)
 
 
 def _hook_pipelines(module: Any) -> None:
-    _hooks.around(module.Pipeline, "__call__", _pipe, kind=prediction.KIND, outermost=True, refuse_after=True)
+    _hooks.around(module.Pipeline, "__call__", _pipe, kind=ML_PREDICTION, outermost=True, refuse_after=True)
 
 
 def _subject(pipeline: Pipeline, call: Call, data: Any) -> Subject:
@@ -163,7 +172,7 @@ def _from_hub(pipeline: Pipeline, cls: type, name: str, kwargs: dict[str, Any], 
     else:
         known_models.loaded(outcome.result, known_models.Known(name, commit, path=name))
     target = Target("model", f"{name}@{commit}" if commit else name)
-    pipeline.emit(originate(AuditEvent(LOADED, outcome.outcome, target=target, fields=fields)))
+    pipeline.emit(originate(AuditEvent(ML_MODEL_LOADED, outcome.outcome, target=target, fields=fields)))
 
 
 def _commit(name: str, kwargs: dict[str, Any]) -> str:

@@ -11,10 +11,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from mlaudit.capture.hooks import Audit, Call, Hooks, Outcome
 from mlaudit.capture.models import dataset_facts, known_models, prediction
-from mlaudit.capture.models.artifact_records import LOADED, SAVED, loading, saving
+from mlaudit.capture.models.artifact_records import loading, saving
 from mlaudit.capture.models.call_runs import Result, Subject, described, judging, learning
-from mlaudit.capture.models.estimator_runs import EVALUATED, STARTED
 from mlaudit.capture.nesting import inside
+from mlaudit.catalog.names import (
+    ML_MODEL_LOADED,
+    ML_MODEL_SAVED,
+    ML_PREDICTION,
+    ML_TRAINING_EVALUATED,
+    ML_TRAINING_STARTED,
+)
 
 if TYPE_CHECKING:
     from mlaudit.pipeline.pipeline import Pipeline
@@ -35,15 +41,15 @@ class XGBoostIntegration:
         import xgboost
 
         booster = xgboost.Booster
-        _hooks.around(xgboost, "train", _train, kind=STARTED, outermost=True)
-        _hooks.around(xgboost, "cv", _cv, kind=EVALUATED, outermost=True)
+        _hooks.around(xgboost, "train", _train, kind=ML_TRAINING_STARTED, outermost=True)
+        _hooks.around(xgboost, "cv", _cv, kind=ML_TRAINING_EVALUATED, outermost=True)
         for name in _MATRICES:
             if hasattr(xgboost, name):
                 _hooks.around(getattr(xgboost, name), "__init__", _matrix, when=_is_users)
         for name in ("predict", "inplace_predict"):
-            _hooks.around(booster, name, _predict, kind=prediction.KIND, outermost=True, refuse_after=True)
-        _hooks.around(booster, "save_model", _save, kind=SAVED)
-        _hooks.around(booster, "load_model", _load, kind=LOADED, when=_is_file)
+            _hooks.around(booster, name, _predict, kind=ML_PREDICTION, outermost=True, refuse_after=True)
+        _hooks.around(booster, "save_model", _save, kind=ML_MODEL_SAVED)
+        _hooks.around(booster, "load_model", _load, kind=ML_MODEL_LOADED, when=_is_file)
         # Without scikit-learn it has no estimators.
         estimator = getattr(xgboost, "XGBModel", None)
         if estimator is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from mlaudit.capture.hooks import Audit, refuse_unless_writable
 from mlaudit.capture.models import artifact_files, known_models, retraining
@@ -21,6 +21,7 @@ from mlaudit.capture.nesting import part_of_artifact
 from mlaudit.capture.origin import originate
 from mlaudit.capture.process.deserialization import current_file
 from mlaudit.capture.request_context import current_run
+from mlaudit.catalog.names import ML_MODEL_LOADED, ML_MODEL_SAVED
 from mlaudit.errors import AuditRefusedError
 from mlaudit.event import FAILURE, SUCCESS, UNKNOWN, AuditEvent, Target
 
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mlaudit.pipeline.pipeline import Pipeline
-
-SAVED: Final = "audit.ml.model.saved"
-LOADED: Final = "audit.ml.model.loaded"
 
 
 def saving(
@@ -67,7 +65,7 @@ def saving(
     name = given or name or artifact_files.name_of(path_of(target))
     described = class_fields(cls or type(models[0]), name)
     # 1. Nothing is written that could not be recorded, when the policy says so.
-    refuse_unless_writable(pipeline, SAVED, f"saving {name}", model=name)
+    refuse_unless_writable(pipeline, ML_MODEL_SAVED, f"saving {name}", model=name)
     outcome = yield
     if outcome.error is not None:
         fields = {
@@ -75,7 +73,7 @@ def saving(
             "ml.model.path": path_of(target),
             **error_fields(outcome.error),
         }
-        _emit(pipeline, SAVED, FAILURE, name, "", fields)
+        _emit(pipeline, ML_MODEL_SAVED, FAILURE, name, "", fields)
         return
     # 2. What was written is read back: the digest is of the file, not of what should be in it.
     on_disk = isinstance(target, str | os.PathLike)
@@ -109,7 +107,7 @@ def saving(
     found = parameters(models[0])
     if found:
         fields["ml.model.parameters"] = found
-    _emit(pipeline, SAVED, SUCCESS, name, registered.version, fields)
+    _emit(pipeline, ML_MODEL_SAVED, SUCCESS, name, registered.version, fields)
     retraining.notice(pipeline, known_models.about(models[0]), registered.previous, model=models[0])
 
 
@@ -155,7 +153,7 @@ def loading(
         # The library will say the same to its caller.
         _not_loaded(pipeline, source, error)
     except Exception as error:  # noqa: BLE001 - auditing never breaks the service
-        pipeline.fault(component, error, kind=LOADED, fields={"ml.model.path": path_of(source)})
+        pipeline.fault(component, error, kind=ML_MODEL_LOADED, fields={"ml.model.path": path_of(source)})
     # What the library's unpickler asks for is told with the file.
     token = current_file.set(artifact.path or path_of(source))
     try:
@@ -176,7 +174,7 @@ def loading(
             "ml.model.digest": artifact.digest,
             "event.reason": "the file changed while it was loaded: what was loaded may not be what was digested",
         }
-        _emit(pipeline, LOADED, UNKNOWN, about.name, about.version, fields)
+        _emit(pipeline, ML_MODEL_LOADED, UNKNOWN, about.name, about.version, fields)
 
 
 def path_of(source: Any) -> str:
@@ -198,7 +196,7 @@ def _loading(
         "ml.model.registered_digest": entry.digest,
         **_artifact_fields(artifact, labels),
     }
-    _emit(pipeline, LOADED, SUCCESS, artifact.name, entry.version, fields)
+    _emit(pipeline, ML_MODEL_LOADED, SUCCESS, artifact.name, entry.version, fields)
     return known_models.Known(artifact.name, entry.version, artifact.digest, artifact.path, entry.run_id)
 
 
@@ -222,7 +220,7 @@ def _not_loaded(pipeline: Pipeline, source: Any, error: BaseException) -> None:
     name = artifact_files.name_of(path)
     fields = {"ml.model.name": name, "ml.model.path": path, **error_fields(error)}
     try:
-        _emit(pipeline, LOADED, FAILURE, name, "", fields)
+        _emit(pipeline, ML_MODEL_LOADED, FAILURE, name, "", fields)
     except AuditRefusedError:
         # Nothing was loaded. The pipeline has counted and says so when it can write again.
         return

@@ -9,17 +9,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.capture.models import known_models
-from mlaudit.capture.models.estimator_runs import (
-    COMPLETED,
-    EVALUATED,
-    FAILED,
-    STARTED,
-    class_fields,
-    error_fields,
-)
+from mlaudit.capture.models.estimator_runs import class_fields, error_fields
 from mlaudit.capture.models.estimators import MAX_PARAMETERS, number, text
 from mlaudit.capture.origin import originate
 from mlaudit.capture.request_context import TrainingRun, current_run
+from mlaudit.catalog.names import (
+    ML_TRAINING_COMPLETED,
+    ML_TRAINING_EVALUATED,
+    ML_TRAINING_FAILED,
+    ML_TRAINING_STARTED,
+)
 from mlaudit.event import FAILURE, SUCCESS, AuditEvent, Target, new_record_id
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ def learning(
     fields = {**_fields(subject, given, outer), "ml.training.run_id": run.run_id}
     run.fields = {name: value for name, value in fields.items() if name.startswith("ml.dataset.")}
     target = Target("model", given or subject.cls.__name__)
-    pipeline.emit(originate(AuditEvent(STARTED, SUCCESS, target=target, fields=dict(fields))))
+    pipeline.emit(originate(AuditEvent(ML_TRAINING_STARTED, SUCCESS, target=target, fields=dict(fields))))
     token = current_run.set(run) if as_run else None
     try:
         outcome = yield
@@ -101,7 +100,7 @@ def learning(
     fields |= {"ml.training.duration": outcome.duration, "event.duration": outcome.duration}
     if outcome.error is not None:
         fields |= error_fields(outcome.error)
-        pipeline.emit(originate(AuditEvent(FAILED, FAILURE, target=target, fields=fields)))
+        pipeline.emit(originate(AuditEvent(ML_TRAINING_FAILED, FAILURE, target=target, fields=fields)))
         return
     found = _found(pipeline, component, outcome, result)
     metrics = {**run.metrics, **numbers(found.metrics)}
@@ -115,7 +114,7 @@ def learning(
     for model in found.models:
         known_models.know(model, entry)
     _tell(outer, metrics)
-    pipeline.emit(originate(AuditEvent(COMPLETED, SUCCESS, target=target, fields=fields)))
+    pipeline.emit(originate(AuditEvent(ML_TRAINING_COMPLETED, SUCCESS, target=target, fields=fields)))
 
 
 def judging(
@@ -141,7 +140,7 @@ def judging(
             fields["ml.training.metrics"] = found
             _tell(outer, found)
     target = Target("model", given or subject.cls.__name__)
-    pipeline.emit(originate(AuditEvent(EVALUATED, outcome.outcome, target=target, fields=fields)))
+    pipeline.emit(originate(AuditEvent(ML_TRAINING_EVALUATED, outcome.outcome, target=target, fields=fields)))
 
 
 def described(pipeline: Pipeline, component: str, describe: Callable[[], dict[str, Any]]) -> dict[str, Any]:

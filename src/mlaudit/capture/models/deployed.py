@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mlaudit.capture.origin import originate
 from mlaudit.capture.process.liveness import Mark, is_alive, sweep
+from mlaudit.catalog.names import ML_DEPLOYMENT_ENDED, ML_DEPLOYMENT_REPLACED, ML_DEPLOYMENT_STARTED
 from mlaudit.errors import AuditRefusedError
 from mlaudit.event import AuditEvent, Target
 from mlaudit.pipeline.shared_file import Remembered
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
     from mlaudit.pipeline.pipeline import Pipeline
 
-STARTED: Final = "audit.ml.deployment.started"
-REPLACED: Final = "audit.ml.deployment.replaced"
-ENDED: Final = "audit.ml.deployment.ended"
 UNLOADED: Final = "the model is no longer in memory"
 STOPPED: Final = "the service stopped"
 DIED: Final = "the process that served it ended without saying so"
@@ -83,9 +81,9 @@ class Deployed:
             self._bury(pipeline, deployments)
             entry = deployments.setdefault(held.name, {"artifact": "", "fields": {}, "holders": {}})
             if entry["artifact"] and entry["artifact"] != held.artifact:
-                self._emit(pipeline, REPLACED, held, before=entry["fields"])
+                self._emit(pipeline, ML_DEPLOYMENT_REPLACED, held, before=entry["fields"])
             elif not entry["holders"]:
-                self._emit(pipeline, STARTED, held)
+                self._emit(pipeline, ML_DEPLOYMENT_STARTED, held)
             entry["artifact"] = held.artifact
             entry["fields"] = {name: held.fields[name] for name in _KEPT if name in held.fields}
             entry["holders"][self._own_mark()] = held.artifact
@@ -97,7 +95,7 @@ class Deployed:
             if entry is None or entry["holders"].pop(self._own_mark(), None) is None:
                 return
             if not entry["holders"]:
-                self._emit(pipeline, ENDED, held, reason=reason, moment=moment)
+                self._emit(pipeline, ML_DEPLOYMENT_ENDED, held, reason=reason, moment=moment)
 
     def _bury(self, pipeline: Pipeline, deployments: dict[str, Any]) -> None:
         folder = self._folder(pipeline)
@@ -109,7 +107,7 @@ class Deployed:
                 del entry["holders"][mark]
             if dead and not entry["holders"]:
                 fields = {"ml.model.name": name, **entry["fields"]}
-                self._emit(pipeline, ENDED, Held(name, fields), reason=DIED)
+                self._emit(pipeline, ML_DEPLOYMENT_ENDED, Held(name, fields), reason=DIED)
 
     def _own_mark(self) -> str:
         return "" if self._mark is None else self._mark.name
@@ -130,7 +128,7 @@ class Deployed:
             "ml.deployment.id": f"{settings.service_name}/{held.name}",
             "event.reason": reason,
         }
-        if kind == ENDED:
+        if kind == ML_DEPLOYMENT_ENDED:
             fields.pop("ml.training.run_id", None)
         else:
             before = before or {}

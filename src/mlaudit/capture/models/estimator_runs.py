@@ -17,6 +17,12 @@ from mlaudit.capture.models.estimators import class_name, is_search, library, nu
 from mlaudit.capture.origin import originate
 from mlaudit.capture.request_context import TrainingRun, current_run
 from mlaudit.capture.shorten import shortened
+from mlaudit.catalog.names import (
+    ML_TRAINING_COMPLETED,
+    ML_TRAINING_EVALUATED,
+    ML_TRAINING_FAILED,
+    ML_TRAINING_STARTED,
+)
 from mlaudit.errors import AuditRefusedError
 from mlaudit.event import FAILURE, SUCCESS, AuditEvent, Target, new_record_id
 
@@ -25,10 +31,6 @@ if TYPE_CHECKING:
 
     from mlaudit.pipeline.pipeline import Pipeline
 
-STARTED: Final = "audit.ml.training.started"
-COMPLETED: Final = "audit.ml.training.completed"
-FAILED: Final = "audit.ml.training.failed"
-EVALUATED: Final = "audit.ml.training.evaluated"
 COMPONENT: Final = "capture.libraries.sklearn"
 # Ways of judging the very object, not clones of it.
 _OF_ITSELF: Final = ("score", "scorer")
@@ -73,7 +75,7 @@ class Training:
             AuditRefusedError: it cannot be recorded and the policy says refuse.
         """
         if not self._goes_on:
-            self._pipeline.emit(self._event(STARTED, SUCCESS, {}))
+            self._pipeline.emit(self._event(ML_TRAINING_STARTED, SUCCESS, {}))
         self._begun = time.perf_counter_ns()
 
     def completed(self) -> None:
@@ -82,7 +84,7 @@ class Training:
         fields: dict[str, Any] = {"ml.training.duration": duration, "event.duration": duration}
         self._contained(lambda: fields.update(_results(self._estimator)))
         self._contained(lambda: self._remember(fields.get("ml.training.metrics", {})))
-        self._after(self._event(COMPLETED, SUCCESS, fields))
+        self._after(self._event(ML_TRAINING_COMPLETED, SUCCESS, fields))
         run = current_run.get()
         if run is not None:
             self._contained(lambda: _tell(run, fields))
@@ -92,7 +94,7 @@ class Training:
         duration = time.perf_counter_ns() - self._begun
         self._after(
             self._event(
-                FAILED,
+                ML_TRAINING_FAILED,
                 FAILURE,
                 {"ml.training.duration": duration, "event.duration": duration, **error_fields(error)},
             )
@@ -177,7 +179,9 @@ def evaluated(
     if error is not None:
         fields |= error_fields(error)
     outcome = SUCCESS if error is None else FAILURE
-    pipeline.emit(originate(AuditEvent(EVALUATED, outcome, target=Target("model", name), fields=fields)))
+    pipeline.emit(
+        originate(AuditEvent(ML_TRAINING_EVALUATED, outcome, target=Target("model", name), fields=fields))
+    )
 
 
 def model_fields(estimator: Any, name: str, about: known_models.Known) -> dict[str, Any]:

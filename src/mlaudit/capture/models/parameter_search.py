@@ -12,15 +12,13 @@ from mlaudit.capture.models.estimator_runs import error_fields
 from mlaudit.capture.models.estimators import library, number, text
 from mlaudit.capture.origin import originate
 from mlaudit.capture.request_context import TrainingRun, current_run
+from mlaudit.catalog.names import ML_TUNING_COMPLETED, ML_TUNING_STARTED, ML_TUNING_TRIAL
 from mlaudit.event import FAILURE, SUCCESS, AuditEvent, Target, new_record_id
 
 if TYPE_CHECKING:
     from mlaudit.capture.hooks import Outcome
     from mlaudit.pipeline.pipeline import Pipeline
 
-STARTED: Final = "audit.ml.tuning.started"
-TRIAL: Final = "audit.ml.tuning.trial"
-COMPLETED: Final = "audit.ml.tuning.completed"
 COMPONENT: Final = "capture.libraries.optuna"
 MAX_PARAMETERS: Final = 200
 
@@ -96,7 +94,9 @@ class Search:
             AuditRefusedError: it cannot be recorded and the policy says refuse.
         """
         target = Target("study", self._name)
-        self.pipeline.emit(originate(AuditEvent(STARTED, SUCCESS, target=target, fields=dict(self._fields))))
+        self.pipeline.emit(
+            originate(AuditEvent(ML_TUNING_STARTED, SUCCESS, target=target, fields=dict(self._fields)))
+        )
         self._begun = time.perf_counter_ns()
 
     def trial(self, study: Any, frozen: Any, trial: Trial) -> None:
@@ -132,7 +132,7 @@ class Search:
         fields = {name: value for name, value in fields.items() if value != {}}
         target = Target("trial", f"{self._name}/{frozen.number}")
         outcome = FAILURE if failed else SUCCESS
-        self.pipeline.emit(originate(AuditEvent(TRIAL, outcome, target=target, fields=fields)))
+        self.pipeline.emit(originate(AuditEvent(ML_TUNING_TRIAL, outcome, target=target, fields=fields)))
 
     def completed(self, study: Any, outcome: Outcome) -> None:
         """Records that the search ended, with what it found.
@@ -157,7 +157,9 @@ class Search:
         elif getattr(study, "_stop_flag", False):
             fields["event.reason"] = "Study.stop was called"
         target = Target("study", self._name)
-        self.pipeline.emit(originate(AuditEvent(COMPLETED, outcome.outcome, target=target, fields=fields)))
+        self.pipeline.emit(
+            originate(AuditEvent(ML_TUNING_COMPLETED, outcome.outcome, target=target, fields=fields))
+        )
 
     def _shared(self) -> dict[str, Any]:
         fields = {

@@ -13,6 +13,7 @@ from mlaudit.capture.origin import originate
 from mlaudit.capture.request_context import ModelUse, RequestTrail, open_trail
 from mlaudit.capture.shorten import shortened
 from mlaudit.capture.weak_memory import ByIdentity
+from mlaudit.catalog.names import ML_PREDICTION
 from mlaudit.event import FAILURE, SUCCESS, AuditEvent
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from mlaudit.capture.hooks import Audit
     from mlaudit.pipeline.pipeline import Pipeline
 
-KIND: Final = "audit.ml.prediction"
 SHOWN_ROWS: Final = 20
 SHOWN_VALUES: Final = 200
 SHOWN_TEXT: Final = 256
@@ -114,7 +114,7 @@ def _leave(
             event = _event_of(use, error)
             _made.remember(_owner(result), (type(estimator), known_models.about(estimator)))
     except Exception as fault:  # noqa: BLE001 - foreign objects
-        pipeline.fault(COMPONENT, fault, kind=KIND, outcome=SUCCESS if error is None else FAILURE)
+        pipeline.fault(COMPONENT, fault, kind=ML_PREDICTION, outcome=SUCCESS if error is None else FAILURE)
         return
     if event is not None:
         pipeline.emit(event)
@@ -165,7 +165,7 @@ def _owner(result: Any) -> Any:
 
 def _show(pipeline: Pipeline, trail: RequestTrail | None, use: ModelUse, data: Any, result: Any) -> None:
     """Adds values when the policy asks for them: the decision is cached, values are not free."""
-    kind, route = (KIND, "") if trail is None else (trail.kind or KIND, trail.route)
+    kind, route = (ML_PREDICTION, "") if trail is None else (trail.kind or ML_PREDICTION, trail.route)
     level = pipeline.decide(kind, route=route, model=use.name).level
     if level >= _INPUTS:
         use.inputs["ml.prediction.input"] = shown(data)
@@ -179,7 +179,7 @@ def _event_of(use: ModelUse, error: BaseException | None) -> AuditEvent:
         fields |= error_fields(error)
     outcome = FAILURE if use.failed else SUCCESS
     event = AuditEvent(
-        KIND, outcome, target=use.target(), fields=fields, inputs=use.inputs, outputs=use.outputs
+        ML_PREDICTION, outcome, target=use.target(), fields=fields, inputs=use.inputs, outputs=use.outputs
     )
     return originate(event)
 

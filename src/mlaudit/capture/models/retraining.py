@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.capture.models.estimator_runs import model_fields
 from mlaudit.capture.origin import originate
+from mlaudit.catalog.names import ML_MODEL_RETRAINED
 from mlaudit.errors import AuditRefusedError
 from mlaudit.event import AuditEvent, Target
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from mlaudit.capture.models.known_models import Known
     from mlaudit.pipeline.pipeline import Pipeline
 
-KIND: Final = "audit.ml.model.retrained"
 COMPONENT: Final = "capture.retraining"
 
 
@@ -56,9 +56,9 @@ def notice(
         }
         target = Target("model", f"{about.name}@{about.version}" if about.version else about.name)
         present = {name: value for name, value in told.items() if value}
-        pipeline.emit(originate(AuditEvent(KIND, target=target, fields=present)))
+        pipeline.emit(originate(AuditEvent(ML_MODEL_RETRAINED, target=target, fields=present)))
     except AuditRefusedError:
         # What it tells of has happened; the pipeline has counted it and says so when it can write again.
         return
     except Exception as error:  # noqa: BLE001 - see above
-        pipeline.fault(COMPONENT, error, kind=KIND)
+        pipeline.fault(COMPONENT, error, kind=ML_MODEL_RETRAINED)

@@ -20,10 +20,11 @@ from mlaudit.capture.data.digest import digest, shape
 from mlaudit.capture.hooks import Audit, Call, Hooks, Outcome
 from mlaudit.capture.models import known_models, prediction
 from mlaudit.capture.models.call_runs import described, numbers
-from mlaudit.capture.models.estimator_runs import COMPONENT, EVALUATED, class_fields, error_fields, evaluated
+from mlaudit.capture.models.estimator_runs import COMPONENT, class_fields, error_fields, evaluated
 from mlaudit.capture.models.estimators import number
 from mlaudit.capture.origin import originate
 from mlaudit.capture.request_context import current_run
+from mlaudit.catalog.names import ML_TRAINING_EVALUATED
 from mlaudit.event import AuditEvent, Target
 
 if TYPE_CHECKING:
@@ -101,9 +102,11 @@ def remove() -> None:
 def _hook(module: Any) -> None:
     scorer = getattr(module._scorer, "_BaseScorer", None)  # noqa: SLF001 - every scorer is one of these
     if scorer is not None:
-        _hooks.around(scorer, "__call__", _scored, kind=EVALUATED, outermost=True, refuse_after=True)
+        _hooks.around(
+            scorer, "__call__", _scored, kind=ML_TRAINING_EVALUATED, outermost=True, refuse_after=True
+        )
     for name in _METRICS:
-        _hooks.around(module, name, _measured, kind=EVALUATED, outermost=True, refuse_after=True)
+        _hooks.around(module, name, _measured, kind=ML_TRAINING_EVALUATED, outermost=True, refuse_after=True)
 
 
 def _scored(pipeline: Pipeline, call: Call) -> Audit:
@@ -179,7 +182,7 @@ def _measured(pipeline: Pipeline, call: Call) -> Audit:
             else f"{MAX_RECORDS} metrics were recorded in a minute, further ones in it are not"
         )
     target = Target("model", name) if name else Target("metric", call.name)
-    pipeline.emit(originate(AuditEvent(EVALUATED, outcome.outcome, target=target, fields=fields)))
+    pipeline.emit(originate(AuditEvent(ML_TRAINING_EVALUATED, outcome.outcome, target=target, fields=fields)))
 
 
 def _first(given: dict[str, Any]) -> Any:

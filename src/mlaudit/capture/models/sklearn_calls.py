@@ -11,9 +11,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from mlaudit.capture.models import prediction
-from mlaudit.capture.models.estimator_runs import COMPONENT, STARTED, Training, evaluated
+from mlaudit.capture.models.estimator_runs import COMPONENT, Training, evaluated
 from mlaudit.capture.models.estimators import FOREIGN, MODEL, role, score_name
 from mlaudit.capture.nesting import inside
+from mlaudit.catalog.names import ML_TRAINING_STARTED
 from mlaudit.errors import AuditRefusedError
 from mlaudit.pipeline import current
 
@@ -116,7 +117,7 @@ def _begin(
     except AuditRefusedError:
         raise
     except Exception as error:  # noqa: BLE001 - auditing never breaks the training
-        pipeline.fault(COMPONENT, error, kind=STARTED, outcome="unknown")
+        pipeline.fault(COMPONENT, error, kind=ML_TRAINING_STARTED, outcome="unknown")
         return None
     return training
 

@@ -8,6 +8,12 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from mlaudit.capture.context import Setting, current_pipeline
 from mlaudit.capture.origin import originate
 from mlaudit.capture.request_context import TrainingRun, current_run
+from mlaudit.catalog.names import (
+    ML_MODEL_SAVED,
+    ML_TRAINING_COMPLETED,
+    ML_TRAINING_FAILED,
+    ML_TRAINING_STARTED,
+)
 from mlaudit.errors import AuditRefusedError
 from mlaudit.event import FAILURE, SUCCESS, AuditEvent, Target, new_record_id
 
@@ -100,7 +106,7 @@ class training_run:  # noqa: N801 - used like a function: with mlaudit.training_
             pipeline.fault(
                 COMPONENT,
                 error,
-                kind="audit.ml.model.saved",
+                kind=ML_MODEL_SAVED,
                 fields={"ml.model.path": str(path)},
                 outcome=FAILURE,
             )
@@ -117,7 +123,7 @@ class training_run:  # noqa: N801 - used like a function: with mlaudit.training_
         if self._pipeline is not None:
             self._contained(self._apply_given)
             try:
-                self._pipeline.emit(self._event("audit.ml.training.started", SUCCESS, {}))
+                self._pipeline.emit(self._event(ML_TRAINING_STARTED, SUCCESS, {}))
             except AuditRefusedError:
                 self._setting.restore()
                 raise
@@ -137,11 +143,11 @@ class training_run:  # noqa: N801 - used like a function: with mlaudit.training_
             fields["ml.training.metrics"] = metrics
         try:
             if error is None:
-                event = self._event("audit.ml.training.completed", SUCCESS, fields)
+                event = self._event(ML_TRAINING_COMPLETED, SUCCESS, fields)
             else:
                 from mlaudit.capture.models.estimator_runs import error_fields
 
-                event = self._event("audit.ml.training.failed", FAILURE, {**fields, **error_fields(error)})
+                event = self._event(ML_TRAINING_FAILED, FAILURE, {**fields, **error_fields(error)})
             pipeline.emit(event)
         except AuditRefusedError:
             # The training has happened; the pipeline tells the loss as soon as it can write again.
@@ -204,7 +210,7 @@ class training_run:  # noqa: N801 - used like a function: with mlaudit.training_
         about = Known(run.name, version, artifact.digest, artifact.path, run.run_id, dataset, metrics)
         event = originate(
             AuditEvent(
-                "audit.ml.model.saved",
+                ML_MODEL_SAVED,
                 target=Target("model", f"{run.name}@{version}"),
                 fields={
                     "ml.model.name": run.name,

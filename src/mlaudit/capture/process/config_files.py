@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.capture.process.config_keys import MAX_BYTES, changed, flat_keys, value_text
+from mlaudit.catalog.names import ML_CONFIG_CHANGED
 from mlaudit.event import FAILURE, SUCCESS, SYSTEM, Actor, AuditEvent, Target
 from mlaudit.pipeline.shared_file import Remembered
 from mlaudit.safety.regular import open_regular
@@ -25,7 +26,6 @@ from mlaudit.safety.regular import open_regular
 if TYPE_CHECKING:
     from mlaudit.pipeline.pipeline import Pipeline
 
-KIND: Final = "audit.ml.config.changed"
 COMPONENT: Final = "capture.config"
 MAX_FILES: Final = 1000
 MAX_SHOWN: Final = 100
@@ -184,7 +184,7 @@ class ConfigWatcher:
         present = {name: value for name, value in fields.items() if value != ""}
         self._pipeline.emit(
             AuditEvent(
-                KIND,
+                ML_CONFIG_CHANGED,
                 SUCCESS,
                 actor=SOMEBODY,
                 target=Target("configuration", path),
@@ -204,7 +204,7 @@ class ConfigWatcher:
         seen.unreadable = reason
         self._pipeline.emit(
             AuditEvent(
-                KIND,
+                ML_CONFIG_CHANGED,
                 FAILURE,
                 actor=self._pipeline.actor,
                 target=Target("configuration", path),

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.capture.origin import originate
-from mlaudit.capture.process.config_files import KIND, MAX_SHOWN, SOMEBODY
+from mlaudit.capture.process.config_files import MAX_SHOWN, SOMEBODY
 from mlaudit.capture.process.config_keys import MAX_KEYS, changed, value_text
+from mlaudit.catalog.names import ML_CONFIG_CHANGED
 from mlaudit.event import FAILURE, SUCCESS, AuditEvent, Target
 from mlaudit.pipeline.shared_file import Remembered
 from mlaudit.policy.secrets import REMOVED, is_secret_key
@@ -134,7 +135,9 @@ def tell_set(pipeline: Pipeline, before: Loaded, now: Loaded, error: BaseExcepti
         fields |= {"error.type": type(error).__name__, "event.reason": "the running program may not set it"}
     outcome = SUCCESS if error is None else FAILURE
     pipeline.emit(
-        originate(AuditEvent(KIND, outcome, target=Target("configuration", now.name), fields=fields))
+        originate(
+            AuditEvent(ML_CONFIG_CHANGED, outcome, target=Target("configuration", now.name), fields=fields)
+        )
     )
 
 
@@ -155,7 +158,7 @@ def _changed(
         "ml.config.changes": {key: f"{was(key)} -> {now.text(key)}" for key in keys[:MAX_SHOWN]},
         "event.reason": reason,
     }
-    return AuditEvent(KIND, SUCCESS, SOMEBODY, Target("configuration", now.name), fields)
+    return AuditEvent(ML_CONFIG_CHANGED, SUCCESS, SOMEBODY, Target("configuration", now.name), fields)
 
 
 def _fields(

@@ -8,10 +8,9 @@ import time
 from typing import Any, Final, NamedTuple
 
 from mlaudit.capture.process import audit_hooks
+from mlaudit.catalog.names import DEBUG_ENDED, DEBUG_STARTED
 from mlaudit.event import AuditEvent, new_record_id
 
-STARTED: Final = "audit.debug.started"
-ENDED: Final = "audit.debug.ended"
 # A debugger of one thread, or of the whole process.
 Key = tuple[str, int]
 
@@ -50,14 +49,14 @@ class DebugSessions:
         if self._open.setdefault(_key(tool, thread), session) is not session:
             return False
         more = {"audit.runtime.event": event} | ({"audit.runtime.detail": detail} if detail else {})
-        self._tell(STARTED, tool, session, more)
+        self._tell(DEBUG_STARTED, tool, session, more)
         return True
 
     def end(self, tool: str, *, thread: bool = False) -> None:
         """Tells that a session ended, where one was open."""
         session = self._open.pop(_key(tool, thread), None)
         if session is not None:
-            self._tell(ENDED, tool, session, {"event.duration": time.monotonic_ns() - session.begun})
+            self._tell(DEBUG_ENDED, tool, session, {"event.duration": time.monotonic_ns() - session.begun})
 
     def end_all(self) -> None:
         """The process ends, and with it every session; what its end stirs up begins none."""
@@ -68,7 +67,7 @@ class DebugSessions:
                 "event.duration": time.monotonic_ns() - session.begun,
                 "event.reason": "the process ended",
             }
-            self._tell(ENDED, tool, session, more)
+            self._tell(DEBUG_ENDED, tool, session, more)
 
     def forget(self) -> None:
         """The sessions of a parent are not those of its child."""

@@ -18,9 +18,9 @@ from mlaudit.capture.process import audit_hooks
 from mlaudit.capture.process.caller import caller
 from mlaudit.capture.process.dangerous_names import is_dangerous
 from mlaudit.capture.rate_limit import Budget, Repeats
+from mlaudit.catalog.names import RUNTIME_DESERIALIZED
 from mlaudit.event import AuditEvent, Target
 
-KIND: Final = "audit.runtime.deserialized"
 EVENT: Final = "pickle.find_class"
 MAX_NAME: Final = 300
 # One pickle may name as many as it likes; what the first ones are says enough.
@@ -75,5 +75,7 @@ def _on_find_class(event: str, args: tuple[Any, ...]) -> None:
             f"the last of {MAX_DIFFERENT} names at this place that are told within a minute"
         )
     audit_hooks.tell(
-        AuditEvent(KIND, target=Target("callable", detail), fields=fields), begins=True, before=True
+        AuditEvent(RUNTIME_DESERIALIZED, target=Target("callable", detail), fields=fields),
+        begins=True,
+        before=True,
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mlaudit.capture.origin import originate
 from mlaudit.capture.process.container import container_fields
+from mlaudit.catalog.names import ENVIRONMENT_CHANGED
 from mlaudit.event import AuditEvent, Target
 from mlaudit.pipeline.shared_file import Remembered
 from mlaudit.settings.variables import resource_attributes
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from mlaudit.pipeline.pipeline import Pipeline
 
-KIND: Final = "audit.environment.changed"
 COMPONENT: Final = "capture.environment"
 MAX_CHANGES: Final = 200
 # Variables that change what code runs or what is recorded; their values are kept as keyed pseudonyms only.
@@ -246,7 +246,9 @@ def _event(
     if before.get(REVISION) != now.get(REVISION):
         fields["audit.environment.previous_revision"] = before.get(REVISION, "")
     present = {name: value for name, value in fields.items() if value}
-    return originate(AuditEvent(KIND, target=Target("environment", settings.service_name), fields=present))
+    return originate(
+        AuditEvent(ENVIRONMENT_CHANGED, target=Target("environment", settings.service_name), fields=present)
+    )
 
 
 def _without_code(software: Mapping[str, str]) -> dict[str, str]:

@@ -27,6 +27,7 @@ from mlaudit.capture.process.caller import caller, code_fields
 from mlaudit.capture.process.error_text import unhandled_fields
 from mlaudit.capture.rate_limit import Repeats
 from mlaudit.capture.request_context import open_trail
+from mlaudit.catalog.names import ERROR_REPORTED
 from mlaudit.event import FAILURE, AuditEvent
 from mlaudit.pipeline import current
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
-KIND: Final = "audit.error.reported"
 COMPONENT: Final = "capture.error_reports"
 UNRAISABLE: Final = "sys.unraisablehook"
 IN_TASK: Final = "unhandled in an asyncio task or callback"
@@ -120,7 +120,7 @@ class ErrorReports:
         self._tell({**unhandled_fields(kind, error, trace), **place, "event.reason": reason})
 
     def _tell(self, fields: dict[str, Any]) -> None:
-        audit_hooks.tell(AuditEvent(KIND, FAILURE, fields=fields))
+        audit_hooks.tell(AuditEvent(ERROR_REPORTED, FAILURE, fields=fields))
 
     def _on_asyncio(self, module: Any) -> None:
         if self._installed:

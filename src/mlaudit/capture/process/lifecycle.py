@@ -25,6 +25,7 @@ from mlaudit.capture.process.error_reports import told
 from mlaudit.capture.process.error_text import unhandled_fields
 from mlaudit.capture.process.starts import Starts
 from mlaudit.capture.shorten import shortened
+from mlaudit.catalog.names import SERVICE_CRASHED, SERVICE_STARTED, SERVICE_STOPPED
 from mlaudit.errors import AuditRefusedError
 from mlaudit.event import FAILURE, SUCCESS, AuditEvent, Target
 from mlaudit.pipeline import current
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
 
     from mlaudit.pipeline.pipeline import Pipeline
 
-STARTED: Final = "audit.service.started"
-STOPPED: Final = "audit.service.stopped"
-CRASHED: Final = "audit.service.crashed"
 COMPONENT: Final = "capture.lifecycle"
 # How long a signal handler waits for the record before it lets the interrupted thread go on: that thread may hold
 # the very lock that the record needs.
@@ -115,7 +113,9 @@ class Lifecycle:
                 "mlaudit": __version__,
             },
         }
-        self._emit(pipeline, STARTED, SUCCESS, {name: value for name, value in fields.items() if value != ""})
+        self._emit(
+            pipeline, SERVICE_STARTED, SUCCESS, {name: value for name, value in fields.items() if value != ""}
+        )
 
     def service_started(self) -> None:
         """The web service is up: its trail begins before its first request, not with it."""
@@ -146,7 +146,7 @@ class Lifecycle:
                 }
                 if exit_code is not None:
                     fields["process.exit_code"] = exit_code
-                self._emit(pipeline, STOPPED, SUCCESS if not exit_code else FAILURE, fields)
+                self._emit(pipeline, SERVICE_STOPPED, SUCCESS if not exit_code else FAILURE, fields)
             _contained(pipeline, self._starts.end, "crash" if self._crashed else reason)
         self._told.set()
         if pipeline.stream is not None:
@@ -172,7 +172,7 @@ class Lifecycle:
         else:
             fields["process.exit_code"] = 1
             self._crashed = True
-        self._emit(pipeline, CRASHED, FAILURE, fields)
+        self._emit(pipeline, SERVICE_CRASHED, FAILURE, fields)
 
     def _emit(self, pipeline: Pipeline, kind: str, outcome: str, fields: dict[str, Any]) -> None:
         target = Target("service", pipeline.settings.service_name)

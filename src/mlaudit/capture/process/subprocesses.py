@@ -13,9 +13,9 @@ from typing import Any, Final
 from mlaudit.capture.process import audit_hooks, lifecycle
 from mlaudit.capture.process.caller import caller
 from mlaudit.capture.shorten import shortened
+from mlaudit.catalog.names import RUNTIME_PROCESS_STARTED
 from mlaudit.event import FAILURE, SUCCESS, AuditEvent, Target
 
-KIND: Final = "audit.runtime.process.started"
 MAX_COMMAND: Final = 4096
 MAX_ARGUMENTS: Final = 1000
 EVENTS: Final = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "pty.spawn")
@@ -45,7 +45,8 @@ def _on_started(event: str, args: tuple[Any, ...]) -> None:
     # The event comes before the attempt: whether it can succeed is seen from the program's file.
     outcome = SUCCESS if shutil.which(program) else FAILURE
     audit_hooks.tell(
-        AuditEvent(KIND, outcome, target=Target("process", program), fields=present), before=True
+        AuditEvent(RUNTIME_PROCESS_STARTED, outcome, target=Target("process", program), fields=present),
+        before=True,
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mlaudit.capture.process import audit_hooks
 from mlaudit.capture.process.caller import caller
 from mlaudit.capture.rate_limit import Repeats
+from mlaudit.catalog.names import RUNTIME_FILE_OPENED
 from mlaudit.event import FAILURE, SUCCESS, AuditEvent, Target
 from mlaudit.policy.globs import path_matcher
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from mlaudit.pipeline.pipeline import Pipeline
     from mlaudit.policy.globs import Matcher
 
-KIND: Final = "audit.runtime.file.opened"
 EVENT: Final = "open"
 
 
@@ -38,7 +38,9 @@ class WatchedPaths:
         if not patterns:
             self.stop()
             return
-        self._refuses = pipeline.policy.can_refuse and pipeline.decide(KIND).on_failure == "refuse"
+        self._refuses = (
+            pipeline.policy.can_refuse and pipeline.decide(RUNTIME_FILE_OPENED).on_failure == "refuse"
+        )
         self._matches = path_matcher(tuple(_absolute(pattern) for pattern in patterns))
         audit_hooks.handle({EVENT: self._on_open})
 
@@ -73,7 +75,7 @@ class WatchedPaths:
     def _tell(self, path: str, how: str, fields: dict[str, Any]) -> None:
         fields |= {"audit.runtime.event": EVENT, "audit.runtime.detail": how, "file.path": path}
         outcome = SUCCESS if _allowed(path, how) else FAILURE
-        event = AuditEvent(KIND, outcome, target=Target("file", path), fields=fields)
+        event = AuditEvent(RUNTIME_FILE_OPENED, outcome, target=Target("file", path), fields=fields)
         audit_hooks.tell(event, before=self._refuses)
 
 

@@ -14,6 +14,7 @@ from mlaudit.capture.data.access import event_of
 from mlaudit.capture.request_context import current_actor, open_trail
 from mlaudit.capture.telemetry.guardrails import guardrail_of
 from mlaudit.capture.tracing import action_of
+from mlaudit.catalog.names import ML_PREDICTION
 from mlaudit.errors import AuditRefusedError
 from mlaudit.event import FAILURE, SUCCESS, Actor, AuditEvent, Target
 from mlaudit.pipeline import current
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from mlaudit.policy.evaluate import CompiledPolicy
 
 _COMPONENT: Final = "spans"
-_PREDICTION: Final = "audit.ml.prediction"
 
 
 class AuditSpanProcessor(SpanProcessor):
@@ -104,7 +104,7 @@ def _access_of(pipeline: Pipeline, span: ReadableSpan, access: Access) -> AuditE
 
 def _event_of(span: ReadableSpan, kind: str, fields: dict[str, Any]) -> AuditEvent:
     fields = {**_told(span), **fields}
-    if kind == _PREDICTION:
+    if kind == ML_PREDICTION:
         events = (event.attributes or {} for event in span.events)
         reasons = fields.get("gen_ai.response.finish_reasons")
         fields.update(guardrail_of(span.attributes or {}, events, reasons))

@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from mlaudit.catalog.names import ACCESS_CREDENTIAL_CHANGED, ACCESS_ROLE_CHANGED
 from mlaudit.event import SUCCESS, Target
 
 if TYPE_CHECKING:
     from mlaudit.event import AuditEvent
     from mlaudit.policy.evaluate import Decision
 
-ROLE_CHANGED: Final = "audit.access.role.changed"
-CREDENTIAL_CHANGED: Final = "audit.access.credential.changed"
-KINDS: Final = frozenset({ROLE_CHANGED, CREDENTIAL_CHANGED})
+KINDS: Final = frozenset({ACCESS_ROLE_CHANGED, ACCESS_CREDENTIAL_CHANGED})
 MAX_REMEMBERED: Final = 1000
 MAX_ROLES: Final = 100
 _LONGEST: Final = 256
@@ -59,7 +58,7 @@ def add_access_change(event: AuditEvent, decision: Decision, method: str, body: 
         decision.redaction.apply(shown)
         if "user.id" in shown:
             event.target = Target("user", str(shown["user.id"]))
-    if event.kind != ROLE_CHANGED:
+    if event.kind != ACCESS_ROLE_CHANGED:
         return
     where = next((place for place, part in enumerate(parts) if part in _ROLES and place), len(parts) - 1)
     named = parts[where + 1 :]

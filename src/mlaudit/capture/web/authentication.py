@@ -25,6 +25,7 @@ from urllib.parse import unquote_plus
 from mlaudit.capture.credentials import Credential, Failure
 from mlaudit.capture.origin import originate
 from mlaudit.capture.request_context import open_trail
+from mlaudit.catalog.names import ACCESS_AUTHENTICATION_FAILED, ACCESS_AUTHENTICATION_SUCCEEDED, ACCESS_DENIED
 from mlaudit.event import FAILURE, SUCCESS, Actor, AuditEvent, Target
 from mlaudit.policy.secrets import REMOVED
 
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
     from mlaudit.capture.request_context import RequestTrail
     from mlaudit.pipeline.pipeline import Pipeline
 
-SUCCEEDED: Final = "audit.access.authentication.succeeded"
-FAILED: Final = "audit.access.authentication.failed"
-DENIED: Final = "audit.access.denied"
 JWT: Final = "jwt"
 API_KEY: Final = "api_key"
 WINDOW_SECONDS: Final = 3600
@@ -83,7 +81,11 @@ def rejected(pipeline: Pipeline, failure: Failure) -> None:
     if trail is None:
         service = Target("service", pipeline.settings.service_name)
         fields = failure.fields()
-        pipeline.emit(originate(AuditEvent(FAILED, FAILURE, failure.actor or _NOBODY, service, fields)))
+        pipeline.emit(
+            originate(
+                AuditEvent(ACCESS_AUTHENTICATION_FAILED, FAILURE, failure.actor or _NOBODY, service, fields)
+            )
+        )
     elif len(trail.failures) < MAX_NOTED:
         trail.failures += (failure,)
 
@@ -120,10 +122,10 @@ def kind_of(kind: str, trail: RequestTrail, status: int) -> str:
     """The kind of a request whose credential failed: some frameworks answer 400 or 403 to it, or 200 to a login."""
     if (
         trail.failures
-        and (status in _REFUSED or kind == SUCCEEDED)
+        and (status in _REFUSED or kind == ACCESS_AUTHENTICATION_SUCCEEDED)
         and not any(one.verified for one in trail.credentials)
     ):
-        return FAILED
+        return ACCESS_AUTHENTICATION_FAILED
     return kind
 
 
@@ -138,7 +140,7 @@ def complete(
     failure = trail.failures[0] if trail.failures else None
     if failure is not None and failure.actor is not None and actor.method == _NOBODY.method:
         actor = failure.actor
-    if event.kind == FAILED and failure is not None:
+    if event.kind == ACCESS_AUTHENTICATION_FAILED and failure is not None:
         event.actor, event.outcome = actor, FAILURE
         if credential is not None:
             event.fields.update(credential.fields())
@@ -150,11 +152,11 @@ def complete(
     if credential is not None:
         event.fields.update(credential.fields())
     verified = credential is not None and (credential.verified or actor.method == "authenticated")
-    if failure is not None and not verified and event.kind != DENIED:
+    if failure is not None and not verified and event.kind != ACCESS_DENIED:
         fields = {**_of_the_request(event), **failure.fields()}
         fields["event.reason"] = f"{failure.reason}; the request went on without it"
-        return _beside(event, AuditEvent(FAILED, FAILURE, actor, event.target, fields))
-    if credential is None or event.kind == SUCCEEDED or event.outcome != SUCCESS:
+        return _beside(event, AuditEvent(ACCESS_AUTHENTICATION_FAILED, FAILURE, actor, event.target, fields))
+    if credential is None or event.kind == ACCESS_AUTHENTICATION_SUCCEEDED or event.outcome != SUCCESS:
         return None
     if not verified and credential not in trail.credentials:
         return None  # a header that nobody is known to have looked at
@@ -201,7 +203,7 @@ def _first_use(pipeline: Pipeline, credential: Credential, actor: Actor) -> Audi
     if repeated:
         fields["event.reason"] = f"used {repeated} times since this was last recorded"
     service = Target("service", pipeline.settings.service_name)
-    return AuditEvent(SUCCEEDED, SUCCESS, actor, service, fields)
+    return AuditEvent(ACCESS_AUTHENTICATION_SUCCEEDED, SUCCESS, actor, service, fields)
 
 
 class _Uses:

@@ -15,11 +15,12 @@ from mlaudit.capture.hooks import Hooks
 from mlaudit.capture.origin import originate
 from mlaudit.capture.request_context import open_trail
 from mlaudit.capture.web import asgi
-from mlaudit.capture.web.authentication import SUCCEEDED, accepted, rejected
+from mlaudit.capture.web.authentication import accepted, rejected
 from mlaudit.capture.web.http_exchange import ERROR
 from mlaudit.capture.web.wsgi import audited
 from mlaudit.capture.web.wsgi_exchange import MARK
 from mlaudit.capture.web.wsgi_request import Template
+from mlaudit.catalog.names import ACCESS_AUTHENTICATION_SUCCEEDED
 from mlaudit.errors import AuditRefusedError
 from mlaudit.event import SUCCESS, Actor, AuditEvent, Target
 from mlaudit.pipeline import current
@@ -180,7 +181,10 @@ def _logged_in(pipeline: Pipeline, given: dict[str, Any]) -> None:
         return
     actor = Actor(name, method="authenticated")
     path = getattr(request, "path", "")
-    if open_trail() is not None and pipeline.policy.route_kind("POST", path) == SUCCEEDED:
+    if (
+        open_trail() is not None
+        and pipeline.policy.route_kind("POST", path) == ACCESS_AUTHENTICATION_SUCCEEDED
+    ):
         accepted(pipeline, Credential(_PASSWORD, actor=actor, verified=True))  # the request's record says it
         return
     target = Target("route", path) if path else Target("service", pipeline.settings.service_name)
@@ -188,7 +192,11 @@ def _logged_in(pipeline: Pipeline, given: dict[str, Any]) -> None:
     pipeline.emit(
         originate(
             AuditEvent(
-                SUCCEEDED, SUCCESS, actor, target, {key: value for key, value in fields.items() if value}
+                ACCESS_AUTHENTICATION_SUCCEEDED,
+                SUCCESS,
+                actor,
+                target,
+                {key: value for key, value in fields.items() if value},
             )
         )
     )

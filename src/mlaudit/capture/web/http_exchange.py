@@ -14,9 +14,6 @@ from mlaudit.capture.web import access_change, authentication
 from mlaudit.capture.web.http_actor import ANONYMOUS, find_actor
 from mlaudit.capture.web.http_body import Body
 from mlaudit.capture.web.http_record import (
-    CONFIG_CHANGED,
-    PREDICTION,
-    REQUEST,
     Answer,
     add_change_control,
     add_config_change,
@@ -25,6 +22,7 @@ from mlaudit.capture.web.http_record import (
     kind_of,
     target_of,
 )
+from mlaudit.catalog.names import ACCESS_ROLE_CHANGED, API_REQUEST, ML_CONFIG_CHANGED, ML_PREDICTION
 from mlaudit.errors import AuditRefusedError
 
 if TYPE_CHECKING:
@@ -38,7 +36,7 @@ ERROR: Final = "mlaudit.error"
 """Where the scope holds the class of an exception that a framework's integration saw; told where it became a 5xx."""
 
 NO_BODY: Final = frozenset({204, 304})
-_BODY_NEEDED: Final = frozenset({CONFIG_CHANGED, access_change.ROLE_CHANGED})
+_BODY_NEEDED: Final = frozenset({ML_CONFIG_CHANGED, ACCESS_ROLE_CHANGED})
 _INPUTS: Final = 2
 _FULL: Final = 3
 
@@ -139,7 +137,7 @@ class HttpExchange(Answer):
         except Exception as fault:  # noqa: BLE001 - contained: a record without what could not be found out
             fields = {"http.request.method": self.scope["method"], "http.response.status_code": self.status}
             self._pipeline.fault(
-                self.component, fault, kind=self._mapped or REQUEST, fields=fields, outcome=outcome
+                self.component, fault, kind=self._mapped or API_REQUEST, fields=fields, outcome=outcome
             )
             return None
         if described is None:
@@ -181,7 +179,7 @@ class HttpExchange(Answer):
         actor = find_actor(scope, self.headers, trail, pipeline.settings.actor_header, pseudonym, credential)
         models = trail.models
         name, path_name, version = models[-1].name if models else "", "", ""
-        if mapped == PREDICTION and not (models and models[-1].is_known()):
+        if mapped == ML_PREDICTION and not (models and models[-1].is_known()):
             path_name, version = self.model()
             name = path_name or name
         decision = pipeline.decide(
@@ -196,10 +194,10 @@ class HttpExchange(Answer):
             event.fields["ml.model.name"] = path_name
             if version:
                 event.fields["ml.model.version"] = version
-            if kind == PREDICTION:
+            if kind == ML_PREDICTION:
                 event.target = target_of(path_name, version)
         event.trace_id, event.span_id = trace_ids(self._span, self.headers)
-        if kind == CONFIG_CHANGED:
+        if kind == ML_CONFIG_CHANGED:
             add_config_change(event, self, pipeline.policy.change)
         elif kind in access_change.KINDS:
             add_change_control(event, self, pipeline.policy.change)
@@ -220,7 +218,7 @@ class HttpExchange(Answer):
 
 def refused_kind(pipeline: Pipeline, kind: str | None, path: str) -> str | None:
     """The kind on whose account a request must not run: a rule says refuse, and nothing can be written."""
-    for wanted in (PREDICTION, REQUEST) if kind is None else (kind,):
+    for wanted in (ML_PREDICTION, API_REQUEST) if kind is None else (kind,):
         if pipeline.decide(wanted, route=path).on_failure == "refuse" and not pipeline.writable():
             return wanted
     return None

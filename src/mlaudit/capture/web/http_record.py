@@ -12,6 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from mlaudit.capture.web.http_body import Body, json_text
+from mlaudit.catalog.names import (
+    ACCESS_AUTHENTICATION_FAILED,
+    ACCESS_AUTHENTICATION_SUCCEEDED,
+    ACCESS_DENIED,
+    API_REQUEST,
+    ML_PREDICTION,
+)
 from mlaudit.event import FAILURE, SUCCESS, UNKNOWN, Actor, AuditEvent, Target
 
 if TYPE_CHECKING:
@@ -20,12 +27,6 @@ if TYPE_CHECKING:
     from mlaudit.capture.request_context import ModelUse, RequestTrail
     from mlaudit.policy.change import ChangeControl
 
-PREDICTION: Final = "audit.ml.prediction"
-REQUEST: Final = "audit.api.request"
-CONFIG_CHANGED: Final = "audit.ml.config.changed"
-UNAUTHENTICATED: Final = "audit.access.authentication.failed"
-AUTHENTICATED: Final = "audit.access.authentication.succeeded"
-DENIED: Final = "audit.access.denied"
 _MOST_KEYS: Final = 200
 _LONGEST: Final = 1024
 _LONGEST_HOST: Final = 256
@@ -63,13 +64,13 @@ class Answer:
 def kind_of(mapped: str | None, trail: RequestTrail, status: int) -> str:
     """The kind of a request: what was refused is an access event, whatever it asked for."""
     if status == 401:
-        return UNAUTHENTICATED
+        return ACCESS_AUTHENTICATION_FAILED
     if status == 403:
-        return DENIED
+        return ACCESS_DENIED
     if mapped is None:
-        return PREDICTION if trail.models else REQUEST
-    if mapped == AUTHENTICATED and status >= 400:
-        return UNAUTHENTICATED
+        return ML_PREDICTION if trail.models else API_REQUEST
+    if mapped == ACCESS_AUTHENTICATION_SUCCEEDED and status >= 400:
+        return ACCESS_AUTHENTICATION_FAILED
     return mapped
 
 
@@ -241,7 +242,7 @@ def _add_models(event: AuditEvent, models: Sequence[ModelUse]) -> None:
     fields.update(use.fields)
     event.inputs.update(use.inputs)
     event.outputs.update(use.outputs)
-    if event.kind == PREDICTION:
+    if event.kind == ML_PREDICTION:
         event.target = use.target() or event.target
 
 

@@ -8,6 +8,12 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from mlaudit.catalog.names import (
+    ML_DEPLOYMENT_REPLACED,
+    ML_DEPLOYMENT_STARTED,
+    ML_MODEL_PROMOTED,
+    ML_PREDICTION,
+)
 from mlaudit.errors import SourceError
 from mlaudit.lineage.ask import kinds
 from mlaudit.lineage.ask.trail import Ask, Match
@@ -102,7 +108,7 @@ def _readings(text: str) -> Iterable[tuple[str, str, str]]:
 def _promotions(trail: Trail, name: str) -> list[Record]:
     """What happened to the aliases and stages of the model, oldest first."""
     match = Match((("ml.model.name", (name,)),))
-    page = trail.find(Ask((kinds.PROMOTED,), (match,), _PROMOTIONS))
+    page = trail.find(Ask((ML_MODEL_PROMOTED,), (match,), _PROMOTIONS))
     return sorted((record for record in page.records if record.succeeded), key=lambda one: (one.time, one.id))
 
 
@@ -134,11 +140,11 @@ def _versions(sightings: Iterable[Sighting], promotions: Iterable[Record]) -> tu
             version,
             tuple(sorted({one.digest for one in found if one.digest})),
             made=_last(found, kinds.MADE),
-            deployed=_last(found, (kinds.DEPLOYED, kinds.REPLACED)),
-            promoted=_last(found, (kinds.PROMOTED,)),
+            deployed=_last(found, (ML_DEPLOYMENT_STARTED, ML_DEPLOYMENT_REPLACED)),
+            promoted=_last(found, (ML_MODEL_PROMOTED,)),
             last=_last(found, kinds.NAMING),
             aliases=tuple(sorted(aliases[version])),
-            predictions=sum(one.count for one in found if one.kind == kinds.PREDICTION),
+            predictions=sum(one.count for one in found if one.kind == ML_PREDICTION),
         )
         for version, found in seen.items()
     ]

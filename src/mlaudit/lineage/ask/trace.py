@@ -10,6 +10,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from mlaudit.catalog.names import (
+    DATA_READ,
+    ML_DEPLOYMENT_REPLACED,
+    ML_DEPLOYMENT_STARTED,
+    ML_MODEL_LOADED,
+    ML_MODEL_PROMOTED,
+    ML_PREDICTION,
+    ML_TRAINING_EVALUATED,
+)
 from mlaudit.lineage.ask import kinds
 from mlaudit.lineage.ask.found import (
     DATA_DIGEST,
@@ -34,7 +43,6 @@ if TYPE_CHECKING:
 
     from mlaudit.lineage.ask.reference import Chosen
     from mlaudit.lineage.ask.trail import Record, Trail
-
 
 ROUNDS: Final = 5
 DEPTH: Final = 8
@@ -81,7 +89,7 @@ class _Walk:
             found.digests.update(*(one.digests for one in chosen.versions if one.version == chosen.version))
         for _ in range(ROUNDS):
             before = len(found.digests), len(found.identities)
-            records = self._find((*kinds.ARTIFACT, kinds.PROMOTED), self._model(), "of the artifact")
+            records = self._find((*kinds.ARTIFACT, ML_MODEL_PROMOTED), self._model(), "of the artifact")
             for record in records:
                 if record.kind not in kinds.MADE or not record.succeeded:
                     continue
@@ -109,8 +117,12 @@ class _Walk:
             named = ((NAME, (chosen.name,)), ("ml.model.previous.version", (chosen.version,)))
             replaced.append(Match(named, absent=("ml.model.previous.digest",)))
         self._find(kinds.DEPLOYMENTS, self._model(), "of deployments")
-        self._find((kinds.REPLACED,), replaced, "of deployments")
-        ours = [record for record in found.of((kinds.DEPLOYED, kinds.REPLACED)) if is_ours(found, record)]
+        self._find((ML_DEPLOYMENT_REPLACED,), replaced, "of deployments")
+        ours = [
+            record
+            for record in found.of((ML_DEPLOYMENT_STARTED, ML_DEPLOYMENT_REPLACED))
+            if is_ours(found, record)
+        ]
         found.runs |= {record.text(RUN_ID) for record in ours if record.text(RUN_ID)}
 
     def runs(self) -> None:
@@ -168,14 +180,14 @@ class _Walk:
         """How good it was found to be: the artifact, the runs that made it, and what they belong to."""
         own = set.union(*family(self.found))
         matches = [*self._model(), *_any(RUN_ID, own), *_any(PARENT_ID, own)]
-        self._find((kinds.EVALUATED,), matches, "of evaluations")
+        self._find((ML_TRAINING_EVALUATED,), matches, "of evaluations")
 
     def data(self) -> None:
         """Who read, wrote or exported what the runs and evaluations were given."""
         found = self.found
         own = set.union(*family(self.found))
         given = [record for record in found.of(kinds.RUNS) if record.text(RUN_ID) in own]
-        given += found.of((kinds.EVALUATED,))
+        given += found.of((ML_TRAINING_EVALUATED,))
         digests = _values(given, DATA_DIGEST) | _values(given, TARGET_DIGEST)
         places = _values(given, DATA_URI) | _values(given, DATA_NAME)
         matches = [
@@ -200,7 +212,7 @@ class _Walk:
         )
         if not matches:
             return
-        page = self._trail.find(Ask((kinds.DATA_READ,), matches, NEARBY))
+        page = self._trail.find(Ask((DATA_READ,), matches, NEARBY))
         found.nearby |= {record.id for record in page.records if record.id not in found.records}
         self._take(page.records)
         if page.total > len(page.records):
@@ -214,9 +226,9 @@ class _Walk:
         found = self.found
         matches = tuple(self._model())
         if matches:
-            window = Ask((kinds.LOADED,), matches, since=found.since, until=found.until)
+            window = Ask((ML_MODEL_LOADED,), matches, since=found.since, until=found.until)
             found.loads = self._trail.tallies(window)
-            found.predictions = self._trail.tallies(replace(window, kinds=(kinds.PREDICTION,)))
+            found.predictions = self._trail.tallies(replace(window, kinds=(ML_PREDICTION,)))
 
     def _model(self) -> list[Match]:
         """What is about the version, by digest or by name."""

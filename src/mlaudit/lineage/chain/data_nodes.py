@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from mlaudit.catalog.names import DATA_EXPORTED, DATA_MODIFIED, DATA_READ, ML_TRAINING_EVALUATED
 from mlaudit.lineage.ask import kinds
 from mlaudit.lineage.ask.found import (
     DATA_DIGEST,
@@ -38,7 +39,7 @@ _TEXTS: Final = {
     "collection": "db.collection.name",
 }
 _NUMBERS: Final = {"rows": "ml.dataset.rows", "columns": "ml.dataset.columns", "bytes": "ml.dataset.bytes"}
-_VERBS: Final = {kinds.DATA_READ: "reads", kinds.DATA_MODIFIED: "writes", kinds.DATA_EXPORTED: "exports"}
+_VERBS: Final = {DATA_READ: "reads", DATA_MODIFIED: "writes", DATA_EXPORTED: "exports"}
 
 
 @dataclass(slots=True)
@@ -60,11 +61,11 @@ def data_nodes(found: Found, metrics: Mapping[str, Iterable[str]]) -> tuple[list
     sets: dict[str, _Set] = defaultdict(_Set)
     above, below = family(found)
     ours = above | below
-    for record in found.of((*kinds.RUNS, kinds.EVALUATED)):
+    for record in found.of((*kinds.RUNS, ML_TRAINING_EVALUATED)):
         key = _key(record)
         if not key:
             continue
-        if record.kind == kinds.EVALUATED:
+        if record.kind == ML_TRAINING_EVALUATED:
             sets[key].given.append(record)
             sets[key].edges |= {(node, "measured_on", True) for node in metrics.get(record.id, ())}
         elif record.text(RUN_ID) in ours:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
+from mlaudit.catalog.names import ML_MODEL_DELETED
 from mlaudit.lineage.ask import kinds
 from mlaudit.lineage.ask.found import DIGEST, NAME, RUN_ID, VERSION, is_ours
 from mlaudit.lineage.chain.data_nodes import data_nodes
@@ -132,7 +133,7 @@ def _artifact(found: Found, digest: str, records: Sequence[Record]) -> Node:
         for name, version in named
         if (name, version) != (chosen.name, chosen.version)
     }
-    deleted = [record for record in ordered if record.kind == kinds.DELETED and record.succeeded]
+    deleted = [record for record in ordered if record.kind == ML_MODEL_DELETED and record.succeeded]
     facts |= {"also": sorted(others), "deleted": deleted[-1].time if deleted else ""}
     status, gap = (
         (SEEN, "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
+from mlaudit.catalog.names import ML_TRAINING_EVALUATED, ML_TRAINING_FAILED, ML_TUNING_TRIAL
 from mlaudit.lineage.ask import kinds
 from mlaudit.lineage.ask.found import DATA_DIGEST, DIGEST, NAME, PARENT_ID, RUN_ID, family
 from mlaudit.lineage.chain.nodes import NAMED, Edge, Evidence, Node, Stage
@@ -115,9 +116,9 @@ def _run(identity: str, records: Sequence[Record]) -> Node:
 
 
 def _state(end: Record) -> str:
-    if end.kind == kinds.TUNING_TRIAL:
+    if end.kind == ML_TUNING_TRIAL:
         return end.text("ml.training.trial.state") or ("complete" if end.succeeded else "failed")
-    return "failed" if end.kind == kinds.TRAINING_FAILED or not end.succeeded else "completed"
+    return "failed" if end.kind == ML_TRAINING_FAILED or not end.succeeded else "completed"
 
 
 def _title(facts: dict[str, Any]) -> str:
@@ -154,7 +155,7 @@ def metric_nodes(found: Found, runs: Iterable[Node]) -> tuple[list[Node], list[E
             nodes.append(node)
             edges.append(Edge(run.id, node.id, "measured"))
     groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
-    for record in found.of((kinds.EVALUATED,)):
+    for record in found.of((ML_TRAINING_EVALUATED,)):
         owner = record.text(RUN_ID) or record.text(PARENT_ID)
         digest = record.text(DIGEST)
         groups[(owner, digest, record.text(DATA_DIGEST), record.text("ml.training.method"))].append(record)

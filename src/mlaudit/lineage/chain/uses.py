@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
+from mlaudit.catalog.names import ML_DEPLOYMENT_ENDED, ML_DEPLOYMENT_REPLACED, ML_MODEL_PROMOTED
 from mlaudit.lineage.ask import kinds
 from mlaudit.lineage.ask.found import DIGEST, NAME, VERSION, is_ours
 from mlaudit.lineage.chain.format import counted
@@ -25,7 +26,7 @@ def approval_nodes(found: Found, artifact: Callable[[Record], str]) -> tuple[lis
     nodes: list[Node] = []
     edges: set[Edge] = set()
     promotions: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
-    for record in found.of((kinds.PROMOTED,)):
+    for record in found.of((ML_MODEL_PROMOTED,)):
         if is_ours(found, record):
             key = (record.text("ml.registry.alias"), record.text(NAME), record.text(VERSION))
             promotions[key].append(record)
@@ -155,14 +156,14 @@ def deployment_nodes(found: Found, artifact: Callable[[Record], str]) -> tuple[l
 def _deployment(found: Found, identity: str, records: list[Record]) -> dict[str, Any]:
     facts: dict[str, Any] = {"deployment_id": identity}
     for record in records:
-        if record.kind == kinds.UNDEPLOYED and is_ours(found, record):
+        if record.kind == ML_DEPLOYMENT_ENDED and is_ours(found, record):
             facts |= {"state": "ended", "until": record.time, "reason": record.text("event.reason")}
-        elif record.kind == kinds.REPLACED and not is_ours(found, record):
+        elif record.kind == ML_DEPLOYMENT_REPLACED and not is_ours(found, record):
             after = record.text(VERSION) or record.text(DIGEST)
             facts |= {"state": "replaced", "until": record.time, "replaced_by": after, "reason": ""}
         elif not record.succeeded:
             facts.setdefault("state", "failed")
-        elif record.kind != kinds.UNDEPLOYED:
+        elif record.kind != ML_DEPLOYMENT_ENDED:
             facts |= {"state": "serving", "since": record.time, "until": "", "reason": "", "replaced_by": ""}
             facts |= {name: record.text(field) for name, field in _CHANGE.items()}
             facts["instead_of"] = record.text("ml.model.previous.version")

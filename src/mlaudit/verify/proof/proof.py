@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from mlaudit.catalog.names import STREAM_ABANDONED, STREAM_CHECKPOINT, STREAM_ENDED, STREAM_STARTED
 from mlaudit.seal.chain import GENESIS
 from mlaudit.verify.proof import finding_codes as codes
 from mlaudit.verify.proof.checkpoint_checks import Witness
@@ -29,12 +30,8 @@ if TYPE_CHECKING:
     from mlaudit.seal.checkpoint import Checkpoint, VerifyingKey
     from mlaudit.verify.proof.finding_codes import Finding
 
-STARTED: Final = "audit.stream.started"
-CHECKPOINT: Final = "audit.stream.checkpoint"
-ENDED: Final = "audit.stream.ended"
-ABANDONED: Final = "audit.stream.abandoned"
-_ENDS: Final = {ENDED: "ended", ABANDONED: "abandoned"}
-_SIGNED_KINDS: Final = frozenset({CHECKPOINT, ENDED, ABANDONED})
+_ENDS: Final = {STREAM_ENDED: "ended", STREAM_ABANDONED: "abandoned"}
+_SIGNED_KINDS: Final = frozenset({STREAM_CHECKPOINT, STREAM_ENDED, STREAM_ABANDONED})
 _WHOLE: Final = Scope()
 
 
@@ -165,12 +162,12 @@ class StreamProof:
                 expected=GENESIS,
                 found=record.previous_hash,
             )
-        elif record.kind != STARTED:
+        elif record.kind != STREAM_STARTED:
             self._ledger.defer_about(
                 record,
                 codes.STREAM_START_MISSING,
                 "the first record does not say who signs the stream",
-                expected=STARTED,
+                expected=STREAM_STARTED,
                 found=record.kind,
             )
 

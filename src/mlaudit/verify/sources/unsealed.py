@@ -5,6 +5,12 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
+from mlaudit.catalog.names import (
+    HOST_HARDWARE_FAILED,
+    HOST_MAINTENANCE,
+    HOST_RESOURCE_EXHAUSTED,
+    INFRASTRUCTURE_CHANGED,
+)
 from mlaudit.verify.proof import finding_codes as codes
 from mlaudit.verify.proof.finding_codes import Finding
 from mlaudit.verify.proof.stored import parse_original
@@ -23,10 +29,10 @@ if TYPE_CHECKING:
 #: What system.yaml and kubernetes.yaml make. Anything else must be sealed, whatever flag it carries.
 UNSEALED_KINDS: Final = frozenset(
     {
-        "audit.host.hardware.failed",
-        "audit.host.maintenance",
-        "audit.host.resource.exhausted",
-        "audit.infrastructure.changed",
+        HOST_HARDWARE_FAILED,
+        HOST_MAINTENANCE,
+        HOST_RESOURCE_EXHAUSTED,
+        INFRASTRUCTURE_CHANGED,
     }
 )
 _PLACE: Final = "audit.sequence."

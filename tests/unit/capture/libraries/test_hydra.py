@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 
 import mlaudit
 from mlaudit.capture.process import config_loaded
-from mlaudit.capture.process.config_files import KIND
+from mlaudit.catalog.names import ML_CONFIG_CHANGED
 from mlaudit.deliver.spool.files import read_frames
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
 
@@ -95,14 +95,14 @@ def test_what_changed_since_the_last_run(start: Any, job: Any, tmp_path: Path) -
     with start() as log:
         job(lambda _: None)
         job(lambda _: None)
-    assert log.of(KIND) == []
+    assert log.of(ML_CONFIG_CHANGED) == []
     (tmp_path / "config.yaml").write_text(
         CONFIG.replace("C: 1.0", "C: 2.0").replace("of-the-config", "changed")
     )
     with start() as log:
         job(lambda _: None)
         job(lambda _: None, "seed=18")
-    first, second = log.of(KIND)
+    first, second = log.of(ML_CONFIG_CHANGED)
     assert (first["ml.config.source"], first["ml.config.path"]) == ("hydra", "train/config")
     assert first["ml.config.keys"] == ["database.password", "model.C"]
     assert first["ml.config.changes"]["model.C"] == "(not seen) -> 2.0"
@@ -141,7 +141,7 @@ def test_compose_fills_the_run_under_way(start: Any, job: Any, tmp_path: Path) -
             config = hydra.compose(config_name="config", overrides=["model.C=3"])
     assert config.model.C == 3
     assert log.of(COMPLETED)[0]["ml.training.parameters"]["model.C"] == "3"
-    (record,) = log.of(KIND)
+    (record,) = log.of(ML_CONFIG_CHANGED)
     assert (record["ml.config.path"], record["ml.config.changes"]) == (
         "compose/config",
         {"model.C": "1.0 -> 3"},

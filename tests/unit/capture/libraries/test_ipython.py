@@ -18,6 +18,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from mlaudit import ipython as extension
 from mlaudit.capture import instrumentor
 from mlaudit.capture.libraries import ipython as module
+from mlaudit.catalog.names import DEBUG_ENDED, DEBUG_STARTED, NOTEBOOK_CELL_EXECUTED
 from mlaudit.deliver.spool.files import read_frames
 from mlaudit.event import Actor
 from mlaudit.testing import capture
@@ -25,7 +26,7 @@ from mlaudit.testing import capture
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-STARTED, ENDED, CELL = module.STARTED, module.ENDED, module.CELL
+STARTED, ENDED, CELL = DEBUG_STARTED, DEBUG_ENDED, NOTEBOOK_CELL_EXECUTED
 SECRET = "hunter2-of-a-cell"
 
 

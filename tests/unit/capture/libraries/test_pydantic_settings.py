@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from mlaudit.capture.libraries import pydantic_settings as module
 from mlaudit.capture.libraries.pydantic_settings import PydanticSettingsIntegration
 from mlaudit.capture.process import config_loaded
-from mlaudit.capture.process.config_files import KIND
+from mlaudit.catalog.names import ML_CONFIG_CHANGED
 from mlaudit.deliver.spool.files import read_frames
 from mlaudit.errors import SpoolUnavailableError
 from mlaudit.pipeline import current
@@ -81,13 +81,13 @@ def test_what_changed_since_the_last_start(
     with start() as log:
         ScoringSettings()
         ScoringSettings()
-    assert log.of(KIND) == []
+    assert log.of(ML_CONFIG_CHANGED) == []
     monkeypatch.setenv("SCORING_THRESHOLD", "0.7")
     monkeypatch.setenv("SCORING_STORE__HOST", "db-2")
     with start() as log:
         ScoringSettings()
         ScoringSettings()
-    (record,) = log.of(KIND)
+    (record,) = log.of(ML_CONFIG_CHANGED)
     assert record["ml.config.source"] == "environment"
     assert record["ml.config.path"] == record["audit.target.id"] == NAME
     assert record["ml.config.keys"] == ["store.host", "threshold"]
@@ -114,7 +114,7 @@ def test_what_changed_in_this_process(start: Any, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv("SCORING_URL", "postgres://scoring:hunter2-new-url@db/loans")
         monkeypatch.setenv("SCORING_STORE__PASSWORD", "hunter2-new-password")
         ScoringSettings()
-    (record,) = log.of(KIND)
+    (record,) = log.of(ML_CONFIG_CHANGED)
     assert record["ml.config.keys"] == ["api_key", "store.password", "threshold", "token", "url"]
     assert record["ml.config.changes"]["threshold"] == "0.5 -> 0.7"
     assert "hunter2" not in json.dumps(log.records)
@@ -127,7 +127,7 @@ def test_ticket_and_approver(hooked: Any, monkeypatch: pytest.MonkeyPatch) -> No
         ScoringSettings()
         monkeypatch.setenv("SCORING_THRESHOLD", "0.9")
         ScoringSettings()
-    (record,) = log.of(KIND)
+    (record,) = log.of(ML_CONFIG_CHANGED)
     assert record["ml.change.ticket"] == "CHG-2041"
     assert record["ml.change.approver"].startswith("hmac:")
     assert record["ml.change.in_window"] is True
@@ -139,7 +139,7 @@ def test_what_the_program_passes_is_no_configuration(start: Any) -> None:
         ScoringSettings()
         ScoringSettings(threshold=0.9)
         ScoringSettings()
-    assert [record["ml.config.keys"] for record in log.of(KIND)] == []
+    assert [record["ml.config.keys"] for record in log.of(ML_CONFIG_CHANGED)] == []
 
 
 def test_a_field_that_is_set(start: Any) -> None:
@@ -150,10 +150,12 @@ def test_a_field_that_is_set(start: Any) -> None:
         settings.threshold = 0.7
         settings.token = SecretStr("hunter2-set")
         settings.store = Store(host="db-3")
-    changes = [record["ml.config.changes"] for record in log.of(KIND)]
+    changes = [record["ml.config.changes"] for record in log.of(ML_CONFIG_CHANGED)]
     assert changes[0] == {"threshold": "0.5 -> 0.7"}
     assert changes[2] == {"store.host": "localhost -> db-3"}
-    assert [record["event.reason"] for record in log.of(KIND)] == ["set by the running program"] * 3
+    assert [record["event.reason"] for record in log.of(ML_CONFIG_CHANGED)] == [
+        "set by the running program"
+    ] * 3
     assert "hunter2" not in json.dumps(log.records)
     assert settings.threshold == 0.7
 
@@ -169,7 +171,7 @@ def test_a_field_that_may_not_be_set(start: Any, settings: Any, name: str, value
         made = settings()
         with pytest.raises(ValidationError):
             setattr(made, name, value)
-    (record,) = log.of(KIND)
+    (record,) = log.of(ML_CONFIG_CHANGED)
     assert (record["event.outcome"], record["error.type"]) == ("failure", "ValidationError")
     assert record["ml.config.keys"] == [name]
 
@@ -190,7 +192,7 @@ def test_settings_alone_start_no_trail(hooked: Any, monkeypatch: pytest.MonkeyPa
             assert module._waiting == []
             monkeypatch.setenv("SCORING_THRESHOLD", "0.7")
             ScoringSettings()
-        assert log.of(KIND)[0]["ml.config.changes"] == {"threshold": "0.5 -> 0.7"}
+        assert log.of(ML_CONFIG_CHANGED)[0]["ml.config.changes"] == {"threshold": "0.5 -> 0.7"}
     finally:
         integration.uninstrument()
         current.install(before)
@@ -231,7 +233,7 @@ def test_a_program_is_audited_by_the_variable_alone(tmp_path: Path) -> None:
         )
     frames = [frame for segment in sorted(tmp_path.rglob("*.seg")) for frame in read_frames(segment)[0]]
     records = [json.loads(LogRecord.FromString(frame.payload).body.string_value) for frame in frames]
-    (record,) = [record for record in records if record["audit.kind"] == KIND]
+    (record,) = [record for record in records if record["audit.kind"] == ML_CONFIG_CHANGED]
     assert record["ml.config.path"] == "__main__.Settings"
     assert record["ml.config.changes"] == {"threshold": "(not seen) -> 0.8"}
 

@@ -17,12 +17,13 @@ import mlaudit
 from mlaudit.capture import request_context
 from mlaudit.capture.libraries.joblib import JoblibIntegration
 from mlaudit.capture.models import known_models
-from mlaudit.capture.models.deployed import DIED, ENDED, REPLACED, STARTED, STOPPED, UNLOADED, Deployed
+from mlaudit.capture.models.deployed import DIED, STOPPED, UNLOADED, Deployed
 from mlaudit.capture.models.deployments import Deployments
 from mlaudit.capture.models.known_models import Known
 from mlaudit.capture.process import lifecycle
 from mlaudit.capture.process.liveness import is_alive
 from mlaudit.capture.request_context import RequestTrail
+from mlaudit.catalog.names import ML_DEPLOYMENT_ENDED, ML_DEPLOYMENT_REPLACED, ML_DEPLOYMENT_STARTED
 from mlaudit.errors import SpoolUnavailableError
 from mlaudit.pipeline import current
 from mlaudit.testing import capture
@@ -80,7 +81,7 @@ def test_model_loaded_in_a_service_is_deployed(process: Callable[[], Deployments
     """The record names the deployment, the version, the digest, the run, ticket and approver, and the service acts."""
     model = Model()
     process().loaded(model, V1)
-    (record,) = log.of(STARTED)
+    (record,) = log.of(ML_DEPLOYMENT_STARTED)
     assert record["ml.deployment.id"] == "test-service/credit"
     assert record["audit.target.id"] == "credit@1"
     assert record["ml.model.digest"] == V1.digest
@@ -103,13 +104,13 @@ def test_other_version_under_the_name_replaces(process: Callable[[], Deployments
     del model
     gc.collect()
     serving.catch_up()
-    (record,) = log.of(REPLACED)
+    (record,) = log.of(ML_DEPLOYMENT_REPLACED)
     assert (record["ml.model.previous.version"], record["ml.model.version"]) == ("1", "2")
     assert record["ml.model.previous.digest"] == V1.digest
     assert record["ml.model.previous.run_id"] == "run-1"
     assert record["audit.actor.type"] == "user"
-    assert log.of(ENDED) == []
-    assert len(log.of(STARTED)) == 1
+    assert log.of(ML_DEPLOYMENT_ENDED) == []
+    assert len(log.of(ML_DEPLOYMENT_STARTED)) == 1
 
 
 def test_model_that_is_gone_ends_its_deployment(process: Callable[[], Deployments], log: AuditLog) -> None:
@@ -121,10 +122,10 @@ def test_model_that_is_gone_ends_its_deployment(process: Callable[[], Deployment
     del model
     models.pop()
     serving.catch_up()
-    assert log.of(ENDED) == []
+    assert log.of(ML_DEPLOYMENT_ENDED) == []
     models.pop()
     serving.catch_up()
-    (record,) = log.of(ENDED)
+    (record,) = log.of(ML_DEPLOYMENT_ENDED)
     assert record["event.reason"] == UNLOADED
     assert record["ml.model.digest"] == V1.digest
 
@@ -146,9 +147,9 @@ def test_collector_may_come_while_the_lock_is_held(process: Callable[[], Deploym
     with serving._lock:
         model = None
         gc.collect()
-        assert log.of(ENDED) == []
+        assert log.of(ML_DEPLOYMENT_ENDED) == []
     assert heard.wait(10)
-    assert len(log.of(ENDED)) == 1
+    assert len(log.of(ML_DEPLOYMENT_ENDED)) == 1
 
 
 def test_earlier_version_that_stays_answers_again(process: Callable[[], Deployments], log: AuditLog) -> None:
@@ -159,8 +160,8 @@ def test_earlier_version_that_stays_answers_again(process: Callable[[], Deployme
     serving.loaded(new, V2)
     del new
     serving.catch_up()
-    assert [record["ml.model.version"] for record in log.of(REPLACED)] == ["2", "1"]
-    assert log.of(ENDED) == []
+    assert [record["ml.model.version"] for record in log.of(ML_DEPLOYMENT_REPLACED)] == ["2", "1"]
+    assert log.of(ML_DEPLOYMENT_ENDED) == []
 
 
 def test_model_loaded_anew_for_every_request_is_one_deployment(
@@ -175,10 +176,10 @@ def test_model_loaded_anew_for_every_request_is_one_deployment(
     gc.collect()
     after = time.time_ns()
     serving.catch_up(grace_seconds=60)
-    assert log.of(ENDED) == []
+    assert log.of(ML_DEPLOYMENT_ENDED) == []
     serving.catch_up()
-    assert len(log.of(STARTED)) == 1
-    (record,) = log.of(ENDED)
+    assert len(log.of(ML_DEPLOYMENT_STARTED)) == 1
+    (record,) = log.of(ML_DEPLOYMENT_ENDED)
     assert datetime.fromisoformat(record["@timestamp"][:26] + "+00:00").timestamp() <= after / 1e9
 
 
@@ -191,10 +192,12 @@ def test_workers_tell_it_once(process: Callable[[], Deployments], log: AuditLog)
     for worker, model in zip(workers, models[4:], strict=True):
         worker.loaded(model, V2)
     for worker in workers:
-        assert log.of(ENDED) == []
+        assert log.of(ML_DEPLOYMENT_ENDED) == []
         worker.stop()
-    assert [len(log.of(kind)) for kind in (STARTED, REPLACED, ENDED)] == [1, 1, 1]
-    (record,) = log.of(ENDED)
+    assert [
+        len(log.of(kind)) for kind in (ML_DEPLOYMENT_STARTED, ML_DEPLOYMENT_REPLACED, ML_DEPLOYMENT_ENDED)
+    ] == [1, 1, 1]
+    (record,) = log.of(ML_DEPLOYMENT_ENDED)
     assert record["event.reason"] == STOPPED
     assert record["ml.model.version"] == "2"
 
@@ -208,8 +211,8 @@ def test_start_with_another_version_than_last_time_replaces(
         model = Model()
         serving.loaded(model, about)
         serving.stop()
-    assert len(log.of(STARTED)) == 2
-    (record,) = log.of(REPLACED)
+    assert len(log.of(ML_DEPLOYMENT_STARTED)) == 2
+    (record,) = log.of(ML_DEPLOYMENT_REPLACED)
     assert record["ml.model.previous.digest"] == V1.digest
 
 
@@ -220,7 +223,7 @@ def test_killed_process_is_buried_by_the_next(process: Callable[[], Deployments]
     serving.loaded(model, V1)
     die(serving)
     process().ready()
-    (record,) = log.of(ENDED)
+    (record,) = log.of(ML_DEPLOYMENT_ENDED)
     assert record["event.reason"] == DIED
     assert record["ml.model.digest"] == V1.digest
     assert record["ml.model.name"] == "credit"
@@ -236,9 +239,9 @@ def test_killed_worker_beside_living_ones_ends_nothing(
         worker.loaded(model, V1)
     die(workers[0])
     workers[1].ready()
-    assert log.of(ENDED) == []
+    assert log.of(ML_DEPLOYMENT_ENDED) == []
     workers[1].stop()
-    assert len(log.of(ENDED)) == 1
+    assert len(log.of(ML_DEPLOYMENT_ENDED)) == 1
 
 
 @pytest.mark.usefixtures("job")
@@ -260,8 +263,8 @@ def test_service_that_says_it_is_up_deploys_what_it_loaded(log: AuditLog) -> Non
     serving.loaded(models[1], V2)
     assert log.kinds() == []
     serving.ready()
-    assert [record["ml.model.version"] for record in log.of(STARTED)] == ["2"]
-    assert log.of(REPLACED) == []
+    assert [record["ml.model.version"] for record in log.of(ML_DEPLOYMENT_STARTED)] == ["2"]
+    assert log.of(ML_DEPLOYMENT_REPLACED) == []
     serving.stop()
 
 
@@ -282,7 +285,7 @@ def test_first_request_shows_that_a_process_serves(log: AuditLog) -> None:
     RequestTrail()
     assert told.wait(10)
     RequestTrail()
-    assert len(log.of(STARTED)) == 1
+    assert len(log.of(ML_DEPLOYMENT_STARTED)) == 1
     assert request_context._first_request == []
     serving.stop()
 
@@ -297,11 +300,11 @@ def test_forked_worker_joins_its_parent(process: Callable[[], Deployments], log:
     child._held, child._references = dict(parent._held), dict(parent._references)
     child.after_fork()
     child.ready()
-    assert len(log.of(STARTED)) == 1
+    assert len(log.of(ML_DEPLOYMENT_STARTED)) == 1
     child.stop()
-    assert log.of(ENDED) == []
+    assert log.of(ML_DEPLOYMENT_ENDED) == []
     parent.stop()
-    assert len(log.of(ENDED)) == 1
+    assert len(log.of(ML_DEPLOYMENT_ENDED)) == 1
 
 
 def test_fork_keeps_no_mark_alive(process: Callable[[], Deployments], log: AuditLog) -> None:
@@ -330,7 +333,7 @@ def test_hooks_that_load_deploy(process: Callable[[], Deployments], log: AuditLo
     finally:
         integration.uninstrument()
         known_models._listeners.pop()
-    (record,) = log.of(STARTED)
+    (record,) = log.of(ML_DEPLOYMENT_STARTED)
     assert record["ml.deployment.id"] == "test-service/fraud"
     assert record["ml.model.digest"] == known_models.about(model).digest
 
@@ -344,7 +347,9 @@ def test_what_cannot_be_referred_to_weakly_ends_with_the_process(
     serving.loaded({}, V2)
     assert len(serving._held) == 1
     serving.stop()
-    assert [len(log.of(kind)) for kind in (STARTED, REPLACED, ENDED)] == [1, 1, 1]
+    assert [
+        len(log.of(kind)) for kind in (ML_DEPLOYMENT_STARTED, ML_DEPLOYMENT_REPLACED, ML_DEPLOYMENT_ENDED)
+    ] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("work", ["loaded", "ready", "stop"])
@@ -377,4 +382,4 @@ def test_full_disk_and_no_audit_harm_nobody(process: Callable[[], Deployments], 
     serving.ready()
     serving.stop()
     current.install(before)
-    assert log.of(REPLACED) == []
+    assert log.of(ML_DEPLOYMENT_REPLACED) == []

@@ -13,13 +13,14 @@ import pytest
 
 from mlaudit.capture.process import config_files
 from mlaudit.capture.process.config_files import ConfigWatcher
+from mlaudit.catalog.names import ML_CONFIG_CHANGED
 from mlaudit.testing import AuditLog, capture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-KIND = config_files.KIND
+KIND = ML_CONFIG_CHANGED
 
 
 @contextmanager

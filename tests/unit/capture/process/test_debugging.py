@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mlaudit.capture.process import audit_hooks, debug_sessions, debugging
-from mlaudit.capture.process.debug_sessions import ENDED, STARTED, DebugSessions
+from mlaudit.capture.process.debug_sessions import DebugSessions
+from mlaudit.catalog.names import DEBUG_ENDED, DEBUG_STARTED
 from mlaudit.testing import AuditLog, capture
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def test_pdb_is_told_from_start_to_end(log: AuditLog) -> None:
         str(1)
 
     in_thread(debugged)
-    started, ended = log.of(STARTED)[0], log.of(ENDED)[0]
+    started, ended = log.of(DEBUG_STARTED)[0], log.of(DEBUG_ENDED)[0]
     assert told(log) == [("started", "pdb"), ("ended", "pdb")]
     assert started["audit.debug.session_id"] == ended["audit.debug.session_id"]
     assert ended["event.duration"] > 0
@@ -127,7 +128,7 @@ def test_post_mortem_is_a_session_without_a_trace_function(log: AuditLog) -> Non
         tool.reset()
         tool.interaction(None, error.__traceback__)
     assert told(log) == [("started", "pdb"), ("ended", "pdb")]
-    assert log.of(STARTED)[0]["audit.runtime.event"] == "pdb.Pdb.interaction"
+    assert log.of(DEBUG_STARTED)[0]["audit.runtime.event"] == "pdb.Pdb.interaction"
 
 
 def test_breakpoint_is_told_before_the_debugger_has_it(
@@ -145,7 +146,7 @@ def test_breakpoint_is_told_before_the_debugger_has_it(
     monkeypatch.setattr(sys, "breakpointhook", module.set_trace)
     breakpoint()  # noqa: T100
     assert told(log) == [("started", "webdebug")]
-    assert log.of(STARTED)[0]["audit.runtime.event"] == "builtins.breakpoint"
+    assert log.of(DEBUG_STARTED)[0]["audit.runtime.event"] == "builtins.breakpoint"
 
 
 @pytest.mark.parametrize("tool", ["coverage", "_pytest", "hypothesis", "line_profiler", "trace", "threading"])
@@ -205,7 +206,7 @@ def test_pydevd_is_one_session_until_the_process_ends(log: AuditLog, monkeypatch
     in_thread(trace)
     debugging.sessions.end_all()
     assert told(log) == [("started", "debugpy"), ("ended", "debugpy")]
-    assert log.of(ENDED)[0]["event.reason"] == "the process ended"
+    assert log.of(DEBUG_ENDED)[0]["event.reason"] == "the process ended"
 
 
 def test_import_of_debugpy_is_told_but_for_jupyters(log: AuditLog, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +220,7 @@ def test_import_of_debugpy_is_told_but_for_jupyters(log: AuditLog, monkeypatch: 
     debugging._on_import(debugpy)
     debugging._on_import(types.ModuleType("pydevd"))
     assert told(log) == [("started", "debugpy")]
-    assert log.of(STARTED)[0]["audit.runtime.detail"] == "debugpy"
+    assert log.of(DEBUG_STARTED)[0]["audit.runtime.detail"] == "debugpy"
 
 
 def test_probe_of_pydevd_is_no_session(log: AuditLog) -> None:
@@ -235,7 +236,7 @@ def test_remote_execution_is_told_with_what_is_run(log: AuditLog, event: str) ->
     """Python 3.14: a script that another process runs in this one, or this one in another."""
     sys.audit(event, 4711, "/tmp/attach.py")
     assert told(log) == [("started", "remote_exec"), ("ended", "remote_exec")]
-    assert log.of(STARTED)[0]["audit.runtime.detail"] == "4711 /tmp/attach.py"
+    assert log.of(DEBUG_STARTED)[0]["audit.runtime.detail"] == "4711 /tmp/attach.py"
 
 
 def test_prompt_within_the_program_is_told(log: AuditLog, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,7 +251,7 @@ def test_prompt_within_the_program_is_told(log: AuditLog, monkeypatch: pytest.Mo
 
     code.interact(banner="", readfunc=read, exitmsg="")
     assert told(log) == [("started", "python"), ("ended", "python")]
-    assert log.of(STARTED)[0]["code.function.name"] == "test_prompt_within_the_program_is_told"
+    assert log.of(DEBUG_STARTED)[0]["code.function.name"] == "test_prompt_within_the_program_is_told"
 
 
 def test_interactive_interpreter_is_told(log: AuditLog) -> None:
@@ -292,4 +293,4 @@ def test_actor_is_the_one_of_the_context(log: AuditLog) -> None:
     """Who debugs is the process's own identity, unless the program says otherwise."""
     assert os.environ.get("PYTHONBREAKPOINT") is None
     sys.audit("cpython.run_interactivehook", print)
-    assert log.of(STARTED)[0]["audit.actor.type"] == "service"
+    assert log.of(DEBUG_STARTED)[0]["audit.actor.type"] == "service"

@@ -26,13 +26,14 @@ from sklearn.preprocessing import StandardScaler
 from mlaudit.capture.libraries.joblib import JoblibIntegration
 from mlaudit.capture.process import audit_hooks, deserialization
 from mlaudit.capture.process.dangerous_names import is_dangerous
+from mlaudit.catalog.names import RUNTIME_DESERIALIZED
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
 from mlaudit.testing import AuditLog, capture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-KIND = deserialization.KIND
+KIND = RUNTIME_DESERIALIZED
 REFUSE = """
 version: 1
 revisions: [{number: 1, date: 2026-11-25, changes: x, reason: y, sections: [3]}]

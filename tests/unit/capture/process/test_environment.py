@@ -15,13 +15,14 @@ from mlaudit.capture.process.environment import (
     software,
     vcs_revision,
 )
+from mlaudit.catalog.names import ENVIRONMENT_CHANGED
 from mlaudit.testing import AuditLog, capture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-KIND = environment.KIND
+KIND = ENVIRONMENT_CHANGED
 
 
 @pytest.fixture

@@ -15,14 +15,15 @@ from tests.unit.capture.conftest import Ask
 from mlaudit.capture import request_context
 from mlaudit.capture.process import audit_hooks, error_reports
 from mlaudit.capture.process.error_reports import ErrorReports
-from mlaudit.capture.process.lifecycle import CRASHED, Lifecycle
+from mlaudit.capture.process.lifecycle import Lifecycle
 from mlaudit.capture.web.asgi import AuditMiddleware
+from mlaudit.catalog.names import ERROR_REPORTED, SERVICE_CRASHED
 from mlaudit.testing import AuditLog, capture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-KIND = error_reports.KIND
+KIND = ERROR_REPORTED
 _logger = logging.getLogger("shop.orders")
 
 
@@ -191,7 +192,7 @@ def test_crash_that_is_logged_too_is_told_once(log: AuditLog, monkeypatch: pytes
         sys.excepthook(ValueError, ValueError("x"), None)
     finally:
         life.uninstall()
-    assert len(log.of(CRASHED)) == 2
+    assert len(log.of(SERVICE_CRASHED)) == 2
     assert log.of(KIND) == []
 
 

@@ -13,7 +13,8 @@ from mlaudit.capture import request_context, watch
 from mlaudit.capture.process import audit_hooks, environment
 from mlaudit.capture.process import lifecycle as lifecycle_module
 from mlaudit.capture.process.error_text import MAX_STACK
-from mlaudit.capture.process.lifecycle import CRASHED, STARTED, STOPPED, Lifecycle, lifecycle
+from mlaudit.capture.process.lifecycle import Lifecycle, lifecycle
+from mlaudit.catalog.names import SERVICE_CRASHED, SERVICE_STARTED, SERVICE_STOPPED
 from mlaudit.errors import SpoolUnavailableError
 from mlaudit.pipeline import current
 from mlaudit.testing import AuditLog, capture
@@ -47,7 +48,7 @@ def raised(error: BaseException) -> BaseException:
 
 def test_start_tells_what_started(life: Lifecycle, log: AuditLog) -> None:
     """Interpreter, command line, folder, parent and software are in the record."""
-    (record,) = log.of(STARTED)
+    (record,) = log.of(SERVICE_STARTED)
     assert record["process.executable"] == sys.executable
     assert record["process.command_line"]
     assert record["process.working_directory"]
@@ -61,7 +62,7 @@ def test_secrets_on_the_command_line_are_removed(log: AuditLog, monkeypatch: pyt
     """A password given as an argument is not in the record."""
     monkeypatch.setattr(sys, "orig_argv", ["python", "serve.py", "--password", "hunter2secret", "--port=80"])
     Lifecycle().started(log.pipeline)
-    command = log.of(STARTED)[0]["process.command_line"]
+    command = log.of(SERVICE_STARTED)[0]["process.command_line"]
     assert "serve.py" in command
     assert "hunter2secret" not in command
 
@@ -70,7 +71,7 @@ def test_stop_is_told_once(life: Lifecycle, log: AuditLog) -> None:
     """Whatever ways of ending come together, one record tells the first, and the stream is ended."""
     life.stop("shutdown of the web service")
     life.stop("SIGTERM", 143)
-    (record,) = log.of(STOPPED)
+    (record,) = log.of(SERVICE_STOPPED)
     assert record["event.reason"] == "shutdown of the web service"
     assert record["event.duration"] > 0
     assert log.records[-1]["audit.kind"] == "audit.stream.ended"
@@ -82,17 +83,17 @@ def test_records_after_the_stop_are_ended_too(life: Lifecycle, log: AuditLog) ->
     log.pipeline.open()
     life.stop("exit")
     assert [record["audit.kind"] for record in log.records].count("audit.stream.ended") == 2
-    assert len(log.of(STOPPED)) == 1
+    assert len(log.of(SERVICE_STOPPED)) == 1
 
 
 def test_service_that_serves_again_starts_again(life: Lifecycle, log: AuditLog) -> None:
     """A second start-up of the web service in one process is a start."""
     previous = current.install(log.pipeline)
     life.service_started()
-    assert len(log.of(STARTED)) == 1
+    assert len(log.of(SERVICE_STARTED)) == 1
     life.stop("shutdown of the web service")
     life.service_started()
-    assert len(log.of(STARTED)) == 2
+    assert len(log.of(SERVICE_STARTED)) == 2
     current.install(previous)
 
 
@@ -116,7 +117,7 @@ def test_process_serves_once_it_shows_it(monkeypatch: pytest.MonkeyPatch, shown:
 def test_exit_code_decides_the_outcome(life: Lifecycle, log: AuditLog) -> None:
     """A stop with a non-zero exit code is a failure."""
     life.stop("SIGINT", 130)
-    record = log.of(STOPPED)[0]
+    record = log.of(SERVICE_STOPPED)[0]
     assert (record["event.outcome"], record["process.exit_code"]) == ("failure", 130)
 
 
@@ -125,13 +126,13 @@ def test_crash_tells_error_and_stack(life: Lifecycle, log: AuditLog) -> None:
     error = raised(ValueError("cannot open postgres://u:hunter2secret@h/x"))
     life.crashed(ValueError, error, error.__traceback__)
     life.stop("crash")
-    (record,) = log.of(CRASHED)
+    (record,) = log.of(SERVICE_CRASHED)
     assert record["error.type"] == "ValueError"
     assert "cannot open" in record["error.message"]
     assert "in raised" in record["error.stack_trace"]
     assert "hunter2secret" not in str(record)
     assert record["process.exit_code"] == 1
-    assert log.of(STOPPED) == []
+    assert log.of(SERVICE_STOPPED) == []
     assert log.records[-1]["event.reason"] == "crash"
 
 
@@ -140,8 +141,8 @@ def test_crash_of_a_thread_is_told_and_the_process_goes_on(life: Lifecycle, log:
     error = raised(KeyError("x"))
     life.crashed(KeyError, error, error.__traceback__, "worker-1")
     life.stop("exit")
-    assert "worker-1" in log.of(CRASHED)[0]["event.reason"]
-    assert len(log.of(STOPPED)) == 1
+    assert "worker-1" in log.of(SERVICE_CRASHED)[0]["event.reason"]
+    assert len(log.of(SERVICE_STOPPED)) == 1
 
 
 def test_endless_recursion_has_a_bounded_stack(life: Lifecycle, log: AuditLog) -> None:
@@ -156,7 +157,7 @@ def test_endless_recursion_has_a_bounded_stack(life: Lifecycle, log: AuditLog) -
         deep(400)
     except ValueError as caught:
         life.crashed(ValueError, caught, caught.__traceback__)
-    assert len(log.of(CRASHED)[0]["error.stack_trace"]) <= MAX_STACK + 10
+    assert len(log.of(SERVICE_CRASHED)[0]["error.stack_trace"]) <= MAX_STACK + 10
 
 
 def test_error_that_cannot_be_shown(life: Lifecycle, log: AuditLog) -> None:
@@ -168,7 +169,7 @@ def test_error_that_cannot_be_shown(life: Lifecycle, log: AuditLog) -> None:
 
     error = raised(RudeError())
     life.crashed(RudeError, error, error.__traceback__)
-    assert log.of(CRASHED)[0]["error.type"] == "RudeError"
+    assert log.of(SERVICE_CRASHED)[0]["error.type"] == "RudeError"
 
 
 def test_hooks_call_what_was_there_before(log: AuditLog, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +190,7 @@ def test_hooks_call_what_was_there_before(log: AuditLog, monkeypatch: pytest.Mon
     finally:
         life.uninstall()
     assert seen == [ValueError, KeyboardInterrupt, KeyError]
-    assert [record["error.type"] for record in log.of(CRASHED)] == ["ValueError", "KeyError"]
+    assert [record["error.type"] for record in log.of(SERVICE_CRASHED)] == ["ValueError", "KeyError"]
 
 
 def test_somebody_elses_sigterm_handler_is_left_alone() -> None:
@@ -224,7 +225,7 @@ def test_broken_callback_does_not_keep_the_process(life: Lifecycle, log: AuditLo
     """What runs before the stop may fail; the stop is told, and so is the fault."""
     life.before_stop(lambda: 1 / 0)  # type: ignore[arg-type,return-value]
     life.stop("exit")
-    assert len(log.of(STOPPED)) == 1
+    assert len(log.of(SERVICE_STOPPED)) == 1
     assert "ZeroDivisionError" in log.of("audit.pipeline.failure")[0]["audit.failure.reason"]
 
 
@@ -236,7 +237,7 @@ def test_each_part_of_the_start_is_contained(
     monkeypatch.setattr(environment, broken, lambda *_: 1 / 0)
     watch.begin(log.pipeline)
     try:
-        assert len(log.of(STARTED)) == 1
+        assert len(log.of(SERVICE_STARTED)) == 1
         assert "ZeroDivisionError" in log.of("audit.pipeline.failure")[0]["audit.failure.reason"]
     finally:
         audit_hooks.uninstall()

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mlaudit.capture.process import starts
-from mlaudit.capture.process.lifecycle import STARTED, Lifecycle
+from mlaudit.capture.process.lifecycle import Lifecycle
 from mlaudit.capture.process.starts import Starts
+from mlaudit.catalog.names import SERVICE_STARTED
 from mlaudit.testing import AuditLog, capture
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def test_record_of_the_start_carries_it(log: AuditLog, monkeypatch: pytest.Monke
     life.crashed(ValueError, error, None)
     life.stop("crash", 1)
     Lifecycle().started(log.pipeline)
-    first, second = log.of(STARTED)
+    first, second = log.of(SERVICE_STARTED)
     assert first["audit.service.start"] == "first"
     assert first["container.id"] == "abc"
     assert first["container.image.tag"] == ["1.4.0"]
@@ -120,7 +121,7 @@ def test_damaged_memory_costs_the_start_nothing(log: AuditLog) -> None:
     folder.mkdir(exist_ok=True)
     (folder / "test-service.starts.json").write_text("[]")
     Lifecycle().started(log.pipeline)
-    assert "audit.service.start" not in log.of(STARTED)[0]
+    assert "audit.service.start" not in log.of(SERVICE_STARTED)[0]
     assert "ValueError" in log.of("audit.pipeline.failure")[0]["audit.failure.reason"]
 
 

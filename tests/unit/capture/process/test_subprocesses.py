@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mlaudit.capture.process import audit_hooks, lifecycle, subprocesses
+from mlaudit.catalog.names import RUNTIME_PROCESS_STARTED
 from mlaudit.testing import AuditLog, capture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-KIND = subprocesses.KIND
+KIND = RUNTIME_PROCESS_STARTED
 
 
 @pytest.fixture

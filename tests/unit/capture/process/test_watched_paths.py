@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mlaudit.capture.process import audit_hooks, watched_paths
+from mlaudit.capture.process import audit_hooks
 from mlaudit.capture.process.config_files import ConfigWatcher
 from mlaudit.capture.process.watched_paths import WatchedPaths, how_opened
+from mlaudit.catalog.names import RUNTIME_FILE_OPENED
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
 from mlaudit.testing import AuditLog, capture
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-KIND = watched_paths.KIND
+KIND = RUNTIME_FILE_OPENED
 
 
 @pytest.fixture

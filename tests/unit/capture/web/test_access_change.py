@@ -11,9 +11,10 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from mlaudit.capture.web import access_change
+from mlaudit.catalog.names import ACCESS_CREDENTIAL_CHANGED, ACCESS_ROLE_CHANGED
 from mlaudit.testing import capture
 
-ROLE, CREDENTIAL = access_change.ROLE_CHANGED, access_change.CREDENTIAL_CHANGED
+ROLE, CREDENTIAL = ACCESS_ROLE_CHANGED, ACCESS_CREDENTIAL_CHANGED
 
 
 @pytest.fixture(autouse=True)

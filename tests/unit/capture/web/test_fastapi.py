@@ -30,9 +30,9 @@ from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from mlaudit.capture.web import authentication
+from mlaudit.catalog.names import ACCESS_AUTHENTICATION_FAILED, ACCESS_AUTHENTICATION_SUCCEEDED
 
-SUCCEEDED, FAILED = authentication.SUCCEEDED, authentication.FAILED
+SUCCEEDED, FAILED = ACCESS_AUTHENTICATION_SUCCEEDED, ACCESS_AUTHENTICATION_FAILED
 SECRET = "hunter2-of-a-test"
 READABLE = """
 version: 1

@@ -14,12 +14,13 @@ from starlette.routing import Route
 
 from mlaudit.capture.instrumentor import deactivate
 from mlaudit.capture.web import authentication
+from mlaudit.catalog.names import ACCESS_AUTHENTICATION_FAILED, ACCESS_AUTHENTICATION_SUCCEEDED, ACCESS_DENIED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SUCCEEDED = authentication.SUCCEEDED
-FAILED = authentication.FAILED
+SUCCEEDED = ACCESS_AUTHENTICATION_SUCCEEDED
+FAILED = ACCESS_AUTHENTICATION_FAILED
 KEY = "a key of a test that is long enough for HS256"
 CLAIMS = {"sub": "u-17", "iss": "https://login.example", "preferred_username": "carol", "roles": ["analyst"]}
 
@@ -162,8 +163,8 @@ def test_a_known_user_who_may_not_is_denied(hooked: Any, ask: Any) -> None:
     """403 after a verified token is a denial of a known actor, in one record."""
     with hooked("starlette", "jwt") as log:
         assert ask(service(), path="/admin", headers=bearer(token())).status == 403
-    assert log.kinds() == [authentication.DENIED]
-    (record,) = log.of(authentication.DENIED)
+    assert log.kinds() == [ACCESS_DENIED]
+    (record,) = log.of(ACCESS_DENIED)
     assert record["audit.actor.method"] == "authenticated"
     assert record["user.roles"] == ["analyst"]
 

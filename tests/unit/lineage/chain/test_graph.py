@@ -7,7 +7,7 @@ import pytest
 from tests.lineage_story import DATA, HOLDOUT, NEW, OLD, REGIONS, lineage, model, tell
 from tests.trail import MemoryTrail, Story
 
-from mlaudit.catalog.names import KINDS
+from mlaudit.catalog.names import KINDS, ML_MODEL_SAVED, ML_PREDICTION, ML_TRAINING_EVALUATED
 from mlaudit.lineage.ask import kinds, trace
 from mlaudit.lineage.chain.nodes import NAMED, Lineage, Node, Stage
 
@@ -25,7 +25,7 @@ def edges(told: Lineage, kind: str) -> set[tuple[str, str]]:
 
 def test_kinds_are_of_the_catalog() -> None:
     """Every kind that is asked for is one that the catalog knows."""
-    assert {*kinds.RUNS, kinds.EVALUATED, *kinds.DATA, *kinds.NAMING} <= set(KINDS)
+    assert {*kinds.RUNS, ML_TRAINING_EVALUATED, *kinds.DATA, *kinds.NAMING} <= set(KINDS)
 
 
 def test_every_link_of_the_chain() -> None:
@@ -235,7 +235,7 @@ def test_unsealed_and_altered_records_are_counted() -> None:
     """What no process sealed, and what is not as it was sealed, is told of the node and of the whole."""
     records = tell().records
     records = [
-        replace(one, sealed=one.kind != kinds.PREDICTION, fault="odd" * (one.kind == kinds.SAVED))
+        replace(one, sealed=one.kind != ML_PREDICTION, fault="odd" * (one.kind == ML_MODEL_SAVED))
         for one in records
     ]
     story = Story()

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 from mlaudit.capture.libraries.mlflow.loading import named
 from mlaudit.capture.libraries.mlflow.state import evaluating, place_of
 from mlaudit.capture.models import known_models
-from mlaudit.capture.models.estimator_runs import EVALUATED, dataset_fields, error_fields, model_fields
+from mlaudit.capture.models.estimator_runs import dataset_fields, error_fields, model_fields
 from mlaudit.capture.models.estimators import number
 from mlaudit.capture.origin import originate
 from mlaudit.capture.request_context import current_run
+from mlaudit.catalog.names import ML_TRAINING_EVALUATED
 from mlaudit.event import AuditEvent, Target
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ def hook(hooks: Hooks, mlflow: Any) -> None:
     from mlflow.models import evaluation
 
     original = models.evaluate
-    if not hooks.around(models, "evaluate", _evaluate, kind=EVALUATED, outermost=True, refuse_after=True):
+    if not hooks.around(
+        models, "evaluate", _evaluate, kind=ML_TRAINING_EVALUATED, outermost=True, refuse_after=True
+    ):
         return
     deprecated = getattr(evaluation, "deprecated", None)
     for owner, name in ((evaluation, "evaluate"), (mlflow, "evaluate"), (deprecated, "model_evaluate")):
@@ -68,7 +71,9 @@ def _evaluate(pipeline: Pipeline, call: Call) -> Audit:
             known_models.know(model, replace(about, metrics={**about.metrics, **metrics}))
     present = {name: value for name, value in fields.items() if value not in ("", {})}
     target = Target("model", f"{about.name}@{about.version}" if about.version else about.name)
-    pipeline.emit(originate(AuditEvent(EVALUATED, outcome.outcome, target=target, fields=present)))
+    pipeline.emit(
+        originate(AuditEvent(ML_TRAINING_EVALUATED, outcome.outcome, target=target, fields=present))
+    )
 
 
 def _about(model: Any) -> Known:

@@ -12,17 +12,16 @@ from mlaudit.capture.libraries.mlflow.record import emit, fields_of, flavors
 from mlaudit.capture.libraries.mlflow.registry_change import version_path
 from mlaudit.capture.libraries.mlflow.state import IGNORED, MLMODEL, REGISTERED, place_of
 from mlaudit.capture.models import artifact_files, known_models
-from mlaudit.capture.models.artifact_records import LOADED
 from mlaudit.capture.models.artifact_register import UNREGISTERED, ArtifactRegister, Entry
 from mlaudit.capture.models.known_models import Known
 from mlaudit.capture.nesting import part_of_artifact
+from mlaudit.catalog.names import ML_MODEL_LOADED
 from mlaudit.errors import AuditRefusedError
 from mlaudit.safety.regular import open_regular
 
 if TYPE_CHECKING:
     from mlaudit.capture.hooks import Audit, Call
     from mlaudit.pipeline.pipeline import Pipeline
-
 
 MAX_META: Final = 1 << 16
 
@@ -41,7 +40,7 @@ _loading: Final[ContextVar[_Loading | None]] = ContextVar("mlaudit_mlflow_loadin
 def load(pipeline: Pipeline, call: Call) -> Audit:
     """The audit of ``load_model`` of any flavour."""
     source = str(call.argument(0, "model_uri"))
-    refuse_unless_writable(pipeline, LOADED, f"loading {place_of(source)}")
+    refuse_unless_writable(pipeline, ML_MODEL_LOADED, f"loading {place_of(source)}")
     under_way = _Loading(source)
     token, part = _loading.set(under_way), part_of_artifact.set(True)
     try:
@@ -53,13 +52,13 @@ def load(pipeline: Pipeline, call: Call) -> Audit:
         return
     if outcome.error is not None:
         about = under_way.about or Known(artifact_files.name_of(source), path=place_of(source))
-        emit(pipeline, LOADED, outcome, about, fields_of(about))
+        emit(pipeline, ML_MODEL_LOADED, outcome, about, fields_of(about))
         return
     if under_way.about is None:
         # A flavour that reads its folder by ways of its own.
         under_way.about = named(source, "")
         fields = {**fields_of(under_way.about), "ml.model.registration": UNREGISTERED}
-        emit(pipeline, LOADED, outcome, under_way.about, fields)
+        emit(pipeline, ML_MODEL_LOADED, outcome, under_way.about, fields)
     model = outcome.result
     inner = getattr(model, "_model_impl", None)
     for part in known_models.models_in(inner) if inner is not None else ():
@@ -95,7 +94,7 @@ def read(pipeline: Pipeline, call: Call) -> Audit:
         "ml.registry.alias": _alias(under_way.source) if about.version else "",
         "labels": {"bytes": str(artifact.size), **flavors(outcome.result)},
     }
-    emit(pipeline, LOADED, outcome, about, fields)
+    emit(pipeline, ML_MODEL_LOADED, outcome, about, fields)
 
 
 def _fetched(source: str, folder: str, run_id: str) -> Known | None:

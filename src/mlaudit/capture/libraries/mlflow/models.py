@@ -18,11 +18,12 @@ from mlaudit.capture.libraries.mlflow.state import (
     place_of,
 )
 from mlaudit.capture.models import artifact_files, known_models, prediction
-from mlaudit.capture.models.artifact_records import LOADED, SAVED, saving
+from mlaudit.capture.models.artifact_records import saving
 from mlaudit.capture.models.artifact_register import ArtifactRegister
 from mlaudit.capture.models.estimator_runs import model_fields
 from mlaudit.capture.models.known_models import Known
 from mlaudit.capture.nesting import part_of_artifact
+from mlaudit.catalog.names import ML_MODEL_LOADED, ML_MODEL_SAVED, ML_PREDICTION
 
 if TYPE_CHECKING:
     from mlaudit.capture.hooks import Audit, Call, Hooks, Outcome
@@ -69,9 +70,9 @@ def hook(hooks: Hooks, client: Any) -> None:
 
     hooks.around(Model, "log", _log, outermost=True)
     hooks.around(Model, "load", read, refuse_after=True, when=is_loading)
-    hooks.around(client, "log_artifact", _upload_file, kind=SAVED, when=_is_model_file)
-    hooks.around(client, "log_artifacts", _upload, kind=SAVED, when=_is_model)
-    hooks.around(client, "log_model_artifacts", _upload, kind=SAVED, when=_is_model)
+    hooks.around(client, "log_artifact", _upload_file, kind=ML_MODEL_SAVED, when=_is_model_file)
+    hooks.around(client, "log_artifacts", _upload, kind=ML_MODEL_SAVED, when=_is_model)
+    hooks.around(client, "log_model_artifacts", _upload, kind=ML_MODEL_SAVED, when=_is_model)
     # What autologging asks a model for its own purposes is nobody's prediction.
     hooks.around(autologging_utils, _EXAMPLE, _quiet, outermost=True)
     hooks.when_imported(
@@ -89,12 +90,12 @@ def _hook_autologging(hooks: Hooks, module: Any) -> None:
 def _hook_flavor(hooks: Hooks, module: Any) -> None:
     # Imported by name, maybe before the hooks were set.
     hooks.around(module, _EXAMPLE, _quiet, outermost=True)
-    hooks.around(module, "save_model", _save, kind=SAVED, outermost=True)
-    hooks.around(module, "load_model", load, kind=LOADED, outermost=True, refuse_after=True)
+    hooks.around(module, "save_model", _save, kind=ML_MODEL_SAVED, outermost=True)
+    hooks.around(module, "load_model", load, kind=ML_MODEL_LOADED, outermost=True, refuse_after=True)
     for name in ("PyFuncModel", "_ServedPyFuncModel"):
         cls = vars(module).get(name)
         if cls is not None:
-            hooks.around(cls, "predict", _predict, kind=prediction.KIND, outermost=True, refuse_after=True)
+            hooks.around(cls, "predict", _predict, kind=ML_PREDICTION, outermost=True, refuse_after=True)
 
 
 def _quiet(_: Pipeline, __: Call) -> Audit:
@@ -148,7 +149,7 @@ def _upload(pipeline: Pipeline, call: Call) -> Audit:
         if under_way is not None
         else (given or artifact_files.name_of(folder)).rpartition("/")[2]
     )
-    refuse_unless_writable(pipeline, SAVED, f"saving {name}", model=name)
+    refuse_unless_writable(pipeline, ML_MODEL_SAVED, f"saving {name}", model=name)
     artifact = artifact_files.read(folder, IGNORED)
     meta = _meta(folder)
     run_id = str(getattr(meta, "run_id", None) or "")
@@ -174,7 +175,7 @@ def _upload_file(pipeline: Pipeline, call: Call) -> Audit:
     """A file of a model goes into the artifact store of a run."""
     run_id, path = str(call.argument(0, "run_id")), os.fspath(call.argument(1, "local_path"))
     artifact = artifact_files.read(path)
-    refuse_unless_writable(pipeline, SAVED, f"saving {artifact.name}", model=artifact.name)
+    refuse_unless_writable(pipeline, ML_MODEL_SAVED, f"saving {artifact.name}", model=artifact.name)
     outcome = yield
     folder = str(call.argument(2, "artifact_path") or "")
     place = _place(call.instance, run_id, f"{folder}/{os.path.basename(path)}".lstrip("/"))  # noqa: PTH119
@@ -195,7 +196,7 @@ def _uploaded(pipeline: Pipeline, outcome: Outcome, about: Known, model: Any, la
     if outcome.error is None:
         register = ArtifactRegister(pipeline.settings.state_dir)
         register.save(about.path, about.name, about.digest, about.run_id)
-    emit(pipeline, SAVED, outcome, about, fields)
+    emit(pipeline, ML_MODEL_SAVED, outcome, about, fields)
 
 
 def _save(pipeline: Pipeline, call: Call) -> Audit:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from mlaudit.capture.hooks import refuse_unless_writable
 from mlaudit.capture.libraries.mlflow.state import actor
 from mlaudit.capture.models.artifact_register import ArtifactRegister
 from mlaudit.capture.models.estimator_runs import error_fields
 from mlaudit.capture.origin import originate
+from mlaudit.catalog.names import ML_CONFIG_CHANGED, ML_MODEL_PROMOTED, ML_MODEL_REGISTERED
 from mlaudit.event import AuditEvent, Target
 
 if TYPE_CHECKING:
@@ -17,11 +18,6 @@ if TYPE_CHECKING:
 
     from mlaudit.capture.hooks import Call, Outcome
     from mlaudit.pipeline.pipeline import Pipeline
-
-REGISTERED: Final = "audit.ml.model.registered"
-PROMOTED: Final = "audit.ml.model.promoted"
-DELETED: Final = "audit.ml.model.deleted"
-CHANGED: Final = "audit.ml.config.changed"
 
 
 class Change:
@@ -40,15 +36,15 @@ class Change:
         self._kind = kind
         refuse_unless_writable(pipeline, kind, f"a change of the model {self.name}", model=self.name)
         self.fields: dict[str, Any] = {}
-        if kind == CHANGED:
+        if kind == ML_CONFIG_CHANGED:
             self.fields["ml.config.source"] = "registry"
         else:
             self.fields["ml.registry.name"] = "mlflow"
-        if kind != REGISTERED:
+        if kind != ML_MODEL_REGISTERED:
             settings = pipeline.settings
             self.fields["ml.change.ticket"] = settings.change_ticket
             self.fields["ml.change.approver"] = settings.change_approver
-        if kind in (CHANGED, PROMOTED):
+        if kind in (ML_CONFIG_CHANGED, ML_MODEL_PROMOTED):
             self.fields["ml.change.in_window"] = pipeline.policy.change.in_window(time.time_ns())
 
     def before(self, ask: Callable[[], Any], default: Any = None) -> Any:

@@ -12,19 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from mlaudit.capture.libraries.mlflow.registry_change import (
-    DELETED,
-    PROMOTED,
-    REGISTERED,
-    Change,
-    version_path,
-)
+from mlaudit.capture.libraries.mlflow.registry_change import Change, version_path
 from mlaudit.capture.libraries.mlflow.run_hooks import known_run
 from mlaudit.capture.libraries.mlflow.state import IGNORED, logging_model, place_of
 from mlaudit.capture.models import artifact_files, retraining
 from mlaudit.capture.models.artifact_register import ArtifactRegister, Previous
 from mlaudit.capture.models.known_models import Known
 from mlaudit.capture.models.known_models import about as known_of
+from mlaudit.catalog.names import ML_MODEL_DELETED, ML_MODEL_PROMOTED, ML_MODEL_REGISTERED
 
 if TYPE_CHECKING:
     from mlaudit.capture.hooks import Audit, Call, Hooks, Outcome
@@ -36,20 +31,20 @@ _NO_STAGE: Final = "None"
 
 def hook(hooks: Hooks, client: Any) -> None:
     """Sets the hooks on the class ``MlflowClient``."""
-    hooks.around(client, "create_registered_model", _model_created, kind=REGISTERED)
+    hooks.around(client, "create_registered_model", _model_created, kind=ML_MODEL_REGISTERED)
     # What both the fluent function and the public method end in.
-    if not hooks.around(client, "_create_model_version", _version_created, kind=REGISTERED):
-        hooks.around(client, "create_model_version", _version_created, kind=REGISTERED)
-    hooks.around(client, "copy_model_version", _version_copied, kind=REGISTERED)
-    hooks.around(client, "set_registered_model_alias", _alias_set, kind=PROMOTED)
-    hooks.around(client, "delete_registered_model_alias", _alias_deleted, kind=PROMOTED)
-    hooks.around(client, "transition_model_version_stage", _stage_set, kind=PROMOTED)
-    hooks.around(client, "delete_model_version", _version_deleted, kind=DELETED)
-    hooks.around(client, "delete_registered_model", _model_deleted, kind=DELETED)
+    if not hooks.around(client, "_create_model_version", _version_created, kind=ML_MODEL_REGISTERED):
+        hooks.around(client, "create_model_version", _version_created, kind=ML_MODEL_REGISTERED)
+    hooks.around(client, "copy_model_version", _version_copied, kind=ML_MODEL_REGISTERED)
+    hooks.around(client, "set_registered_model_alias", _alias_set, kind=ML_MODEL_PROMOTED)
+    hooks.around(client, "delete_registered_model_alias", _alias_deleted, kind=ML_MODEL_PROMOTED)
+    hooks.around(client, "transition_model_version_stage", _stage_set, kind=ML_MODEL_PROMOTED)
+    hooks.around(client, "delete_model_version", _version_deleted, kind=ML_MODEL_DELETED)
+    hooks.around(client, "delete_registered_model", _model_deleted, kind=ML_MODEL_DELETED)
 
 
 def _model_created(pipeline: Pipeline, call: Call) -> Audit:
-    change = Change(pipeline, REGISTERED, call)
+    change = Change(pipeline, ML_MODEL_REGISTERED, call)
     outcome = yield
     # ``mlflow.register_model`` tries it every time.
     if getattr(outcome.error, "error_code", "") not in _EXISTS:
@@ -57,14 +52,14 @@ def _model_created(pipeline: Pipeline, call: Call) -> Audit:
 
 
 def _version_created(pipeline: Pipeline, call: Call) -> Audit:
-    change = Change(pipeline, REGISTERED, call)
+    change = Change(pipeline, ML_MODEL_REGISTERED, call)
     latest = change.before(lambda: _latest(change.client, change.name))
     outcome = yield
     _registered(change, latest, outcome, str(call.argument(1, "source") or ""), call.argument(2, "run_id"))
 
 
 def _version_copied(pipeline: Pipeline, call: Call) -> Audit:
-    change = Change(pipeline, REGISTERED, call)
+    change = Change(pipeline, ML_MODEL_REGISTERED, call)
     source, change.name = str(call.argument(0, "src_model_uri")), str(call.argument(1, "dst_name"))
     latest = change.before(lambda: _latest(change.client, change.name))
     outcome = yield
@@ -123,7 +118,7 @@ def _digest(register: ArtifactRegister, source: str) -> str:
 
 
 def _alias_set(pipeline: Pipeline, call: Call) -> Audit:
-    change = Change(pipeline, PROMOTED, call, str(call.argument(2, "version")))
+    change = Change(pipeline, ML_MODEL_PROMOTED, call, str(call.argument(2, "version")))
     alias = str(call.argument(1, "alias"))
     change.fields |= {
         "ml.registry.alias": alias,
@@ -136,7 +131,7 @@ def _alias_set(pipeline: Pipeline, call: Call) -> Audit:
 
 
 def _alias_deleted(pipeline: Pipeline, call: Call) -> Audit:
-    change = Change(pipeline, PROMOTED, call)
+    change = Change(pipeline, ML_MODEL_PROMOTED, call)
     alias = str(call.argument(1, "alias"))
     change.version = _aliases(change).get(alias, "")
     change.fields |= {"ml.registry.alias": alias, "ml.registry.before": change.version}
@@ -151,7 +146,7 @@ def _aliases(change: Change) -> dict[str, str]:
 
 
 def _stage_set(pipeline: Pipeline, call: Call) -> Audit:
-    change = Change(pipeline, PROMOTED, call, str(call.argument(1, "version")))
+    change = Change(pipeline, ML_MODEL_PROMOTED, call, str(call.argument(1, "version")))
     stage = str(call.argument(2, "stage"))
     change.fields |= {
         "ml.registry.alias": stage,
@@ -167,7 +162,7 @@ def _stage_set(pipeline: Pipeline, call: Call) -> Audit:
     change.ended(outcome)
     if outcome.error is None:
         for version in archived:
-            other = Change(pipeline, PROMOTED, call, version)
+            other = Change(pipeline, ML_MODEL_PROMOTED, call, version)
             other.fields |= {
                 "ml.registry.alias": "Archived",
                 "ml.registry.before": stage,
@@ -183,7 +178,7 @@ def _stage(change: Change) -> str:
 
 
 def _version_deleted(pipeline: Pipeline, call: Call) -> Audit:
-    change = Change(pipeline, DELETED, call, str(call.argument(1, "version")))
+    change = Change(pipeline, ML_MODEL_DELETED, call, str(call.argument(1, "version")))
     stage = _stage(change)
     names = [alias for alias, version in _aliases(change).items() if version == change.version]
     change.fields["ml.registry.before"] = ", ".join(
@@ -195,7 +190,7 @@ def _version_deleted(pipeline: Pipeline, call: Call) -> Audit:
 
 
 def _model_deleted(pipeline: Pipeline, call: Call) -> Audit:
-    change = Change(pipeline, DELETED, call)
+    change = Change(pipeline, ML_MODEL_DELETED, call)
     latest = change.before(lambda: _latest(change.client, change.name))
     names = [f"{alias}={version}" for alias, version in sorted(_aliases(change).items())]
     if latest is not None:

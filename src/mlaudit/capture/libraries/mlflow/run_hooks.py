@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 from mlaudit.capture.hooks import refuse_unless_writable
 from mlaudit.capture.libraries.mlflow.run_state import ENDS, Run
 from mlaudit.capture.libraries.mlflow.state import evaluating, logging_model
-from mlaudit.capture.models.estimator_runs import COMPLETED, STARTED, dataset_fields
+from mlaudit.capture.models.estimator_runs import dataset_fields
 from mlaudit.capture.models.known_models import Known
 from mlaudit.capture.request_context import current_run
+from mlaudit.catalog.names import ML_TRAINING_COMPLETED, ML_TRAINING_STARTED
 from mlaudit.errors import AuditRefusedError
 
 if TYPE_CHECKING:
@@ -46,13 +47,15 @@ def hook(hooks: Hooks, mlflow: Any, client: Any) -> None:
         mlflow: the module.
         client: the class ``MlflowClient``.
     """
-    hooks.around(client, "create_run", _created, kind=STARTED, when=lambda _: not evaluating.get())
-    hooks.around(client, "set_terminated", _terminated, kind=COMPLETED)
-    hooks.around(client, "update_run", _updated, kind=COMPLETED, when=_changes_status)
+    hooks.around(
+        client, "create_run", _created, kind=ML_TRAINING_STARTED, when=lambda _: not evaluating.get()
+    )
+    hooks.around(client, "set_terminated", _terminated, kind=ML_TRAINING_COMPLETED)
+    hooks.around(client, "update_run", _updated, kind=ML_TRAINING_COMPLETED, when=_changes_status)
     for name, take in _LOGGED.items():
         hooks.around(client, name, _logged(take), when=_is_known)
     hooks.around(mlflow, "log_input", _input_given)
-    hooks.around(mlflow, "start_run", _entered, kind=STARTED)
+    hooks.around(mlflow, "start_run", _entered, kind=ML_TRAINING_STARTED)
     hooks.around(mlflow, "end_run", _left)
     hooks.around(mlflow.ActiveRun, "__exit__", _raised)
     hooks.when_undone(_runs.clear)
@@ -60,7 +63,7 @@ def hook(hooks: Hooks, mlflow: Any, client: Any) -> None:
 
 
 def _created(pipeline: Pipeline, call: Call) -> Audit:
-    refuse_unless_writable(pipeline, STARTED, "a run of MLflow")
+    refuse_unless_writable(pipeline, ML_TRAINING_STARTED, "a run of MLflow")
     outcome = yield
     if outcome.error is None:
         _remember(call.instance, outcome.result).started(pipeline)
@@ -187,7 +190,7 @@ def _input_given(_: Pipeline, call: Call) -> Audit:
 
 
 def _entered(pipeline: Pipeline, _: Call) -> Audit:
-    refuse_unless_writable(pipeline, STARTED, "a run of MLflow")
+    refuse_unless_writable(pipeline, ML_TRAINING_STARTED, "a run of MLflow")
     outcome = yield
     if outcome.error is not None or evaluating.get():
         return

@@ -7,11 +7,12 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.capture.libraries.mlflow.state import actor, place_of
-from mlaudit.capture.models.estimator_runs import COMPLETED, FAILED, STARTED, error_fields
+from mlaudit.capture.models.estimator_runs import error_fields
 from mlaudit.capture.models.estimators import number, text
 from mlaudit.capture.origin import originate
 from mlaudit.capture.request_context import TrainingRun, current_run
 from mlaudit.capture.shorten import shortened
+from mlaudit.catalog.names import ML_TRAINING_COMPLETED, ML_TRAINING_FAILED, ML_TRAINING_STARTED
 from mlaudit.event import FAILURE, SUCCESS, AuditEvent, Target
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 MAX_NAMES: Final = 200
 MAX_DATASETS: Final = 20
-ENDS: Final = {"FINISHED": COMPLETED, "FAILED": FAILED, "KILLED": FAILED}
+ENDS: Final = {"FINISHED": ML_TRAINING_COMPLETED, "FAILED": ML_TRAINING_FAILED, "KILLED": ML_TRAINING_FAILED}
 _PARENT: Final = "mlflow.parentRunId"
 _LABELS: Final = {"mlflow.source.git.commit": "git_commit", "mlflow.autologging": "autologging"}
 
@@ -105,7 +106,7 @@ class Run:
         fields = self._fields()
         if resumed:
             fields["event.reason"] = "an earlier run goes on"
-        self._emit(pipeline, STARTED, SUCCESS, fields)
+        self._emit(pipeline, ML_TRAINING_STARTED, SUCCESS, fields)
 
     def ended(self, pipeline: Pipeline, status: str) -> None:
         """Records how it ended: ``status`` is MLflow's."""
@@ -113,11 +114,11 @@ class Run:
         duration = time.perf_counter_ns() - self._begun
         fields |= {"ml.training.duration": duration, "event.duration": duration}
         kind = ENDS[status]
-        if kind == FAILED:
+        if kind == ML_TRAINING_FAILED:
             # A run may be marked as failed without any exception.
             fields |= {"error.type": status} if self.error is None else error_fields(self.error)
             fields["event.reason"] = f"MLflow's status is {status}"
-        self._emit(pipeline, kind, SUCCESS if kind == COMPLETED else FAILURE, fields)
+        self._emit(pipeline, kind, SUCCESS if kind == ML_TRAINING_COMPLETED else FAILURE, fields)
 
     def _fields(self) -> dict[str, Any]:
         labels = {"run": self._name} if self._name else {}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from mlaudit.capture.libraries.mlflow.registry_change import CHANGED, Change, version_path
+from mlaudit.capture.libraries.mlflow.registry_change import Change, version_path
 from mlaudit.capture.process.config_keys import value_text
+from mlaudit.catalog.names import ML_CONFIG_CHANGED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
 def hook(hooks: Hooks, client: Any) -> None:
     """Sets the hooks on the class ``MlflowClient``."""
     for name, audit in _CONFIGURATION.items():
-        hooks.around(client, name, audit, kind=CHANGED)
+        hooks.around(client, name, audit, kind=ML_CONFIG_CHANGED)
 
 
 def _configured(
     pipeline: Pipeline, call: Call, version: str, key: str, value: Any, ask: Callable[[Any], Any]
 ) -> Audit:
     """One key of a model or a version set to ``value``, or taken away where that is None."""
-    change = Change(pipeline, CHANGED, call, version)
+    change = Change(pipeline, ML_CONFIG_CHANGED, call, version)
     path = version_path(change.name, version) if version else f"models:/{change.name}"
     old = change.before(lambda: ask(change.client), None)
     before = {} if old is None else {key: str(old)}
