@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from mlaudit.pipeline.pipeline import Pipeline
 
 METRICS_API: Final = "opentelemetry.metrics"
+#: Attributes of the points: whose stream, and why a record could not be stored.
 ADOPTED: Final = "audit.stream.adopted"
+DROP_REASON: Final = "audit.drop.reason"
 #: In the order of docs/operations.md: name, instrument, unit, description.
 INSTRUMENTS: Final = (
     (
@@ -169,7 +171,7 @@ def _dropped(pipeline: Pipeline) -> Iterator[Measured]:
     for lost, count in pipeline.counts.lost.copy().items():
         by_type[lost.rpartition(": ")[2]] += count
     for error_type, count in by_type.items():
-        yield count, {"audit.drop.reason": _REASONS.get(error_type, "fault"), "error.type": error_type}
+        yield count, {DROP_REASON: _REASONS.get(error_type, "fault"), "error.type": error_type}
 
 
 def _retained(pipeline: Pipeline) -> Iterator[Measured]:
