@@ -125,7 +125,9 @@ def faults(source: str, module: str) -> list[str]:
                 found += (
                     f"{line}: {key} stands among fields and is none"
                     for key, line in keys.items()
-                    if _DOTTED.fullmatch(key) and not _is_known(key, module)
+                    if _DOTTED.fullmatch(key)
+                    and not _is_known(key, module)
+                    and not any(_faults_of(key, module))
                 )
     return found
 
