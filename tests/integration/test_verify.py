@@ -235,7 +235,7 @@ def test_window_in_elasticsearch(trail: Trail) -> None:
     assert report.findings == []
     assert 9 <= report.streams[0].first <= 11
     assert 19 <= report.streams[0].last <= 22
-    assert report.unlooked
+    assert report.not_checked
 
 
 def test_open_stream_is_normal(write_trail: Callable[..., Trail]) -> None:

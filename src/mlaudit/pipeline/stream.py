@@ -33,7 +33,7 @@ AUDITOR: Final = Actor("mlaudit", SYSTEM, method="process")
 _LONGEST_KEPT: Final = 1024
 _PREVIOUS_HASH: Final = otlp.text_prefix("audit.sequence.previous_hash", len(GENESIS))
 _HASH: Final = otlp.text_prefix("audit.integrity.value", len(GENESIS))
-# A proof remembers twice as many records when it comes to the signature; see seal.witness.
+# A proof remembers twice as many records when it comes to the signature; see verify.proof.checkpoint_checks.
 _BEHIND_SIGNATURE: Final = 1 << 14
 
 

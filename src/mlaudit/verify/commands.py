@@ -67,7 +67,7 @@ def verify(
                     settle=settle,
                     progress=lambda count: status.update(f"{count:,} records read"),
                 )
-        report.add_known(known.findings, known.times, known.unlooked)
+        report.add_known(known.findings, known.times, known.not_checked)
     except MlauditError as error:
         if as_json:
             _write_json({"ok": False, "records": 0, "streams": [], "findings": [], "error": str(error)})

@@ -68,7 +68,7 @@ def newest_checkpoints(
     """Looks through sources; memory grows with the number of streams only.
 
     Raises:
-        SourceError: a source could not be looked at.
+        SourceError: a source could not be checked.
     """
     newest = Newest()
     selection = Selection(streams=frozenset({stream}) if stream else None, signed=True)

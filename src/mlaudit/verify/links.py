@@ -21,7 +21,7 @@ _ADOPTED_BY = "audit.stream.adopted_by"
 
 
 class Links:
-    """Compares the streams that were looked at.
+    """Compares the streams that were checked.
 
     ``judges_absence`` is False where a stream may be missing for a good reason: in a window, with one stream
     selected, in a spool. ``fresh_after`` (RFC 3339): a successor younger than this may still be closing its
@@ -39,7 +39,7 @@ class Links:
     ) -> None:
         self._streams = streams
         self._findings = findings
-        self._unlooked = remarks.unlooked
+        self._not_checked = remarks.not_checked
         self._judges_absence = judges_absence
         self._fresh_after = fresh_after
         self._absent: set[str] = set()
@@ -135,7 +135,7 @@ class Links:
         if previous.last_time >= summary.first_time:
             return  # both ran at the same time: another worker of the service, not a restart
         if summary.first_time >= self._fresh_after:
-            self._unlooked.append(
+            self._not_checked.append(
                 f"stream {previous.stream_id} has no end yet; stream {stream_id}, which continues it, is just starting"
             )
             return
@@ -154,7 +154,7 @@ class Links:
         if self._judges_absence and not fresh:
             self._findings.append(Finding(codes.STREAM_MISSING, f"the stream is absent: {why}", stream_id))
         else:
-            self._unlooked.append(f"stream {stream_id}: {why}")
+            self._not_checked.append(f"stream {stream_id}: {why}")
 
     def _touched(self, stream_id: str, sequence: int) -> bool:
         return any(

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 _SHOWN_FINDINGS: Final = 50
 _SHOWN_STREAMS: Final = 20
-_SHOWN_UNLOOKED: Final = 10
+_SHOWN_NOT_CHECKED: Final = 10
 _SHOWN_VALUE: Final = 120
 
 
 @dataclass(slots=True)
 class Report:
-    """What was looked at and what was found.
+    """What was checked and what was found.
 
     Attributes:
         source: name of the source.
@@ -34,7 +34,7 @@ class Report:
         unsealed: how many documents the collector made itself: neither records of a stream nor proven.
         findings: what was found, also what is for information only.
         suppressed: findings beyond the limit of one stream, counted but not kept.
-        unlooked: what was not looked at, as sentences.
+        not_checked: what was not checked, as sentences.
         keys: the trusted verifier keys.
         signatures: False when signatures were not checked.
         window: ``since``, ``until`` and ``stream`` as asked for.
@@ -46,7 +46,7 @@ class Report:
     streams: list[StreamSummary] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     suppressed: int = 0
-    unlooked: list[str] = field(default_factory=list)
+    not_checked: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     signatures: bool = True
     window: dict[str, str] = field(default_factory=dict)
@@ -55,16 +55,16 @@ class Report:
     unsealed: int = 0
 
     def add_known(
-        self, findings: list[Finding], times: list[dict[str, str | int]], unlooked: list[str]
+        self, findings: list[Finding], times: list[dict[str, str | int]], not_checked: list[str]
     ) -> None:
         """Adds what there is to say about checkpoints that came by another way."""
         self.findings.extend(findings)
         self.times.extend(times)
-        self.unlooked.extend(unlooked)
+        self.not_checked.extend(not_checked)
 
     @property
     def ok(self) -> bool:
-        """Whether everything that was looked at holds."""
+        """Whether everything that was checked holds."""
         return not self.suppressed and all(found.severity == "information" for found in self.findings)
 
     def to_json(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class Report:
             "findings": [found.to_dict() for found in self.findings],
             "counts": dict(sorted(Counter(found.code for found in self.findings).items())),
             "suppressed": self.suppressed,
-            "unlooked": self.unlooked,
+            "not_checked": self.not_checked,
             "signatures": "checked" if self.signatures else "not checked",
             "keys": self.keys,
             "window": self.window,
@@ -95,11 +95,11 @@ class Report:
             )
         self._print_findings(console)
         self._print_streams(console)
-        for sentence in self.unlooked[:_SHOWN_UNLOOKED]:
-            console.print(Text(f"not looked at: {safe(sentence)}", style="yellow"))
-        if len(self.unlooked) > _SHOWN_UNLOOKED:
+        for sentence in self.not_checked[:_SHOWN_NOT_CHECKED]:
+            console.print(Text(f"not checked: {safe(sentence)}", style="yellow"))
+        if len(self.not_checked) > _SHOWN_NOT_CHECKED:
             console.print(
-                f"[yellow]and {len(self.unlooked) - _SHOWN_UNLOOKED} more that was not looked at (--json)[/]"
+                f"[yellow]and {len(self.not_checked) - _SHOWN_NOT_CHECKED} more that was not checked (--json)[/]"
             )
         for proven in self.times[-_SHOWN_STREAMS:]:
             text = f"stream {proven['stream_id']}: record {proven['sequence']:,} existed at {proven['time']}"

@@ -27,13 +27,13 @@ class Known:
         checkpoints: all of them.
         findings: about the checkpoints themselves.
         times: what time-stamps prove: file, stream, sequence and time of each.
-        unlooked: what was not checked, as sentences.
+        not_checked: what was not checked, as sentences.
     """
 
     checkpoints: list[Checkpoint] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     times: list[dict[str, str | int]] = field(default_factory=list)
-    unlooked: list[str] = field(default_factory=list)
+    not_checked: list[str] = field(default_factory=list)
 
 
 def keys_folder() -> Path:
@@ -153,7 +153,9 @@ def _check_time(file: Path, text: str, checkpoint: Checkpoint, tsa_ca: Path | No
     if not stamp.is_file():
         return
     if tsa_ca is None:
-        known.unlooked.append(f"{stamp}: a time-stamp; name the certificate of its authority with --tsa-ca")
+        known.not_checked.append(
+            f"{stamp}: a time-stamp; name the certificate of its authority with --tsa-ca"
+        )
         return
     from mlaudit.verify.timestamps import check_timestamp, load_authorities
 

@@ -60,7 +60,7 @@ def verify_source(
         progress: called with the number of records read so far, now and then.
 
     Raises:
-        SourceError: the source could not be looked at, or holds no record at all, which proves nothing.
+        SourceError: the source could not be checked, or holds no record at all, which proves nothing.
         KeyFileError: ``keys`` is empty.
     """
     if keys is not None and not keys:
@@ -102,7 +102,7 @@ def verify_source(
         findings=findings,
         suppressed=run.suppressed,
         records=run.records,
-        unlooked=run.remarks.unlooked,
+        not_checked=run.remarks.not_checked,
         unsealed=run.remarks.unsealed,
         keys=sorted(key.encode() for key in (keys or {}).values()),
         signatures=keys is not None,
@@ -163,8 +163,8 @@ class _Run:
             self.remarks = remarks
         cuts = _cuts(sorter, selection) if selection.is_window else None
         if cuts is not None:
-            self.remarks.unlooked.append(
-                f"{len(cuts)} streams were looked at only from their first to their last record in the window; "
+            self.remarks.not_checked.append(
+                f"{len(cuts)} streams were checked only from their first to their last record in the window; "
                 "whether they begin and end rightly, and whether whole streams are missing, was not"
             )
         for stream_id, group in groupby(sorter, key=lambda record: record.stream_id):
@@ -219,7 +219,7 @@ class _Run:
     def _prove(self, stream_id: str, records: Iterator[StoredRecord], *, window: bool) -> None:
         trimmed = self.remarks.trimmed.get(stream_id, 0)
         if trimmed:
-            self.remarks.unlooked.append(
+            self.remarks.not_checked.append(
                 f"stream {stream_id}: records 1 to {trimmed} are delivered and gone from here"
             )
         scope = Scope(window or trimmed > 0, window, self._silent_before)

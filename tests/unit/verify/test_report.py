@@ -63,7 +63,7 @@ def test_records_cannot_command_the_terminal() -> None:
     found = Finding("chain.gap", EVIL, EVIL, 2, 3, EVIL, EVIL, EVIL, (EVIL,), EVIL)
     summary = StreamSummary(EVIL, records=5, service=EVIL)
 
-    text = text_of(Report(EVIL, 5, [summary], [found], unlooked=[EVIL]))
+    text = text_of(Report(EVIL, 5, [summary], [found], not_checked=[EVIL]))
 
     assert not any(character in text for character in "\x1b\x07\u202e\r")
     assert "\\x1b]0;owned\\x07" in text

@@ -66,11 +66,11 @@ def test_time_is_proven(exported: Path, tsa: Authority) -> None:
 
 
 def test_stamp_is_not_checked_without_an_authority(exported: Path) -> None:
-    """Without --tsa-ca the stamp proves nothing, and the report says that it was not looked at."""
+    """Without --tsa-ca the stamp proves nothing, and the report says that it was not checked."""
     report = verify(exported)
 
     assert (report["ok"], report["times"]) == (True, [])
-    assert any("--tsa-ca" in sentence for sentence in report["unlooked"])  # type: ignore[attr-defined]
+    assert any("--tsa-ca" in sentence for sentence in report["not_checked"])  # type: ignore[attr-defined]
 
 
 def test_stamp_of_a_stranger_is_a_finding(exported: Path, stranger: Authority) -> None:

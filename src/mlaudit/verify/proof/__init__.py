@@ -1,5 +1,5 @@
 """The proof itself: pure, one stream at a time.
 
-``proof`` follows the chain, ``checkpoint_checks`` the signatures, ``conflict_resolver`` several contents of one
-place; every finding has a stable code in ``finding_codes``.
+``proof`` checks the chain, ``checkpoint_checks`` the signatures; ``conflict_resolver`` decides between several records
+with one sequence. Every finding has a stable code in ``finding_codes``.
 """

@@ -1,4 +1,4 @@
-"""What signed checkpoints say about one stream, compared with its records. Pure."""
+"""Compares the signed checkpoints of one stream with its records. Pure."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ if TYPE_CHECKING:
 _REMEMBERED: Final = 1 << 15
 
 Suspicion = tuple[int, Finding]
-"""A finding, and the sequence of the record that would explain it if that record was changed."""
+"""A finding, and the sequence of the record whose change would explain it."""
 
 
-class Witness:
-    """The signatures of one stream: what they cover, and what they contradict.
+class CheckpointChecks:
+    """Checks the signatures of one stream: which records they cover, and which records they contradict.
 
-    A checkpoint stands right behind the record that it names, and nothing can come between: the writer holds the chain
-    while it signs. A signer far away is not waited for; then some records stand between, and the note must be newer
-    than the last. A note about any other record was put there by somebody else.
+    A checkpoint directly follows the record that it names: the writer holds the chain while it signs. The writer does
+    not wait for a remote signer; then some records lie between the two, and the checkpoint must be newer than the
+    previous one. A checkpoint that names any other record was not written by the stream's process.
 
-    ``known`` are checkpoints that came by another way and whose signatures are checked already; ``linked`` are the
+    ``known`` are checkpoints from outside the stream whose signatures are already verified; ``linked`` are the
     sequences of records that other streams name.
 
     Attributes:
-        unsigned_since: time of the oldest record that no signature covers or comes with; "" for unknown or none.
-        hashes: of the records that other streams name, and of the last one.
+        unsigned_since: time of the oldest record that is neither signed nor carries a signature; "" for unknown or
+            none.
+        hashes: by sequence, the hashes of the records that other streams name, and of the last record.
     """
 
     def __init__(
@@ -56,17 +57,17 @@ class Witness:
         self._last: tuple[int, str] = (0, "")
         self._recent: dict[int, str] = {}
         self._older: dict[int, str] = {}
-        self._bearers = 0
-        self._strangers: set[str] = set()
+        self._signing = 0
+        self._unknown_keys: set[str] = set()
         self._contradicted = False
 
     @property
     def hashes(self) -> dict[int, str]:
-        """See the class."""
+        """See the attributes of the class."""
         return {**self._seen, self._last[0]: self._last[1]}
 
-    def saw(self, record: StoredRecord) -> None:
-        """Takes note of a record of the chain."""
+    def add(self, record: StoredRecord) -> None:
+        """Adds the next record of the chain."""
         self._last = (record.sequence, record.hash)
         if len(self._recent) >= _REMEMBERED:
             self._older, self._recent = self._recent, {}
@@ -77,12 +78,12 @@ class Witness:
             self.unsigned_since = record.time
 
     def known_hash(self, sequence: int) -> str:
-        """The hash that a checkpoint from elsewhere gives for a record, or the empty string."""
+        """The hash of a record according to a checkpoint from outside the stream, or the empty string."""
         checkpoints = self._known.get(sequence)
         return checkpoints[0].hash if checkpoints else ""
 
     def covers(self, record: StoredRecord) -> tuple[int, str] | None:
-        """Sequence and hash of the record of this stream that the good signature which ``record`` carries is about."""
+        """Sequence and hash of the record that the valid signature in ``record`` covers; None without one."""
         if self._keys is None or record.facts is None or NOTE not in record.facts:
             return None
         try:
@@ -97,13 +98,13 @@ class Witness:
             return None
         return checkpoint.sequence, checkpoint.hash
 
-    def said(self, record: StoredRecord) -> str:
-        """The hash that the good signature which ``record`` carries gives for the record before, or ""."""
+    def signed_hash(self, record: StoredRecord) -> str:
+        """The hash of the previous record according to the valid signature in ``record``, or ""."""
         sequence, digest = self.covers(record) or (0, "")
         return digest if sequence == record.sequence - 1 else ""
 
-    def testify(self, record: StoredRecord, before: str) -> Iterator[Suspicion]:
-        """Checks the checkpoint that a record carries; ``before`` is the hash of the record before, "" for unknown."""
+    def check(self, record: StoredRecord, before: str) -> Iterator[Suspicion]:
+        """Checks the checkpoint in a record; ``before`` is the hash of the previous record, "" for unknown."""
         note_text = (record.facts or {}).get(NOTE)
         try:
             note = SignedNote.parse(note_text if type(note_text) is str else "")
@@ -124,16 +125,16 @@ class Witness:
             yield record.sequence, self._finding(codes.CHECKPOINT_RETIRED_KEY, record, text, **values)
             return
         behind = record.sequence - 1 - checkpoint.sequence
-        # An older signature than the last one proves nothing that is not proven, and may be a copy.
+        # A signature older than the last one adds no proof, and may be a copy.
         late = 0 < behind <= _REMEMBERED and checkpoint.sequence > self.last_signed
         if late:
             before = self._recent.get(checkpoint.sequence, "") or self._older.get(checkpoint.sequence, "")
-            before = before or checkpoint.hash  # that record is missing, which is found elsewhere
+            before = before or checkpoint.hash  # that record is missing, which is a finding of its own
         if checkpoint.stream_id != self._stream_id or (behind and not late):
             self.bad += 1
             text = (
-                f"the signature is about record {checkpoint.sequence} of stream {checkpoint.stream_id}, "
-                "not about the record before"
+                f"the signature covers record {checkpoint.sequence} of stream {checkpoint.stream_id}, "
+                "not the previous record"
             )
             yield record.sequence, self._finding(codes.CHECKPOINT_MISMATCH, record, text)
             return
@@ -145,11 +146,11 @@ class Witness:
             return
         self.good += 1
         self.last_signed = checkpoint.sequence
-        self._bearers = 1
+        self._signing = 1
         self.unsigned_since = record.time if late else ""
 
     def finish(self, last: int, *, cut: bool) -> Iterator[Suspicion]:
-        """Compares what came by another way, after the last record."""
+        """Compares the checkpoints from outside the stream, after the last record."""
         for sequence, checkpoints in sorted(self._known.items()):
             if sequence > last and not cut:
                 furthest = max(self._known)
@@ -161,25 +162,25 @@ class Witness:
                 if seen and seen != checkpoint.hash:
                     yield from self._contradiction(checkpoint, seen, "")
                 elif seen and sequence > self.last_signed:
-                    self.last_signed, self._bearers, self.unsigned_since = sequence, 0, ""
+                    self.last_signed, self._signing, self.unsigned_since = sequence, 0, ""
 
     def unsigned(self, last: int) -> int:
-        """How many records up to ``last`` no signature covers, not counting one that carries it."""
-        return last if self._keys is None else max(0, last - self.last_signed - self._bearers)
+        """The number of records up to ``last`` that no signature covers, without the record that carries it."""
+        return last if self._keys is None else max(0, last - self.last_signed - self._signing)
 
     def _unsigned_note(self, record: StoredRecord, note: SignedNote) -> Iterator[Suspicion]:
         ids = [signature.key_id for signature in note.signatures]
         if any(key_id in (self._keys or {}) for key_id in ids):
-            text = "the signature of the checkpoint is false"
+            text = "the signature of the checkpoint is invalid"
             yield record.sequence, self._finding(codes.CHECKPOINT_SIGNATURE, record, text)
             return
-        stranger = ",".join(ids) or "none"
-        if stranger in self._strangers:
-            return  # said once; the count of bad checkpoints says how often
-        self._strangers.add(stranger)
-        text = f"the checkpoint is signed by key {stranger}, which is not among the trusted keys"
+        unknown = ",".join(ids) or "none"
+        if unknown in self._unknown_keys:
+            return  # reported once; bad checkpoints are counted
+        self._unknown_keys.add(unknown)
+        text = f"the checkpoint is signed by key {unknown}, which is not among the trusted keys"
         expected = ",".join(sorted(self._keys or {}))
-        found = self._finding(codes.CHECKPOINT_UNKNOWN_KEY, record, text, expected=expected, found=stranger)
+        found = self._finding(codes.CHECKPOINT_UNKNOWN_KEY, record, text, expected=expected, found=unknown)
         yield record.sequence, found
 
     def _contradiction(self, checkpoint: Checkpoint, seen: str, where: str) -> Iterator[Suspicion]:
@@ -188,8 +189,8 @@ class Witness:
         self._contradicted = True
         start = min(self.last_signed + 1, checkpoint.sequence)
         text = (
-            f"a good signature names another hash for record {checkpoint.sequence}: records {start} to "
-            f"{checkpoint.sequence} or some of them were changed and the chain was computed again without the key"
+            f"a valid signature names another hash for record {checkpoint.sequence}: records {start} to "
+            f"{checkpoint.sequence} or some of them were changed and the chain was recomputed without the key"
         )
         found = Finding(
             codes.CHECKPOINT_MISMATCH,

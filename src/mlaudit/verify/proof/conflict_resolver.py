@@ -1,9 +1,10 @@
-"""Which of several records that hold one place is the genuine one. Pure.
+"""Decides which of several records with one sequence is genuine. Pure.
 
-Whoever can write to a store can put a record beside another, or a whole branch beside the end of a chain. What tells
-them apart: the record behind names the hash of the genuine one, and a good signature names the hash of a record
-before. So nothing is decided before a signature comes, or the end; from there the links lead back. Behind the last
-signature the branch that is continued is preferred, and where both are, nothing shows which is genuine.
+A party with write access to a store can add a second record for a sequence, or a whole branch at the end of a chain.
+Two things identify the genuine record: the next record names its hash, and a valid signature names the hash of an
+earlier record. So a conflict is decided at the next signature or at the end of the stream, by following the links
+back from there. After the last signature, the branch that other records continue is preferred; when both are
+continued, nothing shows which is genuine.
 """
 
 from __future__ import annotations
@@ -17,45 +18,45 @@ from mlaudit.verify.proof import finding_codes as codes
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from mlaudit.verify.proof.findings import Ledger
+    from mlaudit.verify.proof.findings import Findings
     from mlaudit.verify.proof.stored import StoredRecord
 
-# Places that are held while they are contested: more than lie between two checkpoints of any usual setting.
+# Limit of the places held during a conflict: more than lie between two checkpoints with any usual setting.
 _HELD: Final = 8192
 
 _Place = list["StoredRecord"]
 
 
-class Election:
-    """Takes the records of one stream in the order of their places and hands on one for each place.
+class ConflictResolver:
+    """Receives the records of one stream by sequence and passes on one record for each place.
 
     Args:
-        ledger: takes the findings about the others.
-        take: is given each elected record, and the hash that the next place's record names for it; None when the next
+        findings: receives the findings about the rejected records.
+        take: called with each chosen record, and the hash that the next record names for it; None when the next
             place is empty.
-        covers: sequence and hash of the record that the good signature which a record carries is about; None without
+        covers: returns sequence and hash of the record that the valid signature in a record covers; None without
             keys.
-        vouched: hashes by sequence that other streams, or checkpoints that came by another way, give.
+        vouched: hashes by sequence that other streams, or checkpoints from outside the stream, confirm.
     """
 
     def __init__(
         self,
-        ledger: Ledger,
+        findings: Findings,
         take: Callable[[StoredRecord, str | None], None],
         covers: Callable[[StoredRecord], tuple[int, str] | None] | None,
         vouched: Mapping[int, str],
     ) -> None:
-        self._ledger = ledger
+        self._findings = findings
         self._take = take
         self._covers = covers
         self._vouched = dict(vouched)
         self._open: _Place = []
         self._region: list[_Place] = []
         self._contested = False
-        self._rejected: dict[str, bool] = {}  # hash, and whether that was beyond doubt
+        self._rejected: dict[str, bool] = {}  # by hash: whether the decision was certain
 
     def add(self, record: StoredRecord) -> None:
-        """Takes the next record; its place is the last one's or a later one."""
+        """Adds the next record; its place is that of the previous record or a later one."""
         place = self._open
         if place and record.sequence == place[0].sequence:
             self._share(place, record)
@@ -65,28 +66,28 @@ class Election:
         self._open = [record]
 
     def close(self) -> None:
-        """After the last record."""
+        """Decides the remaining places, after the last record."""
         if self._open:
             self._complete(self._open)
         self._open = []
         self._resolve_end()
 
     def _share(self, place: _Place, record: StoredRecord) -> None:
-        """Another record for a place: the same once more, or a rival."""
+        """Handles another record for a place: a copy, or a conflicting record."""
         for index, other in enumerate(place):
             if other.hash != record.hash:
                 continue
             if other.claims.document_id == record.claims.document_id:
                 if record.differences and not other.differences:
                     place[index], record = record, other
-                self._ledger.repeat(record)
+                self._findings.repeat(record)
                 return
             if other.claims.document_id != other.record_id:
                 place[index], record = record, other
-            self._ledger.add(
+            self._findings.add(
                 codes.RECORD_REPLAYED,
                 record,
-                "the same original is stored once more under another document id",
+                "the same original is stored again under another document id",
                 expected=record.record_id,
                 found=record.claims.document_id,
             )
@@ -111,7 +112,7 @@ class Election:
                 self._resolve(anchor)
 
     def _anchor(self, record: StoredRecord) -> int:
-        """Which of the places that are held the newest record vouches for, or -1."""
+        """The index of the held place that the newest record confirms, or -1."""
         region = self._region
         if self._covers is not None:
             named = self._covers(record)
@@ -129,7 +130,7 @@ class Election:
         return -1
 
     def _resolve_end(self) -> None:
-        """Decides what is held although no later signature can help."""
+        """Decides the held places without a later signature."""
         if not self._contested:
             for place in self._region:
                 self._take(place[0], None)
@@ -141,16 +142,16 @@ class Election:
                 if self._covers is not None and (named := self._covers(record)) is not None:
                     anchor = max(anchor, self._place_of(*named))
         depths = _depths(self._region)
-        chosen: list[StoredRecord | None] = [*self._elect_back(anchor, depths)]
+        chosen: list[StoredRecord | None] = [*self._choose_back(anchor, depths)]
         for place in self._region[anchor + 1 :]:
-            chosen.append(self._elect_next(place, chosen[-1] if chosen else None, depths))
+            chosen.append(self._choose_next(place, chosen[-1] if chosen else None, depths))
         self._hand_on(chosen)
         self._region = []
         self._contested = False
 
     def _resolve(self, anchor: int) -> None:
-        """Decides up to the place that a signature vouches for."""
-        chosen = self._elect_back(anchor, _depths(self._region))
+        """Decides the places up to the one that a signature confirms."""
+        chosen = self._choose_back(anchor, _depths(self._region))
         last = chosen.pop()
         rest = self._region[anchor + 1 :]
         self._rejected.clear()
@@ -164,8 +165,8 @@ class Election:
             self._take(self._region[0][0], place[0].previous_hash)
             self._region = [place]
 
-    def _elect_back(self, anchor: int, depths: Mapping[str, int]) -> list[StoredRecord]:
-        """The genuine records up to the place ``anchor``, found by the links that lead back from it."""
+    def _choose_back(self, anchor: int, depths: Mapping[str, int]) -> list[StoredRecord]:
+        """The genuine records up to the place ``anchor``, found by following the links back from it."""
         chosen: list[StoredRecord] = []
         behind: StoredRecord | None = None
         for place in reversed(self._region[: anchor + 1]):
@@ -181,10 +182,10 @@ class Election:
                     self._reject(record, winner, decided=known or self._is_weaker(record, winner, depths))
         return chosen
 
-    def _elect_next(
+    def _choose_next(
         self, place: _Place, before: StoredRecord | None, depths: Mapping[str, int]
     ) -> StoredRecord | None:
-        """The record for a place behind the last signature; None when all there continue what was rejected."""
+        """The record for a place after the last signature; None when all of them continue a rejected record."""
         head = before.hash if before is not None else GENESIS if place[0].sequence == 1 else ""
         linked = [record for record in place if record.previous_hash == head]
         others = [record for record in place if record.previous_hash not in self._rejected]
@@ -196,22 +197,22 @@ class Election:
         return winner
 
     def _hand_on(self, chosen: Sequence[StoredRecord | None], *, more: bool = False) -> None:
-        """Gives the elected records on, without the last one when ``more`` come."""
+        """Passes on the chosen records, without the last one when ``more`` follow."""
         for record, behind in pairwise([*chosen, *([] if more else [None])]):
             if record is not None:
                 self._take(record, behind.previous_hash if behind is not None else None)
 
     def _is_weaker(self, record: StoredRecord, winner: StoredRecord, depths: Mapping[str, int]) -> bool:
-        """Whether it is beyond doubt that of two records the second is genuine."""
+        """Whether ``winner`` is certainly the genuine one of the two records."""
         if self._vouched.get(winner.sequence) == winner.hash:
             return True
-        if self._bears(winner) != self._bears(record):
-            return self._bears(winner)
+        if self._is_signing(winner) != self._is_signing(record):
+            return self._is_signing(winner)
         if record.previous_hash in self._rejected:
             return self._rejected[record.previous_hash]
         return depths[record.hash] == 1 and depths[winner.hash] > 1
 
-    def _bears(self, record: StoredRecord) -> bool:
+    def _is_signing(self, record: StoredRecord) -> bool:
         return self._covers is not None and self._covers(record) is not None
 
     def _best(self, records: Sequence[StoredRecord], depths: Mapping[str, int]) -> StoredRecord:
@@ -222,7 +223,7 @@ class Election:
             records,
             key=lambda record: (
                 record.hash == vouched,
-                self._bears(record),
+                self._is_signing(record),
                 depths[record.hash],
                 not record.fault,
                 record.plain,
@@ -236,16 +237,18 @@ class Election:
             text = (
                 "this record is not the one that the chain names"
                 if winner is not None
-                else "this record continues one that the chain does not know"
+                else "this record continues one that is not part of the chain"
             )
-            self._ledger.reject(record, text, expected=expected)
+            self._findings.reject(record, text, expected=expected)
             return
-        text = "two records hold this sequence with different contents; nothing after them shows which is genuine"
-        self._ledger.add(codes.CHAIN_DUPLICATE, record, text, expected=expected, found=record.hash)
+        text = (
+            "two records have this sequence and different contents; nothing after them shows which is genuine"
+        )
+        self._findings.add(codes.CHAIN_DUPLICATE, record, text, expected=expected, found=record.hash)
 
 
 def _depths(region: Sequence[_Place]) -> dict[str, int]:
-    """For each record by its hash, over how many places the chain goes on from it, itself included."""
+    """By hash of a record, the number of places over which the chain continues from it, itself included."""
     depths: dict[str, int] = {}
     behind: dict[str, int] = {}
     for place in reversed(region):

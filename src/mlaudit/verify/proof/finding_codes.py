@@ -1,6 +1,6 @@
-"""What a proof can find, under stable codes.
+"""The stable codes of findings.
 
-``CODES`` is the one table: the documentation is held to it by a test, and a code never changes its meaning.
+``CODES`` is the single source: a test compares the documentation with it, and a code never changes its meaning.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
     ORIGINAL_CHANGED: ("finding", "The original's bytes are not those that were sealed."),
     ORIGINAL_MALFORMED: (
         "finding",
-        "The original is not a record of mlaudit: no JSON object, or no place in a chain.",
+        "The original is not a record of mlaudit: not a JSON object, or without a place in a chain.",
     ),
     HASH_MISMATCH: (
         "finding",
@@ -53,27 +53,30 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
     DOCUMENT_ID: ("finding", "A document is stored under another id than its record's."),
     DOCUMENT_PLACE: (
         "finding",
-        "A document lies in another data stream than its record's class, or than the records around it.",
+        "A document lies in another data stream than its record's class, or than the records before and after it.",
     ),
     CHAIN_BROKEN: (
         "finding",
-        "previous_hash is not the hash of the record before, and nothing shows which of the two was changed.",
+        "previous_hash is not the hash of the previous record, and nothing shows which of the two was changed.",
     ),
     CHAIN_GAP: ("finding", "Records between two others of the stream are missing."),
-    CHAIN_DUPLICATE: ("finding", "One sequence holds several contents, and nothing shows which is genuine."),
+    CHAIN_DUPLICATE: (
+        "finding",
+        "Several records with different contents have one sequence, and nothing shows which is genuine.",
+    ),
     ORDER_SWAPPED: ("finding", "Two records stand in each other's place."),
     RECORD_INSERTED: (
         "finding",
-        "A record that the chain does not know stands beside the genuine one or behind the end.",
+        "A record that is not part of the chain is stored beside the genuine one or after the end.",
     ),
-    RECORD_REPLAYED: ("finding", "The same original is stored once more under another document id."),
+    RECORD_REPLAYED: ("finding", "The same original is stored again under another document id."),
     REPLAY_IDENTICAL: (
         "information",
         "The same record is stored more than once, byte for byte, under its own id.",
     ),
     CHECKPOINT_SIGNATURE: (
         "finding",
-        "A checkpoint is malformed or its signature by a trusted key is false.",
+        "A checkpoint is malformed or its signature by a trusted key is invalid.",
     ),
     CHECKPOINT_UNKNOWN_KEY: ("finding", "A checkpoint is signed by a key that is not trusted."),
     CHECKPOINT_RETIRED_KEY: (
@@ -82,11 +85,11 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
     ),
     CHECKPOINT_MISMATCH: (
         "finding",
-        "A good signature names another hash than the record has: the chain was computed again without the key.",
+        "A valid signature names another hash than the record has: the chain was recomputed without the key.",
     ),
     CHECKPOINT_MISSING: (
         "finding",
-        "Records at the end of a finished or long silent stream are covered by no signature.",
+        "No signature covers the records at the end of a finished or long silent stream.",
     ),
     STREAM_START_MISSING: ("finding", "The first records of a stream are missing."),
     STREAM_TAIL_MISSING: (
@@ -97,29 +100,29 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
     STREAM_NOT_ENDED: ("finding", "A later stream names this one as ended before it, but it has no end."),
     TIMESTAMP_INVALID: (
         "finding",
-        "The time-stamp of an exported checkpoint is about something else, or no trusted authority gave it.",
+        "The time-stamp of an exported checkpoint covers something else, or no trusted authority issued it.",
     ),
     SOURCE_DAMAGED: ("finding", "A part of the source cannot be read."),
     SOURCE_TORN: (
         "information",
-        "The last write of a file was cut short by a crash; it was never acknowledged.",
+        "A crash cut the last write of a file short; it was never acknowledged.",
     ),
-    SOURCE_QUARANTINED: ("information", "The spool has set records aside that no receiver took."),
+    SOURCE_QUARANTINED: ("information", "The spool has quarantined records that no receiver accepted."),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was found.
+    """One result of verification.
 
     Attributes:
         code: a key of ``CODES``.
-        text: the sentence for a person.
-        stream_id, sequence, record_id: what it is about; empty or 0 where it does not apply.
+        text: the sentence for the reader.
+        stream_id, sequence, record_id: the record concerned; empty or 0 where it does not apply.
         through: last sequence of a range that begins with ``sequence``; else equal to ``sequence``.
         expected, found: the two values that disagree, as text.
         fields: names of the searchable fields concerned.
-        where: the place in the source: document, file and line.
+        where: the location in the source: document, or file and line.
     """
 
     code: str
@@ -139,7 +142,7 @@ class Finding:
         return CODES[self.code][0]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; leaves out what is empty."""
+        """As JSON values, without empty ones."""
         values = {
             "code": self.code,
             "severity": self.severity,

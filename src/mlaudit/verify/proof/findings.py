@@ -1,4 +1,4 @@
-"""The findings about one stream while its proof goes on: kept, kept back, paired, and bounded in number."""
+"""The findings about one stream during its proof: collected, deferred, paired, and limited in number."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 _FINDINGS: Final = 10_000
 
 
-class Ledger:
+class Findings:
     """Collects findings so that one change gives one finding.
 
     Attributes:
-        changed: sequences of records that are known to be changed; what only follows from them is left out.
-        exchanged: by place, the place that its record names as its own.
+        changed: sequences of records that are known to be changed; findings that only follow from them are dropped.
+        exchanged: by place, the place that its record states as its own.
         suppressed: findings beyond the limit, counted but not kept.
     """
 
@@ -33,21 +33,21 @@ class Ledger:
         self._branch = ("", 0)
 
     def add(self, code: str, record: StoredRecord | None, text: str, **values: Any) -> None:
-        """Keeps a finding."""
+        """Adds a finding."""
         if len(self._findings) < _FINDINGS:
             self._findings.append(self.make(code, record, text, **values))
         else:
             self.suppressed += 1
 
     def reject(self, record: StoredRecord, text: str, *, expected: str) -> None:
-        """Keeps the finding that a record was inserted; one that continues the last such record joins its finding."""
+        """Adds the finding that a record was inserted; a record that continues the last one joins its finding."""
         tip, index = self._branch
         if tip and record.previous_hash == tip:
             whole = self._findings[index]
             first = whole.sequence
             self._findings[index] = replace(
                 whole,
-                text=f"records {first} to {record.sequence} are a branch that the chain does not know",
+                text=f"records {first} to {record.sequence} are a branch that is not part of the chain",
                 through=record.sequence,
             )
             self._branch = (record.hash, index)
@@ -57,7 +57,7 @@ class Ledger:
         self._branch = (record.hash, kept) if len(self._findings) > kept else ("", 0)
 
     def repeat(self, record: StoredRecord) -> None:
-        """Keeps that a record is stored once more; neighbours join: a rollover repeats thousands at a time."""
+        """Adds that a record is stored again; neighbours share a finding: a rollover repeats thousands at a time."""
         last = self._findings[-1] if self._findings else None
         if last is None or last.code != codes.REPLAY_IDENTICAL or record.sequence > last.through + 1:
             self.add(
@@ -68,19 +68,19 @@ class Ledger:
             self._findings[-1] = replace(last, text=text, through=record.sequence)
 
     def change(self, record: StoredRecord, text: str, *, expected: str) -> None:
-        """Keeps the finding that an original was changed."""
+        """Adds the finding that an original was changed."""
         self.changed.add(record.sequence)
         self.add(codes.ORIGINAL_CHANGED, record, text, expected=expected, found=record.hash)
 
     def defer(self, suspect: int, found: Finding) -> None:
-        """Keeps a finding back until it is known whether it only follows from a change of ``suspect``."""
+        """Defers a finding until it is known whether it only follows from a change of record ``suspect``."""
         if len(self._deferred) < _FINDINGS:
             self._deferred.append((suspect, found))
         else:
             self.suppressed += 1
 
     def defer_about(self, record: StoredRecord, code: str, text: str, **values: Any) -> None:
-        """Keeps back a finding about a record that only follows from it if its original was changed."""
+        """Defers a finding about a record that is dropped if the record's original was changed."""
         self.defer(record.sequence, self.make(code, record, text, **values))
 
     def make(self, code: str, record: StoredRecord | None, text: str, **values: Any) -> Finding:
@@ -101,7 +101,7 @@ class Ledger:
         )
 
     def close(self) -> list[Finding]:
-        """The findings, with those that were kept back and still stand; ``add`` still adds to the list."""
+        """The findings, with the deferred ones that still apply; ``add`` still adds to the list."""
         self._findings += [found for suspect, found in self._deferred if suspect not in self.changed]
         self._deferred = []
         self._pair_exchanged()

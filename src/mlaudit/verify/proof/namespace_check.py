@@ -1,4 +1,4 @@
-"""Where the records of one stream lie: in one place, as far as an original cannot say which. Pure."""
+"""Checks the data stream namespaces of one stream's records, which no original names. Pure."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from mlaudit.verify.proof.stored import StoredRecord
 
 
-class Islands:
-    """Finds records that lie in another namespace than those on both sides of them.
+class NamespaceCheck:
+    """Finds records that lie in another namespace than the records before and after them.
 
-    The collector gives the namespace, and a collector that is configured anew in the middle of a stream begins
-    another one. It does not come back to the first for the records behind.
+    The collector sets the namespace. A collector that is reconfigured in the middle of a stream changes the namespace
+    once; it does not return to the first namespace for later records.
     """
 
     def __init__(self, stream_id: str) -> None:
@@ -31,8 +31,8 @@ class Islands:
         self._before = ""
         self._found: list[Finding] = []
 
-    def saw(self, record: StoredRecord) -> None:
-        """Takes a record; copies of one record may lie in several namespaces."""
+    def add(self, record: StoredRecord) -> None:
+        """Adds a record; copies of one record may lie in several namespaces."""
         namespace = record.claims.namespace
         if record.sequence == self._sequence:
             self._here.add(namespace)
@@ -41,19 +41,19 @@ class Islands:
         self._sequence, self._here, self._where = record.sequence, {namespace}, record.claims.where
 
     def finish(self) -> Iterator[Finding]:
-        """After the last record."""
+        """The findings, after the last record."""
         self._settle()
         yield from self._found
 
     def _settle(self) -> None:
-        """Adds the place that is complete to the run of places that lie together."""
+        """Adds the completed place to the run of places in one namespace."""
         if not self._here or self._run in self._here:
             self._last = self._sequence
             return
         namespace = min(self._here) if self._before not in self._here else self._before
         if self._run and namespace == self._before:
             text = (
-                f"records {self._first} to {self._last} lie in namespace {self._run}, those before and behind "
+                f"records {self._first} to {self._last} lie in namespace {self._run}, the records before and after "
                 f"them in {namespace}"
             )
             self._found.append(
@@ -68,7 +68,7 @@ class Islands:
                     where=self._run_where,
                 )
             )
-            # The run before the island goes on.
+            # The earlier run continues after the displaced records.
             self._before = ""
         else:
             self._before = self._run

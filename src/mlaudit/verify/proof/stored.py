@@ -1,7 +1,7 @@
-"""A record as a store gives it back: the original's bytes, and what the store says about them. Pure.
+"""A record as a store returns it: the original's bytes, and the store's claims about them. Pure.
 
-Nothing of it is believed. ``observe`` computes the hash, reads from the original what a proof needs, and decides at
-which place of which stream the record is to be judged, so that a changed number does not hide a record.
+Nothing of it is trusted. ``observe`` computes the hash, reads from the original what a proof needs, and decides at
+which place of which stream the record is checked, so that a changed sequence number does not hide a record.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _FACTS: Final = (
 
 
 class Difference(NamedTuple):
-    """A searchable field or attribute that is not what the original says."""
+    """A searchable field or attribute that differs from the original."""
 
     name: str
     expected: str
@@ -43,17 +43,17 @@ class Difference(NamedTuple):
 
 
 class Claims(NamedTuple):
-    """What a store says about an original; empty or 0 where it says nothing.
+    """A store's claims about an original; empty or 0 where there is none.
 
     Attributes:
         document_id: the record id that the store names: the attribute audit.record.id; from Elasticsearch the
             record's own id where the document has the id that belongs to it, else the document's.
         hash: the stored hash, lower hex.
-        sequence: the stored sequence; -1 where there should be one and is none.
+        sequence: the stored sequence; -1 where a required one is missing.
         places: every (stream id, sequence) that the store names for it, independent of each other; either may be
             empty.
-        where: where it lies, for a person.
-        namespace: of the data stream that it lies in.
+        where: the location, for the reader.
+        namespace: the namespace of the data stream that holds it.
     """
 
     document_id: str = ""
@@ -66,13 +66,13 @@ class Claims(NamedTuple):
 
 @dataclass(slots=True)
 class StoredRecord:
-    """One stored record, ready to be judged; the original itself is no longer held.
+    """One stored record, ready for the proof; the original itself is no longer held.
 
-    ``stream_id`` and ``sequence`` are the place at which it is judged; ``own_sequence`` is what the original says.
-    ``fault`` says what the original lacks to be a record. ``plain`` is True when nothing about the record needs a
-    second look but its link to the one before. ``contested`` is the place that the store names instead, where original
-    and hash fit each other and the store still disagrees: see ``settle_contested``. ``misplaced`` names the data stream
-    that it should lie in, and the one that it lies in, where those are two.
+    ``stream_id`` and ``sequence`` are the place at which it is checked; ``own_sequence`` comes from the original.
+    ``fault`` says what the original lacks to be a record. ``plain`` is True when only the record's link to the
+    previous one needs a check. ``contested`` is the place that the store names instead, when original and hash match
+    but the store disagrees: see ``settle_contested``. ``misplaced`` names the expected and the actual data stream when
+    they differ.
     """
 
     stream_id: str
@@ -95,15 +95,15 @@ class StoredRecord:
 
     @property
     def hash_differs(self) -> bool:
-        """Whether the store names a hash, and it is not the original's."""
+        """Whether the store names a hash that is not the original's."""
         return bool(self.claims.hash) and self.claims.hash != self.hash
 
 
 def document_id(record_id: object, digest: str) -> str:
-    """The id under which the collector stores a record: its own and the first half of its hash.
+    """The id under which the collector stores a record: the record's id and the first half of its hash.
 
-    A record whose id is no UUID is stored under its whole hash. The content is part of the id so that nobody who
-    guesses an id can take the place of the record that will have it.
+    A record whose id is not a UUID is stored under its whole hash. The content is part of the id, so a guessed id does
+    not block the record that will have it.
     """
     known = type(record_id) is str and _UUID.fullmatch(record_id)
     return f"{record_id}-{digest[:32]}" if known else digest
@@ -125,14 +125,14 @@ def observe(
     differences: Sequence[Difference] = (),
     misplaced: Difference | None = None,
 ) -> StoredRecord:
-    """What is to be known of one stored original.
+    """Collects what the proof needs from one stored original.
 
     Args:
         original: its exact bytes.
         fields: ``parse_original(original)``.
-        claims: what the store says.
-        differences: of searchable fields, compared by the caller, who knows the store's form.
-        misplaced: see ``StoredRecord``; as above.
+        claims: the store's claims about it.
+        differences: of searchable fields, compared by the caller, which knows the store's format.
+        misplaced: see ``StoredRecord``; also compared by the caller.
     """
     digest = sha256(original).hexdigest()
     if fields is None:
@@ -147,7 +147,7 @@ def observe(
             "",
             claims,
             0,
-            "no JSON object",
+            "not a JSON object",
             None,
             "",
             "",
@@ -209,11 +209,11 @@ def observe(
 
 
 def settle_contested(contested: Sequence[StoredRecord], others: Iterable[StoredRecord]) -> None:
-    """Decides the place of records about which original and store disagree though the hash fits.
+    """Decides the place of records for which original and store disagree although the hash matches.
 
-    Either what the store says was changed, then the chain knows the original: another record follows on its hash, or
-    it follows on the record before its own place. Or the original was changed and hashed again, then the chain does
-    not know it, and it stands where the store says.
+    Either the store's claim was changed: then the original is part of the chain, because another record names its
+    hash, or it names the hash of the record before its own place. Or the original was changed and hashed again: then
+    it is not part of the chain, and its place is the one that the store names.
 
     Args:
         contested: records with ``contested`` set; their places are changed.
@@ -239,9 +239,9 @@ def _text(value: Any) -> str:
 
 
 def _settle(own_stream: str, own_sequence: int, claims: Claims, *, trusted: bool) -> tuple[str, int]:
-    """The place at which a record is judged whose original and store disagree about it.
+    """The place at which a record is checked when its original and the store disagree.
 
-    An original whose hash fits speaks with two voices, one whose hash does not fit with none.
+    It is the place with the most votes: two of the original when its hash matches (else none), one of each claim.
     """
     streams = Counter(place[0] for place in claims.places if place[0])
     sequences = Counter(place[1] for place in claims.places if place[1] > 0)
@@ -250,10 +250,10 @@ def _settle(own_stream: str, own_sequence: int, claims: Claims, *, trusted: bool
         streams[own_stream] += weight
     if own_sequence:
         sequences[own_sequence] += weight
-    return _winner(streams, own_stream, ""), _winner(sequences, own_sequence, 0)
+    return _majority(streams, own_stream, ""), _majority(sequences, own_sequence, 0)
 
 
-def _winner(votes: Counter[Any], own: Any, none: Any) -> Any:
+def _majority(votes: Counter[Any], own: Any, none: Any) -> Any:
     if not votes:
         return none
     best = max(votes.values())

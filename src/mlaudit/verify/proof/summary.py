@@ -1,4 +1,4 @@
-"""What goes into the proof of one stream besides its records, and what comes out besides findings."""
+"""The scope of a stream's proof, and its summary."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 
 @dataclass(slots=True)
 class StreamSummary:
-    """What is known of one stream after its proof.
+    """The result of one stream's proof besides its findings.
 
     Attributes:
         state: ``open`` (its process may still be running), ``ended`` or ``abandoned``.
-        first, last: sequences looked at; ``records`` of them were read.
-        last_signed: highest sequence that a good signature covers, 0 for none.
-        unsigned: records behind it that carry no signature of their own.
-        last_id, last_where: id of the last record, and where it lies.
-        facts: of its first record: the streams before and above it.
-        end_facts: of the record that ended it: who adopted it.
-        tail: hashes by sequence of the records that other streams name, and of the last one.
-        cut_before, cut_after: the scope left records before or behind unlooked.
+        first, last: the checked range of sequences; ``records`` is the number of records read.
+        last_signed: highest sequence that a valid signature covers, 0 for none.
+        unsigned: later records that carry no signature of their own.
+        last_id, last_where: id and location of the last record.
+        facts: from the first record: the previous and the parent stream.
+        end_facts: from the record that ended the stream: the process that adopted it.
+        tail: hashes by sequence of the records that other streams name, and of the last record.
+        cut_before, cut_after: records before the first or after the last were left out of the check.
     """
 
     stream_id: str
@@ -44,7 +44,7 @@ class StreamSummary:
     cut_after: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """As JSON values."""
         names = (
             "stream_id state records first last last_signed unsigned checkpoints_good checkpoints_bad service host"
             " first_time last_time cut_before cut_after"
@@ -54,10 +54,10 @@ class StreamSummary:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What of a stream the proof gets to see.
+    """The part of a stream that the proof receives.
 
     Attributes:
-        cut_before: records before the first are left out on purpose, so a start inside is no finding.
+        cut_before: records before the first are left out on purpose, so a missing start is not a finding.
         cut_after: the same for the end.
         silent_before: RFC 3339; an open stream should have signed every record that is older.
     """

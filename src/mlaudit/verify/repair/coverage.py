@@ -153,7 +153,7 @@ def cover(
         settle: seconds to wait for records that are still on their way.
 
     Raises:
-        SourceError: the cluster or an archive could not be looked at.
+        SourceError: the cluster or an archive could not be checked.
     """
     deadline = time.monotonic() + settle
     open_ones = set(streams)

@@ -81,7 +81,7 @@ def find_anchors(streams: Mapping[str, StreamCoverage], source: ElasticsearchSou
     """Looks up the neighbours of every gap.
 
     Raises:
-        SourceError: the cluster could not be looked at.
+        SourceError: the cluster could not be checked.
     """
     anchors = Anchors()
     behind: set[tuple[str, int]] = set()
@@ -213,7 +213,7 @@ def wait_until_stored(
         still: told how many are missing, after each look.
 
     Raises:
-        SourceError: the cluster could not be looked at.
+        SourceError: the cluster could not be checked.
     """
     deadline = time.monotonic() + seconds
     left = {name: ranges for name, ranges in sent.items() if ranges}

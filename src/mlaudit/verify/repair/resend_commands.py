@@ -175,7 +175,7 @@ def _print(
     if report["dry_run"]:
         return
     if not looked:
-        console.print("whether they are stored was not looked at; name the cluster with --elasticsearch")
+        console.print("whether they are stored was not checked; name the cluster with --elasticsearch")
     elif report["ok"]:
         console.print("[bold green]STORED[/] nothing that was promised and sent is missing")
     else:

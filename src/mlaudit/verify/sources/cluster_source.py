@@ -98,7 +98,7 @@ class ElasticsearchSource:
         """Where each document of some streams has its place; reads no originals but of those without fields.
 
         Raises:
-            SourceError: the cluster could not be looked at.
+            SourceError: the cluster could not be checked.
         """
         names = sorted(streams)
         # What the collector made itself has no place. A record to which somebody adds the mark, and from which

@@ -22,7 +22,7 @@ class Selection:
     """Which records to look at.
 
     ``since`` and ``until`` are RFC 3339 in UTC with nanoseconds, so that they compare as text; until is exclusive.
-    Each stream is looked at from its first to its last record in the window, by sequence.
+    Each stream is checked from its first to its last record in the window, by sequence.
     ``streams`` None means every stream. ``signed``: records that carry a signed checkpoint are enough, where the
     source can tell them from others.
     """
@@ -38,7 +38,7 @@ class Selection:
         return bool(self.since or self.until)
 
     def takes_stream(self, stream_id: str) -> bool:
-        """Whether the stream is looked at."""
+        """Whether the stream is checked."""
         return self.streams is None or stream_id in self.streams
 
     def takes_time(self, time: str) -> bool:
@@ -52,14 +52,14 @@ class Remarks:
 
     Attributes:
         findings: about the source itself, e.g. a damaged file.
-        unlooked: what could not or need not be looked at, as sentences.
+        not_checked: what could not or need not be checked, as sentences.
         trimmed: by stream, up to which sequence records have left the source on purpose.
         suppressed: findings beyond the limit, counted but not kept: a file of nothing but garbage has a million.
         unsealed: documents that the collector made itself and that no process sealed.
     """
 
     findings: list[Finding] = field(default_factory=list)
-    unlooked: list[str] = field(default_factory=list)
+    not_checked: list[str] = field(default_factory=list)
     trimmed: dict[str, int] = field(default_factory=dict)
     suppressed: int = 0
     unsealed: int = 0

@@ -72,7 +72,7 @@ class SpoolSource:
             with open_regular(path) as file:
                 data = file.read()
         except FileNotFoundError:
-            remarks.unlooked.append(f"{path}: delivered and removed while it was being read")
+            remarks.not_checked.append(f"{path}: delivered and removed while it was being read")
             return
         except OSError as error:
             raise SourceError(f"{path}: expected a readable segment, found {error.strerror}") from None

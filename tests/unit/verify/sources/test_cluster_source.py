@@ -52,7 +52,7 @@ def test_collector_id_of_a_record_with_an_odd_id() -> None:
 
 
 def test_document_that_the_collector_could_not_parse() -> None:
-    """A body that was no JSON object has no place in any stream."""
+    """A body that is not a JSON object has no place in any stream."""
     unparsed = {
         "event.original": "hello",
         "event.hash": sha256(b"hello").hexdigest(),
@@ -61,7 +61,7 @@ def test_document_that_the_collector_could_not_parse() -> None:
 
     record = read_hit({"_id": "x", "_index": "i", "_source": unparsed})
 
-    assert (record.stream_id, record.sequence, record.fault) == ("", 0, "no JSON object")
+    assert (record.stream_id, record.sequence, record.fault) == ("", 0, "not a JSON object")
 
 
 def test_number_beyond_doubles_stays_text() -> None:

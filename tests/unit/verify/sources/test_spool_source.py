@@ -45,7 +45,7 @@ def test_spool_is_proven(tmp_path: Path) -> None:
 
 
 def test_delivered_beginning_is_named_as_not_looked_at(tmp_path: Path) -> None:
-    """What the receiver has acknowledged may be gone; the report says what was not looked at."""
+    """What the receiver has acknowledged may be gone; the report says what was not checked."""
     folder = write_spool(tmp_path, VALID)
     descriptor = files.open_ack(folder)
     files.write_ack(descriptor, Ack(8, 9, 0))
@@ -55,7 +55,7 @@ def test_delivered_beginning_is_named_as_not_looked_at(tmp_path: Path) -> None:
     report = verify(tmp_path)
 
     assert report.ok
-    assert report.unlooked == [f"stream {folder.name}: records 1 to 8 are delivered and gone from here"]
+    assert report.not_checked == [f"stream {folder.name}: records 1 to 8 are delivered and gone from here"]
 
 
 def test_missing_beginning_that_was_not_delivered_is_a_finding(tmp_path: Path) -> None:
