@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CHECKED := src tests tools examples benchmarks
 
-.PHONY: setup demo test test-versions test-deep examples check format generate bench-quick fault fuzz tamper lock clean
+.PHONY: setup demo test test-versions test-deep examples check format generate docs docs-test bench-quick fault fuzz tamper lock clean
 
 setup: $(READY)
 
@@ -68,6 +68,21 @@ format: $(READY)
 generate: $(READY)
 	$(BIN)/python -m tools.generate
 
+# The site of docs/ in build/docs. After the first run it needs no network.
+DOCS := build/docs-venv
+docs: $(DOCS)/.ready
+	$(DOCS)/bin/python -m tools.site
+
+# The built site in a real browser; CHROMIUM names one that is not found on the PATH.
+docs-test: docs
+	$(DOCS)/bin/python -m pytest -q -o addopts= --import-mode=importlib --confcutdir=tests/site tests/site
+
+$(DOCS)/.ready: $(READY) constraints/docs.txt
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(DOCS)
+	$(BIN)/uv pip install --quiet --python $(DOCS)/bin/python --require-hashes -r constraints/docs.txt
+	$(BIN)/uv pip install --quiet --python $(DOCS)/bin/python --no-deps --no-build-isolation -e .
+	@touch $@
+
 bench-quick: $(READY)
 	$(BIN)/python -m benchmarks.quick
 
@@ -85,6 +100,9 @@ lock: $(READY)
 	  --no-annotate --no-header --group dev pyproject.toml -o constraints/dev.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-annotate --no-header --group fuzz -o constraints/fuzz.txt
+	printf '%s\n' editables hatchling | \
+	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-annotate --no-header --group docs pyproject.toml - -o constraints/docs.txt
 	printf '%s\n' editables hatchling joblib pytest pytest-timeout scikit-learn threadpoolctl | \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-annotate --no-header --group deep pyproject.toml - -o constraints/deep.txt
