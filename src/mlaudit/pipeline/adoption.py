@@ -14,6 +14,7 @@ from mlaudit.deliver.spool.spool import StreamSpool
 from mlaudit.errors import CheckpointError, MlauditError, SignerError, SpoolError
 from mlaudit.pipeline.heartbeat import note_adopter
 from mlaudit.pipeline.stream import Stream
+from mlaudit.safety.backoff import Backoff
 from mlaudit.seal.chain import Chain
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     Report = Callable[[int, str], object]
 
 # A stream that could not be drained is read whole at every try; the receiver is away for longer than that takes.
-_FIRST_REST: Final = 15.0
-_LAST_REST: Final = 120.0
+_FIRST_PAUSE: Final = 15.0
+_LAST_PAUSE: Final = 120.0
 _GONE: Final = "its process is gone without ending it"
 _RESTARTED: Final = (
     "the machine was restarted before its end; buffered records of the last 50 ms before may be missing"
@@ -62,7 +63,7 @@ class Adopter:
         self._deliver = deliver
         self._signer = signer
         self._publish = publish
-        self._rests: dict[str, tuple[float, float]] = {}
+        self._backoffs: dict[str, Backoff] = {}  # of the streams that could not be drained
 
     def adopt(self, builder: RecordBuilder, own_stream: str, report: Report, seconds: float) -> int:
         """Drains every stream whose process is gone, for at most ``seconds``, and prunes what is retained.
@@ -79,8 +80,8 @@ class Adopter:
         deadline = time.monotonic() + seconds
         drained = 0
         for folder in layout.streams(self._spool):
-            rest, until = self._rests.get(folder.name, (0.0, 0.0))
-            if folder.name == own_stream or time.monotonic() < until:
+            backoff = self._backoffs.get(folder.name)
+            if folder.name == own_stream or (backoff is not None and not backoff.is_due):
                 continue
             try:
                 spool = StreamSpool.adopt(folder, self._max_bytes, self._retention)
@@ -90,10 +91,9 @@ class Adopter:
                 _logger.warning("%s stays in the spool: %s", folder, error)
                 done = False
             if done:
-                self._rests.pop(folder.name, None)
+                self._backoffs.pop(folder.name, None)
             else:
-                rest = min(max(2 * rest, _FIRST_REST), _LAST_REST)
-                self._rests[folder.name] = rest, time.monotonic() + rest
+                self._backoffs.setdefault(folder.name, Backoff(_FIRST_PAUSE, _LAST_PAUSE)).defer()
         self._retention.prune()
         return drained
 

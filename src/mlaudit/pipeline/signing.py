@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from typing import TYPE_CHECKING, Final, Protocol
 
 from mlaudit.catalog.names import KEY_ROTATED
 from mlaudit.errors import MlauditError, SignerError, SpoolError
 from mlaudit.event import AuditEvent, Target
+from mlaudit.safety.backoff import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,7 +73,7 @@ class Signing:
         self._fault = fault
         self._turn = threading.Lock()  # the tender may be at it still when the process ends
         self._unpublished = ""
-        self._pauses: dict[str, tuple[float, float]] = {}  # by component: until when, how long the next one
+        self._backoffs: dict[str, Backoff] = {}  # of the components that failed last
 
     def begun(self, stream: Stream) -> None:
         """Notes in a new stream that the key is another than at the last start."""
@@ -99,7 +99,7 @@ class Signing:
             try:
                 self._unpublished = stream.checkpoint(self._renewed(stream))
                 signed = True
-                self._pauses.pop("signer", None)
+                self._backoffs.pop("signer", None)
             except SignerError as error:
                 self._failed("signer", error)
         if self._unpublished and self._may("checkpoint export"):
@@ -169,14 +169,14 @@ class Signing:
             self._failed("checkpoint export", error)
             return
         self._unpublished = ""
-        self._pauses.pop("checkpoint export", None)
+        self._backoffs.pop("checkpoint export", None)
 
     def _may(self, component: str) -> bool:
-        return time.monotonic() >= self._pauses.get(component, (0.0, 0.0))[0]
+        backoff = self._backoffs.get(component)
+        return backoff is None or backoff.is_due
 
     def _failed(self, component: str, error: BaseException) -> None:
-        pause = self._pauses.get(component, (0.0, _FIRST_PAUSE))[1]
-        self._pauses[component] = (time.monotonic() + pause, min(pause * 2, _LAST_PAUSE))
+        self._backoffs.setdefault(component, Backoff(_FIRST_PAUSE, _LAST_PAUSE)).defer()
         _logger.warning("%s: %s", component, error)
         self._fault(component, error)
 

@@ -168,7 +168,7 @@ def test_stream_that_cannot_be_drained_is_left_in_peace_for_a_while(
     """While the receiver is away a stream is not read again at every round, and it is drained when it is back."""
     folder = leave_behind(tmp_path)
     receiver.script = lambda records, headers: (503, {}, b"")
-    monkeypatch.setattr("mlaudit.pipeline.adoption._FIRST_REST", 0.5)
+    monkeypatch.setattr("mlaudit.pipeline.adoption._FIRST_PAUSE", 0.5)
     backend = SpoolBackend(settings(tmp_path, receiver.endpoint))
     adopted: list[Path] = []
     real = StreamSpool.adopt.__func__  # type: ignore[attr-defined]

@@ -13,6 +13,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_val
 
 from mlaudit.deliver.send.answer import Answer, Verdict
 from mlaudit.errors import SpoolError
+from mlaudit.safety.backoff import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 BATCH_BYTES: Final = 1 << 20
 LINGER_SECONDS: Final = 0.1
-_FIRST_BACKOFF: Final = 0.2
-_LAST_BACKOFF: Final = 30.0
+_FIRST_PAUSE: Final = 0.4
+_LAST_PAUSE: Final = 30.0
 
 _logger = logging.getLogger("mlaudit")
 
@@ -72,7 +73,7 @@ class Sender:
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self._deadline = float("inf")
-        self._backoff = _FIRST_BACKOFF
+        self._backoff = Backoff(_FIRST_PAUSE, _LAST_PAUSE, jitter=_spread)
         self._asked = 0.0
 
     def start(self) -> None:
@@ -135,7 +136,7 @@ class Sender:
             if not frames:
                 return True
             if self._send(frames, ack):
-                self._backoff = _FIRST_BACKOFF
+                self._backoff.reset()
                 if ack.sequence >= end:
                     return True
             elif not self._pause():
@@ -218,14 +219,13 @@ class Sender:
             _logger.warning("audit records wait in the spool: %s", answer.reason)
         self.counts.last_failure = answer.reason
         self.counts.failing_since = self.counts.failing_since or time.time()
-        self._backoff = min(self._backoff * 2, _LAST_BACKOFF)
         if answer.retry_after is not None:
-            self._backoff = _FIRST_BACKOFF
+            self._backoff.reset()
         self._asked = answer.retry_after or 0.0
 
     def _pause(self) -> bool:
         """Waits before the next try, at least as long as the receiver asked; False when there is no time for one."""
-        wait = self._backoff * random.uniform(0.5, 1.0)  # noqa: S311 (spreads retries, guards nothing)
+        wait = self._backoff.pause()
         if self._stopping.is_set():
             wait = min(self._asked + min(wait, 1.0), self._deadline - time.monotonic())
             if wait <= 0:
@@ -237,3 +237,7 @@ class Sender:
 
     def _over(self) -> bool:
         return self._stopping.is_set() and time.monotonic() >= self._deadline
+
+
+def _spread(seconds: float) -> float:
+    return seconds * random.uniform(0.5, 1.0)  # noqa: S311 (spreads retries, guards nothing)

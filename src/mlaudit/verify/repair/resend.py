@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from mlaudit._version import __version__
 from mlaudit.deliver.send.answer import Answer, Verdict
 from mlaudit.deliver.send.otlp import Envelope
+from mlaudit.safety.backoff import Backoff
 from mlaudit.verify.repair.originals import SPOOL
 from mlaudit.verify.repair.ranges import Ranges
 
@@ -25,6 +26,7 @@ _BATCH_BYTES: Final = 1 << 20
 _LOOK_AGAIN_SECONDS: Final = 0.5
 _TRIES: Final = 6
 _FIRST_PAUSE: Final = 0.25
+_LAST_PAUSE: Final = 10.0
 _REFUSALS_KEPT: Final = 1000
 
 
@@ -186,15 +188,15 @@ class Resend:
         request = Envelope(dict(batch[0].resource), "mlaudit", __version__).request(
             original.payload for original in batch
         )
-        pause = _FIRST_PAUSE
+        backoff = Backoff(_FIRST_PAUSE, _LAST_PAUSE)
         for _ in range(_TRIES):
             answer = self._transport.post(request)
             if answer.verdict in (Verdict.ACKNOWLEDGED, Verdict.DIVIDE):
                 return answer
             if answer.verdict is Verdict.UNAUTHENTICATED:
                 self._transport.renew()
-            time.sleep(min(answer.retry_after or pause, 10.0))
-            pause *= 2
+            pause = backoff.pause()
+            time.sleep(min(answer.retry_after or pause, _LAST_PAUSE))
         return answer
 
 
