@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from contextlib import ExitStack
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Self
 from mlaudit.deliver.spool.files import make_folder, replace_file
 from mlaudit.errors import SourceError, SpoolError
 from mlaudit.pipeline.current import open_pipeline
+from mlaudit.safety.file_lock import locked
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -116,10 +116,9 @@ class AlertTrail:
         os.fsync(self._file.fileno())
 
     def _lock(self) -> None:
-        handle = self._open.enter_context(self._path.with_suffix(".lock").open("w"))
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            self._open.enter_context(locked(self._path.with_suffix(".lock"), 0))
+        except TimeoutError:
             raise SourceError(
                 f"{self._path}: another process records these alerts; let one timer run it, or let one follow"
             ) from None

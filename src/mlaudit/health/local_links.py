@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import time
@@ -14,6 +13,7 @@ from mlaudit.errors import MlauditError, SettingsError, SpoolError
 from mlaudit.health.checks import BrokenLinkError, Ground, Outcome
 from mlaudit.health.status import size
 from mlaudit.pipeline.backend import SpoolBackend, keys_dir, pseudonym_key
+from mlaudit.safety.file_lock import is_held, locked
 from mlaudit.settings import Settings
 
 if TYPE_CHECKING:
@@ -161,18 +161,9 @@ def filesystem(folder: Path) -> str:
 
 def _try_lock(path: Path) -> None:
     """The lock that tells a living process from a dead one must keep a second holder out."""
-    first = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    second = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        try:
-            fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return
-        raise OSError(0, "a file system whose locks do not exclude each other (flock)")
-    finally:
-        os.close(first)
-        os.close(second)
+    with locked(path, 0):
+        if not is_held(path):
+            raise OSError(0, "a file system whose locks do not exclude each other (flock)")
 
 
 def _try_fsync(path: Path) -> float:

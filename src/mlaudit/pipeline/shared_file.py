@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.deliver.spool.files import make_folder, replace_file
+from mlaudit.safety.file_lock import locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+# Others hold it for some writes; one that was stopped while it holds it must not stop the service that starts.
+_LOCK_SECONDS: Final = 30.0
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -52,18 +53,15 @@ class Remembered:
         """The content, while no other process has it; what the block changes in it is written when it ends well.
 
         Raises:
-            OSError, SpoolUnavailableError: the folder or the file cannot be used. ValueError: it is damaged.
+            OSError, SpoolUnavailableError: the folder or the file cannot be used, or another process did not let go of
+                it in half a minute.
+            ValueError: it is damaged.
         """
         make_folder(self.path.parent)
-        lock = self.path.with_suffix(".lock")
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with locked(self.path.with_suffix(".lock"), _LOCK_SECONDS):
             content = self.read()
             before = json.dumps(content, sort_keys=True)
             yield content
             after = json.dumps(content, sort_keys=True)
             if after != before:
                 replace_file(self.path, after.encode())
-        finally:
-            os.close(descriptor)

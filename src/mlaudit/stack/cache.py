@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlaudit.errors import StackError
+from mlaudit.safety.file_lock import locked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     Report = Callable[[str], None]
 
@@ -42,17 +42,10 @@ def cache_dir() -> Path:
     return folder
 
 
-@contextlib.contextmanager
-def locked(name: str, report: Report) -> Iterator[None]:
-    """Hold the cache's lock ``name``, so that two runs do not fetch or build the same thing twice."""
-    path = cache_dir() / f"{name}.lock"
-    with path.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            report(f"waiting for another mlaudit process that prepares {name}")
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+def preparing(name: str, report: Report) -> AbstractContextManager[None]:
+    """Holds the cache's lock ``name``, so that two runs do not fetch or build the same thing twice."""
+    waiting = f"waiting for another mlaudit process that prepares {name}"
+    return locked(cache_dir() / f"{name}.lock", on_wait=lambda: report(waiting))
 
 
 def sha256_of(path: Path) -> str:

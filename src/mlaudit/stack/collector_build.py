@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mlaudit.stack import progress, toolchain
-from mlaudit.stack.cache import cache_dir, locked
+from mlaudit.stack.cache import cache_dir, preparing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +40,7 @@ def collector_binary(report: Report) -> Path:
     key = build_key(config_dir(), toolchain.go_version(Path(str(go))))
     target = cache_dir() / "collector" / key
     if not (target / BINARY).is_file():
-        with locked("collector", report):
+        with preparing("collector", report):
             if not (target / BINARY).is_file():
                 _build(Path(str(go)), target, report)
     return target / BINARY

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from mlaudit.errors import StackError
 from mlaudit.stack import progress, toolchain
-from mlaudit.stack.cache import cache_dir, locked, sha256_of
+from mlaudit.stack.cache import cache_dir, preparing, sha256_of
 
 if TYPE_CHECKING:
     from mlaudit.stack.cache import Report
@@ -35,7 +35,7 @@ def elasticsearch_home(report: Report) -> Path:
     home = cache_dir() / f"elasticsearch-{VERSION}"
     if home.is_dir():
         return home
-    with locked("elasticsearch", report):
+    with preparing("elasticsearch", report):
         if not home.is_dir():
             toolchain.require([maven := toolchain.find_maven()])
             with tempfile.TemporaryDirectory(dir=cache_dir(), prefix="elasticsearch-") as folder:

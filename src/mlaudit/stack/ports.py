@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import socket
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
+from mlaudit.safety.file_lock import locked
 from mlaudit.stack.cache import cache_dir
 
 if TYPE_CHECKING:
@@ -42,10 +42,9 @@ def _claim(usual: int, claims: contextlib.ExitStack) -> int:
 def _locked(port: int, claims: contextlib.ExitStack) -> bool:
     folder = cache_dir() / "ports"
     folder.mkdir(exist_ok=True)
-    handle: IO[str] = claims.enter_context((folder / str(port)).open("w"))
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        claims.enter_context(locked(folder / str(port), 0))
+    except TimeoutError:
         return False
     return True
 

@@ -15,6 +15,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mlaudit.safety.file_lock import locked
 from mlaudit.stack.cache import cache_dir
 
 if TYPE_CHECKING:
@@ -157,13 +158,7 @@ def write_private(path: Path, text: str, prepare: Callable[[Path], object] = lam
 @contextlib.contextmanager
 def exclusive(layout: Layout, report: Report) -> Iterator[None]:
     """Hold the stack's lock: nobody else starts or stops it meanwhile."""
-    import fcntl
-
     layout.directory.mkdir(parents=True, exist_ok=True)
-    with layout.lock.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            report("waiting for another mlaudit process that starts or stops this stack")
-            fcntl.flock(handle, fcntl.LOCK_EX)
+    waiting = "waiting for another mlaudit process that starts or stops this stack"
+    with locked(layout.lock, on_wait=lambda: report(waiting)):
         yield

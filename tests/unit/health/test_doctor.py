@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from mlaudit.cli import app
 from mlaudit.deliver.spool import layout
 from mlaudit.health import doctor, local_links
+from mlaudit.safety import file_lock
 from mlaudit.seal import keys
 
 TOKEN = "a-very-secret-token"
@@ -186,7 +187,7 @@ def test_spool_that_cannot_be_written(examine: Examine) -> None:
 
 def test_locks_that_do_not_exclude(examine: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a file system without working locks a living process cannot be told from a dead one."""
-    monkeypatch.setattr(local_links.fcntl, "flock", lambda *_: None)
+    monkeypatch.setattr(file_lock.fcntl, "flock", lambda *_: None)
     assert_broken(examine(), "spool", "flock")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlaudit.stack import stack_layout as layout_module
-from mlaudit.stack.cache import cache_dir, locked, sha256_of
+from mlaudit.stack.cache import cache_dir, preparing, sha256_of
 from mlaudit.stack.stack_layout import layout_of, reachable, write_private
 
 NOBODY = 65534
@@ -74,10 +74,10 @@ def test_second_preparation_waits_and_says_so(monkeypatch, tmp_path):
         waiting.set()
 
     def second() -> None:
-        with locked("thing", report):
+        with preparing("thing", report):
             entered.set()
 
-    with locked("thing", said.append):
+    with preparing("thing", said.append):
         thread = threading.Thread(target=second)
         thread.start()
         assert waiting.wait(10)

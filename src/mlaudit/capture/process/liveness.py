@@ -7,13 +7,12 @@ the number of a process, which another may get, proves nothing.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from typing import TYPE_CHECKING
 
 from mlaudit.deliver.spool.files import make_folder
-from mlaudit.deliver.spool.lock import is_held
 from mlaudit.event import new_record_id
+from mlaudit.safety.file_lock import remove_unheld, try_lock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,12 +31,11 @@ class Mark:
         while True:
             self.name = new_record_id()
             self._path = folder / self.name
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            descriptor = try_lock(self._path)
             # Somebody may have found it before it was locked, and taken it away as a dead one.
-            if self._path.exists():
+            if descriptor is not None:
+                self._descriptor = descriptor
                 return
-            os.close(self._descriptor)
 
     def drop(self) -> None:
         """Takes the mark away: this process serves nothing any more."""
@@ -58,8 +56,4 @@ def sweep(folder: Path) -> None:
 
 def is_alive(folder: Path, name: str) -> bool:
     """Whether the process that took this mark lives and has not dropped it."""
-    path = folder / name
-    if is_held(path):
-        return True
-    path.unlink(missing_ok=True)
-    return False
+    return not remove_unheld(folder / name)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from typing import TYPE_CHECKING, Final
 
 from mlaudit.deliver.spool import files, layout
+from mlaudit.safety.file_lock import is_held, try_lock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,47 +15,21 @@ _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 
 
 def take_lock(stream: Path) -> int | None:
-    """Takes the stream's lock and returns its descriptor, or None when a living process holds it.
-
-    The kernel lets go of the lock when the holder dies, however it dies.
+    """Takes the stream's lock and returns its descriptor; None when a living process holds it, or drained the stream.
 
     Raises:
-        SpoolUnavailableError: the lock file cannot be opened.
+        SpoolUnavailableError: the lock file cannot be opened or locked.
     """
     path = layout.lock_file(stream)
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return try_lock(path)
     except OSError as error:
-        raise files.unavailable(error, f"{path}: expected to open the lock") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Whoever held it may have drained the stream and removed the file that we opened.
-        if os.path.samestat(os.fstat(descriptor), path.stat()):
-            return descriptor
-    except OSError:
-        pass
-    os.close(descriptor)
-    return None
+        raise files.unavailable(error, f"{path}: expected to take the lock") from None
 
 
 def is_locked(stream: Path) -> bool:
     """Whether a living process holds the stream's lock."""
     return is_held(layout.lock_file(stream))
-
-
-def is_held(path: Path) -> bool:
-    """Whether a living process holds the lock of a file; False where there is no such file."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def boot_id() -> str:

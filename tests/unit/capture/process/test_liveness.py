@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlaudit.capture.process import liveness
 from mlaudit.capture.process.liveness import Mark, is_alive, sweep
+from mlaudit.safety import file_lock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +40,7 @@ def test_mark_that_is_swept_before_it_is_locked_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between making a mark and locking it another process may take it for dead: then there is another."""
-    original = liveness.fcntl.flock
+    original = file_lock.fcntl.flock
     swept: list[str] = []
 
     def sweeping(descriptor: int, operation: int) -> None:
@@ -49,7 +49,7 @@ def test_mark_that_is_swept_before_it_is_locked_is_made_again(
             (tmp_path / swept[0]).unlink()
         original(descriptor, operation)
 
-    monkeypatch.setattr(liveness.fcntl, "flock", sweeping)
+    monkeypatch.setattr(file_lock.fcntl, "flock", sweeping)
     mark = Mark(tmp_path)
     assert mark.name not in swept
     assert is_alive(tmp_path, mark.name)
