@@ -1,1 +1,1 @@
-"""What the policy says about an event: which rule, how much of it, how safe, for how long."""
+"""The policy: which rule applies to an event, and the level, redaction, guarantee and retention that it sets."""

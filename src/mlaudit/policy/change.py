@@ -16,9 +16,9 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def zone(name: str) -> tzinfo:
-    """The IANA time zone of this name; raises an error of zoneinfo when there is none.
+    """The IANA time zone of this name; raises an error of zoneinfo when it does not exist.
 
-    UTC needs no time zone database: slim containers often have none.
+    UTC needs no time zone database, which slim containers often lack.
     """
     return UTC if name.upper() == "UTC" else ZoneInfo(name)
 
@@ -69,8 +69,7 @@ class ChangeControl:
     def in_window(self, ts_ns: int) -> bool:
         """Whether a time (nanoseconds since the epoch, UTC) lies in a declared window.
 
-        True when no window is declared: then there is nothing to be outside of. A time that no calendar can
-        express is outside.
+        True when no window is declared. A time outside the range of ``datetime`` lies in no window.
         """
         if not self.windows:
             return True
@@ -82,7 +81,7 @@ class ChangeControl:
 
 
 def make_window(days: Iterable[str], start: str, end: str, timezone: str) -> Window:
-    """A window from the policy's texts; the policy loader has already refused what is wrong."""
+    """A window from the policy's texts, which the policy loader has already validated."""
     return Window(
         days=frozenset(DAYS.index(day) for day in days),
         start=minutes(start),

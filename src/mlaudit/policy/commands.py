@@ -1,4 +1,4 @@
-"""What ``mlaudit policy check`` and ``mlaudit policy explain`` print."""
+"""The output of ``mlaudit policy check`` and ``mlaudit policy explain``."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def check(path: Path, *, as_json: bool, console: Console | None = None) -> int:
             Text(f"{shown}: {len(found.faults)} fault(s); this policy would not be loaded", style="red")
         )
         return WRONG
-    told = f"revision {found.policy.revision}, {len(found.policy.rules)} rule(s), digest {found.policy.digest[:16]}"
-    console.print(Text(f"{shown}: ok, {told}", style="green"))
+    summary = f"revision {found.policy.revision}, {len(found.policy.rules)} rule(s), digest {found.policy.digest[:16]}"
+    console.print(Text(f"{shown}: ok, {summary}", style="green"))
     return OK
 
 
@@ -79,10 +79,10 @@ def show_explanation(
 ) -> int:
     """Print which rule of a policy (None: the built-in one) decides on an event, and why.
 
-    Of an ``access`` it also tells whether the policy's ``data`` records it.
+    For an ``access`` it also prints whether the policy's ``data`` records it.
 
     Raises:
-        PolicyError: the policy is wrong; lists every fault.
+        PolicyError: the policy is invalid; lists every fault.
     """
     console = console or Console(soft_wrap=True)
     found = explain(load_policy(path), facts, access)

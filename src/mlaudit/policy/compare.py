@@ -1,6 +1,6 @@
-"""Comparing two policies: what has changed, and above all what is recorded less now.
+"""Compares two policies: what has changed, and above all what is recorded less.
 
-A lowered policy is how an insider blinds an audit trail, so ``audit.policy.changed`` says so. Both sides are
+An insider can blind an audit trail by lowering its policy, so ``audit.policy.changed`` reports it. Both policies are
 evaluated on representative facts: every kind of the catalog with every combination of the texts that the rules of
 either policy match on (up to a limit; then with each rule's own texts).
 """
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 SNAPSHOT_VERSION: Final = 1
 _MOST_COMBINATIONS: Final = 500
 _METHODS: Final = ("DELETE", "GET", "PATCH", "POST", "PUT")
-_ANY_TEXT: Final = "\0any"  # what no pattern names but a wildcard
-_NO_KEY: Final = b"compare"  # comparing needs no pseudonyms
+_ANY_TEXT: Final = "\0any"  # only a wildcard matches it
+_NO_KEY: Final = b"compare"  # a comparison needs no pseudonyms
 
 
 class Lowered(NamedTuple):
@@ -45,14 +45,14 @@ class Lowered(NamedTuple):
 
 
 def snapshot(policy: Policy) -> dict[str, Any]:
-    """A policy as JSON values, to be kept and compared with a later one."""
+    """A policy as JSON values, to be stored and compared with a later one."""
     return {"version": SNAPSHOT_VERSION, "digest": policy.digest, "policy": policy.model_dump(mode="json")}
 
 
 def lowered(old: Policy | Mapping[str, Any] | None, new: Policy | Mapping[str, Any] | None) -> list[Lowered]:
     """What ``new`` records less than ``old``; each is a policy or a snapshot.
 
-    An old snapshot that cannot be read any more counts as lowered: nobody can show that it was not.
+    An old snapshot that can no longer be read counts as lowered, because the opposite cannot be shown.
     """
     before, after = _policy(old), _policy(new)
     if before is None or after is None:
@@ -65,7 +65,7 @@ def changes(old: Policy | Mapping[str, Any] | None, new: Policy | Mapping[str, A
     before, after = _policy(old), _policy(new)
     if before is None or after is None:
         return [
-            "the policy before cannot be read any more" if before is None else "the policy cannot be read"
+            "the previous policy can no longer be read" if before is None else "the policy cannot be read"
         ]
     out = [f"lowered: {entry}" for entry in lowered(before, after)]
     one, two = before.model_dump(mode="json"), after.model_dump(mode="json")
@@ -91,14 +91,14 @@ def _policy(value: Policy | Mapping[str, Any] | None) -> Policy | None:
 
 def _lowered(before: Policy, after: Policy) -> Iterator[Lowered]:
     old, new = compile_policy(before, _NO_KEY), compile_policy(after, _NO_KEY)
-    newly_dropped = lru_cache(maxsize=256)(_newly_dropped)  # rules share few redactions, and facts are many
-    told: set[tuple[str, str, str, str]] = set()
+    newly_dropped = lru_cache(maxsize=256)(_newly_dropped)  # few redactions, many facts
+    reported: set[tuple[str, str, str, str]] = set()
     for facts in _representatives(before, after):
         for entry in _lowered_decision(_subject(facts), old.decide(facts), new.decide(facts), newly_dropped):
-            # What is true of a kind as such is not told again for each route and model.
+            # A difference of the kind itself is not reported again for each route and model.
             key = (facts.kind, entry.what, entry.before, entry.after)
-            if key not in told:
-                told.add(key)
+            if key not in reported:
+                reported.add(key)
                 yield entry
     yield from _lowered_routes(before, after, old, new)
     for path in before.watch:
@@ -130,7 +130,7 @@ def _lowered_selectors(
 ) -> Iterator[Lowered]:
     for selector in before:
         if selector not in after:
-            kind = selector.kind or "events named by themselves"
+            kind = selector.kind or "events that name their own kind"
             yield Lowered(what, f"{what} selector of {kind}", "present", "removed or changed")
 
 
@@ -209,11 +209,11 @@ def _representatives(before: Policy, after: Policy) -> Iterator[Facts]:
 
 
 def _subject(facts: Facts) -> str:
-    told = [
+    criteria = [
         f"{name} {value}" for name, value in zip(CRITERIA[1:], facts[1:], strict=True) if value.strip("\0")
     ]
-    told = [text for text in told if _ANY_TEXT not in text]
-    return f"{facts.kind} ({', '.join(told)})" if told else facts.kind
+    criteria = [text for text in criteria if _ANY_TEXT not in text]
+    return f"{facts.kind} ({', '.join(criteria)})" if criteria else facts.kind
 
 
 def _section_changes(section: str, one: Any, two: Any) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Which accesses to data are recorded: tables by name, files and objects by path or URI, bulk by rows."""
+"""Which data accesses are recorded: tables by name, files and objects by path or URI, bulk exports by row count."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class DataSelection:
     """The policy's ``data``, compiled; immutable, safe to use from any thread.
 
     Attributes:
-        table: whether SQL on a table of this name is recorded. A pattern without a dot is the bare table's name in
-            any schema; case does not count, as in most databases.
+        table: whether SQL on a table of this name is recorded. A pattern without a dot matches the table's name in
+            any schema; case is ignored, as in most databases.
         path: whether reading or writing this absolute path or URI (without credentials) is recorded.
-        bulk_rows: from how many rows on data counts as exported; None for never.
+        bulk_rows: the number of rows from which an access is a bulk export; None for never.
         has_tables, has_paths: whether ``table`` and ``path`` can ever be true.
     """
 
@@ -37,12 +37,12 @@ class DataSelection:
     has_paths: bool
 
     def is_bulk(self, rows: int | None) -> bool:
-        """Whether so many rows are an export; what nobody counted is none."""
+        """Whether this number of rows is a bulk export; an unknown row count is never one."""
         return self.bulk_rows is not None and rows is not None and rows >= self.bulk_rows
 
 
 def make_selection(tables: tuple[str, ...], paths: tuple[str, ...], bulk_rows: int | None) -> DataSelection:
-    """Compiles the patterns; ``!pattern`` makes an exception."""
+    """Compiles the patterns; ``!pattern`` is an exception."""
     listed = tuple(pattern.casefold() for pattern in tables)
     taken = _table_test(pattern for pattern in listed if not pattern.startswith("!"))
     excepted = _table_test(pattern[1:] for pattern in listed if pattern.startswith("!"))
@@ -61,7 +61,7 @@ def make_selection(tables: tuple[str, ...], paths: tuple[str, ...], bulk_rows: i
 
 
 def pattern_issues(patterns: tuple[str, ...], *, paths: bool) -> Iterator[tuple[str, bool]]:
-    """What is wrong with the patterns of ``tables`` or ``paths``, each with whether it is only a warning."""
+    """The issues of the patterns of ``tables`` or ``paths``, each with whether it is only a warning."""
     sound = [pattern for pattern in patterns if glob_fault(pattern.removeprefix("!")) is None]
     if sound and all(pattern.startswith("!") for pattern in sound):
         yield "expected a pattern besides the exceptions; with none nothing is recorded", False
@@ -71,7 +71,7 @@ def pattern_issues(patterns: tuple[str, ...], *, paths: bool) -> Iterator[tuple[
             yield f"{pattern!r} matches nothing: begin with /, *, < or a scheme such as s3://", True
         if not paths and _NO_TABLE.search(plain):
             yield f"{pattern!r} matches no table: write its name without quotes", True
-        # Exceptions apply to all patterns, wherever they stand.
+        # Exceptions apply to all patterns, whatever their order.
         for other in sound[:index] if not pattern.startswith("!") else ():
             if not other.startswith("!") and covers(other, plain, path=paths):
                 yield f"{pattern!r} adds nothing: {other!r} matches all of it", True
@@ -95,5 +95,5 @@ def _chosen(
 
 def _remembered(test: Callable[[str], bool]) -> Callable[[str], bool]:
     kept = lru_cache(maxsize=_KEPT)(test)
-    # Whoever sends a request may choose a path, and a very long one: that is not remembered.
+    # Clients can choose a path: very long ones are not cached.
     return lambda name: (test if len(name) > _LONGEST_KEPT else kept)(name)

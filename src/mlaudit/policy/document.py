@@ -1,8 +1,8 @@
-"""YAML to plain values, with the line of every key and value, and every fault of the text at once.
+"""Parses YAML to plain values, with the line of every key and value, and reports every fault of the text at once.
 
-Stricter than YAML on purpose: no duplicate keys, no tags, no anchors (an alias bomb is a known attack, and a
-policy is read by people), and only ``true``, ``false``, ``null`` and plain numbers are not text. So ``22:00``, ``on``
-and ``2026-11-25`` stay what was written.
+Stricter than YAML on purpose: no duplicate keys, no tags, no anchors (an alias bomb is a known attack, and people
+read a policy), and every value but ``true``, ``false``, ``null`` and plain numbers is text. So ``22:00``, ``on`` and
+``2026-11-25`` stay as written.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PLAIN_TAGS: Final = frozenset({_TEXT_TAG, "tag:yaml.org,2002:map", "tag:yaml.or
 class Document:
     """A parsed file: its value, the line of every place in it, and the faults of its text as (line, text).
 
-    ``unread`` are the places whose value could not be taken; what else is wrong there is not worth saying.
+    ``unread`` are the places whose value could not be parsed; other faults there are not reported.
     """
 
     value: Any = None
@@ -38,14 +38,14 @@ class Document:
     unread: set[Path] = field(default_factory=set)
 
     def line(self, path: Path) -> int:
-        """The line of a place, or of the nearest place around it that exists."""
+        """The line of a place, or of its nearest parent that exists."""
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path, 1)
 
 
 def parse(text: str) -> Document:
-    """Read a policy's text. Never raises: what is wrong is in ``faults``."""
+    """Parse a policy's text. Never raises: errors are in ``faults``."""
     document = Document()
     if len(text) > MAX_CHARACTERS:
         document.faults.append((1, f"expected at most {MAX_CHARACTERS} characters, found {len(text)}"))
@@ -106,7 +106,7 @@ class _Builder:
         return out
 
     def _unread(self, path: Path, text: str) -> None:
-        # Not the node's line: that of an alias is where its anchor stands.
+        # Not the node's line: for an alias that is the line of its anchor.
         self._fault(self._document.lines[path], path, text)
         self._document.unread.add(path)
 
@@ -116,7 +116,7 @@ class _Builder:
 
 
 def place(path: Path) -> str:
-    """A place as people write it: ``rules[2].match.kind``."""
+    """A place in readable form: ``rules[2].match.kind``."""
     out = ""
     for part in path:
         out += f"[{part}]" if isinstance(part, int) else f".{part}" if out else part
@@ -129,7 +129,7 @@ def _line(node: yaml.Node) -> int:
 
 def _scalar(node: yaml.ScalarNode) -> Any:
     text = str(node.value)
-    if node.style is not None:  # quoted or a block: text, whatever it looks like
+    if node.style is not None:  # quoted or a block: always text
         return text
     if text in _WORDS:
         return _WORDS[text]

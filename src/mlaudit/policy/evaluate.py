@@ -1,7 +1,7 @@
-"""Deciding: which rule of the policy applies to an event, and what follows from it.
+"""Decides which rule of the policy applies to an event, and what the rule sets.
 
 Imports neither YAML nor pydantic: this is the hot path. A decision is a dict lookup for facts that were seen before,
-and every cache is bounded, since routes, paths and actors can be chosen by whoever sends a request.
+and every cache is bounded, since clients can choose routes, paths and actors.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Level(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the policy says about an event.
+    """The policy's decision about an event.
 
     ``guarantee`` is ``buffered`` or ``durable``, ``on_failure`` is ``continue`` or ``refuse``.
     """
@@ -70,7 +70,7 @@ class Decision:
 
 
 class Facts(NamedTuple):
-    """What a rule can match on. ``route`` is the route's template where the framework has one, else the path."""
+    """The values that a rule can match on. ``route`` is the framework's route template if it has one, else the path."""
 
     kind: str
     service: str = ""
@@ -104,7 +104,7 @@ class _CompiledRule:
 
 
 class CompiledPolicy:
-    """A policy that decides; immutable, safe to use from any thread.
+    """A policy ready to evaluate; immutable, safe to use from any thread.
 
     Attributes:
         digest: SHA-256 of the policy's canonical form.
@@ -112,9 +112,9 @@ class CompiledPolicy:
         watch: paths of configuration files to watch.
         models: the model registry.
         change: change control.
-        data: which accesses to data are recorded.
-        has_span_selectors, has_log_selectors: whether ``span_kind`` and ``log_kind`` can ever answer.
-        deepest: the highest level that any rule has; below ``INPUTS`` nobody needs to keep a body.
+        data: which data accesses are recorded.
+        has_span_selectors, has_log_selectors: whether ``span_kind`` and ``log_kind`` can ever match.
+        max_level: the highest level of any rule; below ``INPUTS`` no request body needs to be kept.
         can_refuse: whether any rule has ``on_failure: refuse``.
     """
 
@@ -143,14 +143,14 @@ class CompiledPolicy:
 
         self._final_redaction = redaction(())
         self._rules = tuple(_CompiledRule(rule, redaction(rule.redact)) for rule in policy.rules)
-        self.deepest = max((rule.level for rule in self._rules), default=Level.METADATA)
+        self.max_level = max((rule.level for rule in self._rules), default=Level.METADATA)
         self.can_refuse = any(rule.on_failure == REFUSE for rule in self._rules)
         used = [
             name
             for name in CRITERIA[1:]
             if any(name == criterion for r in self._rules for criterion, _ in r.criteria)
         ]
-        # Only what a rule asks for is part of the key: without a rule on actors, actors share one entry.
+        # The key contains only criteria that some rule uses: without a rule on actors, actors share one entry.
         self._key_of = attrgetter("kind", *used)
         self._used = ("kind", *used)
         self._decided = lru_cache(maxsize=_DECISIONS_KEPT)(self._decide)
@@ -165,7 +165,7 @@ class CompiledPolicy:
     def decide(self, facts: Facts) -> Decision:
         """The decision of the first rule that matches, or of the built-in final rule: metadata, fail-safe."""
         key = self._key_of(facts)
-        # Whoever sends a request chooses its path, and may choose a very long one: that is not remembered.
+        # Clients choose the path of a request: very long ones are not cached.
         long = len(facts.route) + len(facts.actor) + len(facts.model) > _LONGEST_KEPT
         return self._decide(key) if long else self._decided(key)
 
@@ -174,11 +174,11 @@ class CompiledPolicy:
         return (self._routes.kind if len(path) > _LONGEST_KEPT else self._kinds)(method, path)
 
     def route_model(self, method: str, path: str) -> tuple[str, str]:
-        """Name and version of a model, as ``{model}`` and ``{version}`` of the request's route find them; else ""."""
+        """Name and version of a model, as matched by ``{model}`` and ``{version}`` of the request's route; else ""."""
         return (self._routes.model if len(path) > _LONGEST_KEPT else self._models)(method, path)
 
     def span_kind(self, scope: str, name: str, attributes: Mapping[str, Any]) -> Selection | None:
-        """What the first matching entry of ``spans`` makes of a finished span, or None."""
+        """The selection by the first entry of ``spans`` that matches a finished span, or None."""
         for selector in self._spans:
             if selector.matches(scope, name, attributes):
                 return Selection(selector.kind, selector.projection.of(attributes))
@@ -191,7 +191,7 @@ class CompiledPolicy:
         severity: int = 0,
         attributes: Mapping[str, Any] | None = None,
     ) -> Selection | None:
-        """What the first matching entry of ``logs`` makes of a log record, or None.
+        """The selection by the first entry of ``logs`` that matches a log record, or None.
 
         ``severity`` is the OpenTelemetry severity number.
         """
@@ -217,12 +217,12 @@ class CompiledPolicy:
 
 
 def compile_policy(policy: Policy, pseudonym_key: bytes) -> CompiledPolicy:
-    """Make a loaded policy decide; ``pseudonym_key`` keys the pseudonyms of ``hmac`` redactions."""
+    """Compile a loaded policy; ``pseudonym_key`` keys the pseudonyms of ``hmac`` redactions."""
     return CompiledPolicy(policy, pseudonym_key)
 
 
 def criteria_of(rule: Rule) -> tuple[tuple[str, Matcher], ...]:
-    """A rule's criteria in the order in which they are tested, without those that are not given."""
+    """The criteria that a rule gives, in the order in which they are tested."""
     return tuple(
         (criterion, (path_matcher if criterion == "route" else name_matcher)(patterns))
         for criterion in CRITERIA

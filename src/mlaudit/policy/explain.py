@@ -1,4 +1,4 @@
-"""Explaining a decision: which rule decides, and why the ones before it do not."""
+"""Explains a decision: which rule decides, and why the earlier rules do not."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One rule that was looked at.
+    """One rule that was evaluated.
 
-    ``criterion``, ``patterns`` and ``value`` tell the first criterion that failed; they are empty for the rule that
-    matched.
+    ``criterion``, ``patterns`` and ``value`` name the first criterion that did not match; they are empty for the rule
+    that matched.
     """
 
     rule: str
@@ -35,7 +35,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What the policy says of an event, and how it came to that."""
+    """The policy's decision about an event, and the steps that led to it."""
 
     facts: Facts
     steps: tuple[Step, ...]
@@ -47,7 +47,7 @@ class Explanation:
     redactions: tuple[tuple[str, str], ...]
     """Method and field patterns, in the order in which they apply."""
     note: str = ""
-    """What the decision has from elsewhere than the rule."""
+    """The parts of the decision that do not come from the rule."""
 
     def as_dict(self) -> dict[str, Any]:
         """The same as JSON values."""
@@ -76,7 +76,7 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """An access to data: a table or a path, and how many rows."""
+    """A data access: a table or a path, and the number of rows."""
 
     table: str = ""
     path: str = ""
@@ -86,7 +86,7 @@ class Access:
 def explain(policy: Policy, facts: Facts, access: Access | None = None) -> Explanation:
     """Which rule of a policy decides on an event with these facts, and why the earlier ones do not.
 
-    ``access`` asks besides whether the policy's ``data`` records that access at all.
+    With ``access``, the explanation also says whether the policy's ``data`` records that access.
     """
     steps: list[Step] = []
     own: tuple[Redact, ...] = ()
@@ -103,7 +103,7 @@ def explain(policy: Policy, facts: Facts, access: Access | None = None) -> Expla
         steps.append(Step(rule.name, False, failed, getattr(rule.match, failed), getattr(facts, failed)))
     else:
         steps.append(Step(FINAL_RULE, matched=True))
-    # The decision itself comes from the real evaluator: an explanation must not be a second opinion.
+    # The decision itself comes from the real evaluator, so that an explanation cannot differ from it.
     decision = compile_policy(policy, b"explain").decide(facts)
     notes: list[str] = []
     if decision.rule == FINAL_RULE:
@@ -131,9 +131,9 @@ def _data_notes(policy: Policy, access: Access) -> list[str]:
     for what, name, chosen in (("table", access.table, data.table), ("path", access.path, data.path)):
         if name:
             patterns = ", ".join(getattr(policy.data, f"{what}s")) or "empty"
-            told = "is recorded" if chosen(name) else "is not recorded"
-            notes.append(f"an access to {what} {name!r} {told} (data.{what}s: {patterns})")
+            outcome = "is recorded" if chosen(name) else "is not recorded"
+            notes.append(f"an access to {what} {name!r} {outcome} (data.{what}s: {patterns})")
     if access.rows is not None:
-        told = "an export" if data.is_bulk(access.rows) else "no export"
-        notes.append(f"{access.rows} rows are {told} (data.bulk_rows: {data.bulk_rows or 'null'})")
+        outcome = "an export" if data.is_bulk(access.rows) else "not an export"
+        notes.append(f"{access.rows} rows are {outcome} (data.bulk_rows: {data.bulk_rows or 'null'})")
     return notes

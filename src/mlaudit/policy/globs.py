@@ -2,7 +2,7 @@
 
 Two dialects. *Names* (kinds, services, models, actors, field names): ``*`` matches anything, dots and slashes
 included. *Paths* (routes, watched and model files): ``*`` and ``?`` stay inside one segment, ``**`` crosses
-segments. Both know ``[abc]`` and ``[!abc]``. Matching is case-sensitive and always of the whole text.
+segments. Both support ``[abc]`` and ``[!abc]``. Matching is case-sensitive and always covers the whole text.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Matcher = Callable[[str], object]
 """Truthy when the whole text matches."""
 
 MAX_PATTERN: Final = 512
-"""Longest pattern that a policy may carry; longer ones are a fault, not a slow match."""
+"""The longest pattern that a policy may contain; a longer one is a fault."""
 
 _CAPTURE: Final = re.compile(r"\{(model|version)\}")
 
@@ -29,9 +29,9 @@ def has_wildcard(pattern: str) -> bool:
 
 
 def glob_fault(pattern: str) -> str | None:
-    """What is wrong with a pattern, or None.
+    """The fault of a pattern, or None.
 
-    Never raises: a policy lists every fault at once.
+    Never raises: a policy's faults are listed all at once.
     """
     if not pattern:
         return "expected a pattern, found an empty text"
@@ -49,8 +49,8 @@ def glob_fault(pattern: str) -> str | None:
 def route_regex(pattern: str) -> str:
     """The regular expression of a route's path, unanchored and without groups.
 
-    ``{model}`` and ``{version}`` stand for a text within one segment. Any other name in braces is itself, as
-    frameworks write their templates.
+    ``{model}`` and ``{version}`` match a text within one segment. Any other name in braces matches itself, as in the
+    templates of frameworks.
     """
     return "[^/]+".join(_translate(part, path=True) for part in _CAPTURE.split(pattern)[::2])
 
@@ -67,17 +67,17 @@ def capture_regex(pattern: str) -> re.Pattern[str] | None:
 
 
 def capture_fault(pattern: str) -> str | None:
-    """What is wrong with the names in braces of a route's path, or None."""
+    """The fault of the names in braces of a route's path, or None."""
     names = _CAPTURE.findall(pattern)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         return f"expected {{{twice[0]}}} once in a path, found it {names.count(twice[0])} times"
     if "version" in names and "model" not in names:
-        return "expected {model} beside {version}: a version says nothing without its model"
+        return "expected {model} beside {version}: a version means nothing without its model"
     return None
 
 
-@lru_cache(maxsize=1024)  # patterns come from policy files only, never from traffic
+@lru_cache(maxsize=1024)  # patterns come only from policy files, never from traffic
 def name_matcher(patterns: tuple[str, ...]) -> Matcher:
     """One matcher for any of several name patterns."""
     return _any_of(patterns, path=False)
@@ -92,7 +92,7 @@ def path_matcher(patterns: tuple[str, ...]) -> Matcher:
 def covers(wide: str, narrow: str, *, path: bool = False) -> bool:
     """Whether everything that ``narrow`` matches is also matched by ``wide``.
 
-    Conservative: False when it cannot tell, so that "unreachable" is never said of a rule that can be reached.
+    Conservative: False when it cannot decide, so that no reachable rule is reported as unreachable.
     """
     if wide == narrow:
         return True

@@ -1,8 +1,8 @@
-"""Loading a policy: strict, every fault of a file at once, each with its line and what was expected.
+"""Loads a policy strictly: reports every fault of a file at once, each with its line and what was expected.
 
-Sections that a policy leaves out (``scrub``, ``redact``, ``routes``, ``data``, ``spans``, ``logs``) are the built-in
-policy's: leaving something out must not make a policy weaker than having none. ``redact: []`` says that nothing is
-redacted.
+Sections that a policy omits (``scrub``, ``redact``, ``routes``, ``data``, ``spans``, ``logs``) are inherited from the
+built-in policy: a policy with an omitted section must not be weaker than no policy. ``redact: []`` turns redaction
+off.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _INHERITED: Final = ("scrub", "redact", "routes", "data", "spans", "logs")
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What is to be said about a policy's text; ``policy`` is None when there are faults."""
+    """The result of checking a policy's text; ``policy`` is None when there are faults."""
 
     policy: Policy | None
     faults: tuple[str, ...]
@@ -44,7 +44,7 @@ class Inspection:
 def load_policy(path: Path | None, *, now: datetime | None = None) -> Policy:
     """Load a policy file, or the built-in policy for None.
 
-    ``now`` (aware) is what revisions may not be dated after; the current time when absent.
+    ``now`` (aware) is the latest permitted date of a revision; the current time when absent.
 
     Raises:
         PolicyError: with every fault of the file, each with its line.
@@ -60,7 +60,7 @@ def load_policy(path: Path | None, *, now: datetime | None = None) -> Policy:
 
 
 def read_file(path: Path) -> bytes:
-    """A policy file's bytes, no more of them than a policy may have: it may be a pipe, as in <(…), or have no end.
+    """A policy file's bytes, up to the maximum size of a policy: it may be a pipe, as in <(…), or have no end.
 
     Raises:
         OSError: it cannot be read.
@@ -96,7 +96,7 @@ def built_in_values() -> Mapping[str, Any]:
 
 @lru_cache(maxsize=1)
 def _built_in() -> Policy:
-    # The package's own file is not measured against a clock that may be wrong.
+    # The dates of the packaged file are not checked against a clock that may be wrong.
     found = _inspect(built_in_text(), datetime.max.replace(tzinfo=UTC, year=9000), inherited={})
     if found.policy is None:
         raise PolicyError(BUILT_IN, found.faults)
@@ -136,7 +136,7 @@ def _inspect(content: str | bytes, now: datetime, *, inherited: Mapping[str, Any
 
 
 def _sorted(found: list[tuple[int, str]]) -> tuple[str, ...]:
-    # Keys and names of the file stand in the texts, and these reach terminals.
+    # The texts contain keys and names of the file, and are printed to terminals.
     return tuple(f"line {line}: {safe(text)}" for line, text in sorted(dict.fromkeys(found))[:_FAULTS_SHOWN])
 
 
@@ -158,7 +158,7 @@ def _fault(parsed: document.Document, loc: tuple[int | str, ...], error: Any) ->
         text = error["msg"].removeprefix("Value error, ")
     else:
         text = f"expected {wanted or error['msg']}, found {_shown(error['input'])}"
-    # pydantic names the branch of a union as if it were a place; the file has no such place
+    # pydantic names the branch of a union like a place, which does not exist in the file
     shown = tuple(part for index, part in enumerate(loc) if loc[: index + 1] in parsed.lines or index == 0)
     if kind == "missing":
         shown = loc

@@ -17,22 +17,22 @@ _CONTAINERS: Final = frozenset({list, tuple, set, frozenset})
 
 
 class _Dropped:
-    """The type of the mark of a value that goes."""
+    """The type of the marker of a dropped value."""
 
 
 DROPPED: Final = _Dropped()
 Redactor = Callable[[Any], Any]
-"""Takes a value, gives what may stand in its place, or ``DROPPED``."""
+"""Takes a value and returns its replacement, or ``DROPPED``."""
 
 
 class Pseudonyms:
     """Keyed, stable pseudonyms: ``hmac:<first 8 hex of SHA-256(key)>:<32 hex>`` (HMAC-SHA256, RFC 2104).
 
     The same value under the same key always gives the same text, in every field, so records can be joined;
-    without the key nobody can test a guess. Remembers at most 4096 values.
+    without the key a guess cannot be tested. Caches at most 4096 values.
 
-    A value that already looks like a pseudonym is hashed like any other: an actor could name himself so, and
-    would otherwise pass as somebody else.
+    A value that already looks like a pseudonym is hashed like any other: otherwise an actor could choose such a name
+    and pass as another actor.
     """
 
     __slots__ = ("_keyed", "_prefix", "_remembered")
@@ -47,7 +47,7 @@ class Pseudonyms:
 
     def of(self, text: str) -> str:
         """The pseudonym of a text."""
-        # A long text is not remembered: whoever sends a request may choose it.
+        # A long text is not cached: clients can choose it.
         return self._remembered(text) if len(text) <= LONGEST_REMEMBERED else self._hash(text)
 
     def _hash(self, text: str) -> str:
@@ -57,19 +57,19 @@ class Pseudonyms:
 
 
 def mask(text: str, keep: int) -> str:
-    """``***`` and the last ``keep`` characters, but never half of the text or more."""
+    """``***`` and the last ``keep`` characters, but always less than half of the text."""
     return f"***{text[-keep:]}" if keep and len(text) > 2 * keep else "***"
 
 
 def truncate(text: str, keep: int) -> str:
-    """An IP address as the address of its /24 or /48 network; any other text cut to ``keep`` with a mark."""
+    """An IP address as the address of its /24 or /48 network; any other text cut to ``keep`` characters and marked."""
     address = truncate_ip(text) if len(text) <= _LONGEST_ADDRESS else None
     return address or (text if len(text) <= keep else f"{text[:keep]}…")
 
 
-@lru_cache(maxsize=4096)  # parsing an address costs as much as all else; clients come back
+@lru_cache(maxsize=4096)  # parsing dominates the cost, and clients return
 def truncate_ip(text: str) -> str | None:
-    """The network address of an IP address (IPv4 /24, IPv6 /48), or None when the text is no address.
+    """The network address of an IP address (IPv4 /24, IPv6 /48), or None when the text is not an address.
 
     An IPv4 address inside IPv6 (``::ffff:192.0.2.7``) is truncated as the IPv4 address that it is: its /48 would
     hide it entirely. A zone (``fe80::1%eth0``) is left out.
@@ -85,7 +85,7 @@ def truncate_ip(text: str) -> str | None:
 
 
 def redactor(method: str, keep: int | None, pseudonyms: Pseudonyms, *, is_ip: bool) -> Redactor:
-    """The redactor of a method; ``is_ip`` for a field that must stay an address: what is none is dropped."""
+    """The redactor of a method; with ``is_ip`` the field must stay an address, and other values are dropped."""
     if method == "drop":
         return drop
     if method == "hmac":
@@ -100,12 +100,12 @@ def redactor(method: str, keep: int | None, pseudonyms: Pseudonyms, *, is_ip: bo
 
 
 def drop(_: Any) -> Any:
-    """Let nothing pass."""
+    """Drop every value."""
     return DROPPED
 
 
 def chain(steps: Sequence[Redactor]) -> Redactor:
-    """One redactor of several, each on what the one before left."""
+    """One redactor that applies several in order, each to the result of the previous one."""
     if len(steps) == 1:
         return steps[0]
 
@@ -124,7 +124,7 @@ def _ip_or_dropped(text: str) -> Any:
 
 
 class _Each:
-    """A redactor that offers its inner function of texts: most values are texts, and a call less counts."""
+    """A redactor that exposes its inner function for texts: most values are texts, and this saves a call."""
 
     __slots__ = ("_of", "on_text")
 
@@ -139,7 +139,7 @@ class _Each:
 def _each(redact: Callable[[str], Any]) -> Redactor:
     """A redactor of texts for any value: numbers by their text, lists and mappings element by element.
 
-    The keys of a mapping stay: they are names of fields. What is nested too deep is dropped.
+    The keys of a mapping stay: they are names of fields. Values that are nested too deeply are dropped.
     """
 
     def of(value: Any, depth: int = 0) -> Any:

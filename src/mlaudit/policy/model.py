@@ -1,7 +1,7 @@
-"""The shape of a policy file: strict, every key known, every value of its type.
+"""The schema of a policy file: strict, without unknown keys or type conversion.
 
-What one value alone can get wrong is checked here; what depends on several values is in ``validate``. Each field's
-description completes the sentence "expected …" of a fault.
+This module checks single values; ``validate`` checks what depends on several values. Each field's description
+completes the sentence "expected …" of a fault.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Revision(Strict):
 
 
 class Redact(Strict):
-    """What is done to some fields."""
+    """A redaction of some fields."""
 
     fields: FieldGlobs = Field(description="patterns of field names; !name makes an exception")
     method: Literal["drop", "mask", "hmac", "truncate"] = Field(description="drop, mask, hmac or truncate")
@@ -70,7 +70,7 @@ class Redact(Strict):
 
 
 class Scrub(Strict):
-    """What is removed from free text and nested values, besides what always is."""
+    """What is removed from free text and nested values in addition to the secrets that always are."""
 
     emails: bool = Field(default=True, description="true to mask e-mail addresses in free text, or false")
     keys: Globs | None = Field(default=None, description="patterns of further key names that hold secrets")
@@ -87,7 +87,7 @@ class Route(Strict):
 
 
 class Match(Strict):
-    """What a rule applies to; all given criteria must hold, each by any one of its patterns."""
+    """The events that a rule applies to; every given criterion must match, by any one of its patterns."""
 
     kind: KindGlobs | None = Field(default=None, description="patterns of event kinds")
     service: Globs | None = Field(default=None, description="patterns of service names")
@@ -121,7 +121,7 @@ class Model(Strict):
 
 
 class Data(Strict):
-    """Which accesses to data are recorded."""
+    """Which data accesses are recorded."""
 
     tables: DataGlobs = Field(
         default=(), description="patterns of table names (customers, crm.*, *); !name makes an exception"
@@ -130,7 +130,8 @@ class Data(Strict):
         default=("**",), description="patterns of paths and URIs of files; !pattern makes an exception"
     )
     bulk_rows: Annotated[int, Field(ge=1)] | None = Field(
-        default=100_000, description="from how many rows data is exported, a whole number from 1, or null"
+        default=100_000,
+        description="the number of rows from which it is an export, a whole number from 1, or null",
     )
 
 
@@ -187,7 +188,7 @@ class LogEntry(Strict):
 
 
 class Policy(Strict):
-    """A policy as written; ``evaluate.compile_policy`` makes it decide."""
+    """A policy as written; ``evaluate.compile_policy`` compiles it."""
 
     version: Literal[1] = Field(description="1, the version of this file format")
     revisions: Annotated[tuple[Revision, ...], Many, Filled] = Field(
@@ -212,7 +213,7 @@ class Policy(Strict):
 
     @property
     def digest(self) -> str:
-        """Lower-case hex SHA-256 of the canonical form: comments, layout and key order do not count."""
+        """Lower-case hex SHA-256 of the canonical form: independent of comments, layout and key order."""
         return hashlib.sha256(canonical(self).encode()).hexdigest()
 
     @property

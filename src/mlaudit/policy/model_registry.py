@@ -1,4 +1,4 @@
-"""The model registry of a policy: which artifact a model name or path should be."""
+"""The model registry of a policy: the permitted artifacts of a model name or path."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PREFIX: Final = "sha256:"
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """What the registry says: ``status`` is match, mismatch or unregistered; ``digest`` the registered one, or ""."""
+    """The result of a lookup: ``status`` is match, mismatch or unregistered; ``digest`` the registered one, or ""."""
 
     status: str
     digest: str = ""
@@ -57,7 +57,7 @@ class ModelRegistry:
         return len(self._entries)
 
     def lookup(self, digest: str, *, name: str = "", path: str = "") -> Registration:
-        """Compare an artifact's SHA-256 (hex, with or without ``sha256:``) with what is registered for it."""
+        """Compare an artifact's SHA-256 (hex, with or without ``sha256:``) with its registered digests."""
         found = plain_digest(digest)
         registered = [entry.digest for entry in self._entries if entry.applies(name, path)]
         if not registered:

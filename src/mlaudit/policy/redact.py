@@ -1,11 +1,11 @@
-"""Redaction: what a rule does to the values of a record before anybody else sees them.
+"""Redacts the values of a record, before the record is encoded.
 
-For each set of field names the work is compiled once into a plan; applying a plan to a record of a usual shape is
-a few dict operations. Everything fails closed: a value whose redactor fails is dropped and its name is noted.
+Each set of field names is compiled once into a plan; applying a plan to a record of a usual shape takes a few dict
+operations. Redaction fails closed: a value whose redactor fails is dropped and its name is recorded.
 
-Steps, numbered in the code: 1. the policy's and the rule's redactions, in order, each on what the one before
-left, and fields whose own name says that they hold a secret are dropped; 2. values that were redacted are replaced
-wherever they stand in the record's free text; 3. secrets in free text are removed; 4. the same for nested values.
+Steps, numbered in the code: 1. the policy's and the rule's redactions apply in order, each to the result of the
+previous one, and fields whose name indicates a secret are dropped; 2. redacted values are replaced wherever they occur
+in the record's free text; 3. secrets in free text are removed; 4. the same for nested values.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _FLAT: Final = frozenset({str, int, float, bool})
 
 
 class RedactionRule(NamedTuple):
-    """One redaction as the policy gives it; a field pattern that starts with ``!`` makes an exception."""
+    """One redaction of the policy; a field pattern that starts with ``!`` is an exception."""
 
     fields: tuple[str, ...]
     method: str
@@ -48,11 +48,11 @@ class RedactionRule(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What is done to records with one set of field names.
+    """The redaction of records with one set of field names.
 
-    ``redactors``: name, what is done to a text, what to any value, and whether its values are then looked for in
-    free text. ``texts``: the free-text fields. ``scalars`` gets the values of fields that are no lists by the
-    catalog, ``lists`` are those that are; together they tell quickly that nothing is nested.
+    ``redactors``: name, redactor for a text, redactor for any value, and whether its values are then searched for in
+    free text. ``texts``: the free-text fields. ``scalars`` gets the values of fields that are not lists in the
+    catalog, ``lists`` are those that are; together they show quickly that nothing is nested.
     """
 
     redactors: tuple[tuple[str, Redactor, Redactor, bool], ...]
@@ -67,7 +67,7 @@ class Redaction:
     __slots__ = ("_compiled", "_plans", "_pseudonyms", "_scrubber")
 
     def __init__(self, rules: Iterable[RedactionRule], pseudonyms: Pseudonyms, scrubber: Scrubber) -> None:
-        """Take the redactions in order, and what the whole policy shares."""
+        """Take the redactions in order, and the objects that the whole policy shares."""
         self._pseudonyms = pseudonyms
         self._scrubber = scrubber
         self._compiled = tuple((_field_matcher(rule.fields), rule) for rule in rules)
@@ -78,12 +78,12 @@ class Redaction:
 
         Returns:
             The names of the fields that were dropped because their redactor failed, which the record also
-            carries as ``audit.redaction.failed``; empty when all went well. Never raises.
+            carries as ``audit.redaction.failed``; empty when none failed. Never raises.
         """
         shape = tuple(fields)
         try:
             plan = self._plans.get(shape) or self._remember(shape)
-        except Exception:  # noqa: BLE001  without a plan nothing passes but what the record needs
+        except Exception:  # noqa: BLE001  without a plan only the required fields pass
             return _drop_all(fields)
         failed: list[str] = []
         replaced: dict[str, str] = {}
@@ -99,7 +99,7 @@ class Redaction:
                     after = redact(before)
                     if searched:
                         _note(before, after, replaced)
-            except Exception:  # noqa: BLE001  whatever went wrong, the original does not pass
+            except Exception:  # noqa: BLE001  the original must not pass after any failure
                 after = DROPPED
                 failed.append(name)
             if after is not DROPPED:
@@ -139,7 +139,9 @@ class Redaction:
     def _remember(self, shape: tuple[str, ...]) -> _Plan:
         plan = self._make_plan(shape)
         if sum(map(len, shape)) <= _MAX_SHAPE:
-            if len(self._plans) >= _MAX_PLANS:  # labels make shapes without end: start over rather than grow
+            if (
+                len(self._plans) >= _MAX_PLANS
+            ):  # labels create new shapes without limit: clear instead of growing
                 self._plans.clear()
             self._plans[shape] = plan
         return plan
@@ -158,7 +160,7 @@ class Redaction:
                 texts.append((name, self._scrubber.query if name == "url.query" else self._scrubber.text))
         lists = tuple(name for name in shape if name in LIST_FIELDS and name not in free)
         scalars = [name for name in shape if name not in lists]
-        # itemgetter gives a tuple only for two names and more
+        # itemgetter returns a tuple only for two or more names
         getter = (
             itemgetter(*scalars) if len(scalars) > 1 else lambda fields: [fields[name] for name in scalars]
         )
@@ -174,7 +176,7 @@ class Redaction:
             redactor(rule.method, rule.keep, self._pseudonyms, is_ip=is_ip_field(name)) for rule in rules
         ]
         if steps and free_text and rules[0].method in ("mask", "truncate"):
-            # Before a text is cut: half a secret is no longer recognised.
+            # Before a text is cut: half a secret would not be recognised.
             steps.insert(0, self._scrubber.nested)
         return steps
 
@@ -216,7 +218,7 @@ def _is_unnested(plan: _Plan, fields: dict[str, Any]) -> bool:
 
 
 def _is_plain(name: str, value: Any) -> bool:
-    """Whether a value needs no look inside; lists of identifiers have been redacted by their own name."""
+    """Whether a value needs no check of nested values; lists of identifiers are redacted by the field's name."""
     if value.__class__ in _FLAT:
         return True
     return is_known_field(name) and not is_free_text(name) and _is_flat_list(value)
@@ -232,7 +234,7 @@ def _is_flat_list(value: Any) -> bool:
 
 
 def _note(before: Any, after: Any, replaced: dict[str, str]) -> None:
-    """Remember which text became which, to replace it in free text as well."""
+    """Record which text was replaced by which, to replace it in free text as well."""
     if before.__class__ is str:
         if len(before) >= _SHORTEST_REPLACED and before != after:
             replaced[before] = after if after.__class__ is str else REMOVED
@@ -246,7 +248,7 @@ def _note(before: Any, after: Any, replaced: dict[str, str]) -> None:
 
 
 def _replace(value: Any, replaced: dict[str, str]) -> Any:
-    """The value with every redacted text replaced where it stands as a word of its own."""
+    """The value with every redacted text replaced where it is a whole word."""
     if not replaced:
         return value
     kind = value.__class__
@@ -261,7 +263,7 @@ def _replace(value: Any, replaced: dict[str, str]) -> Any:
 
 
 def _replace_word(text: str, raw: str, new: str) -> str:
-    """A user called "art" must not blank out "start"."""
+    """Replaces whole words only: the user "art" must not blank out "start"."""
     out: list[str] = []
     end = 0
     start = text.find(raw)

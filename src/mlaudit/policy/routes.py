@@ -1,4 +1,4 @@
-"""Routes: which event kind a request is, and which model its path names."""
+"""Routes: the event kind of a request, and the model that its path names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class RouteTables:
     """The routes of a policy: one regular expression per method, whose first alternative that matches decides."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
-        """Compile; the routes' paths have been checked."""
+        """Compile the routes, whose paths are already validated."""
         methods = {method for route in routes for method in route.methods or ()}
         tables = {method: _table(routes, method) for method in methods}
         self._tables = {method: table for method, table in tables.items() if table is not None}
@@ -40,7 +40,7 @@ class RouteTables:
         return "" if route.kind == NOT_AUDITED else route.kind
 
     def model(self, method: str, path: str) -> tuple[str, str]:
-        """Name and version of a model, as ``{model}`` and ``{version}`` of the request's route find them; else ""."""
+        """Name and version of a model, as matched by ``{model}`` and ``{version}`` of the request's route; else ""."""
         route = self._find(method, path)
         found = None if route is None or route.captures is None else route.captures.fullmatch(path)
         if found is None:

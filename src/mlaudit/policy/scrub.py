@@ -1,6 +1,6 @@
-"""Scrubbing of free text and of nested values: secrets go, whatever the policy's rules say.
+"""Removes secrets from free text and nested values, regardless of the policy's rules.
 
-Nothing is changed in place: nested values belong to the audited application.
+Values are never changed in place: nested values belong to the audited application.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ MAX_DEPTH: Final = 12
 MAX_NODES: Final = 20_000
 MAX_TEXT: Final = 1 << 20
 _CACHED_TEXT: Final = 512
-# Ids and digests, which are many and never the same: no secret has this shape alone.
+# Ids and digests, which are frequent and always different: this shape alone is not a secret.
 _HEXADECIMAL: Final = re.compile(r"(?=[0-9-]{0,63}[a-f])[0-9a-f-]{1,64}")
 _JSON_ENDS: Final = frozenset({("{", "}"), ("[", "]"), ('"', '"')})
 _SCALARS: Final = (str, Number, datetime, date, time, UUID)
 
 
 class _TooManyError(Exception):
-    """A value has more parts than are looked at."""
+    """A value has more parts than the limit."""
 
 
 class Scrubber:
     """Removes what looks like a secret; one per policy.
 
-    Texts up to 512 characters are remembered (at most 2048 of them), since messages repeat.
+    Texts up to 512 characters are cached (at most 2048 of them), since messages repeat.
     """
 
     __slots__ = ("_cached", "_emails", "_key", "is_secret")
 
     def __init__(self, key: bytes, *, emails: bool = True, keys: tuple[str, ...] = ()) -> None:
-        """Take the pseudonym key (for digests of what is cut), and the policy's ``scrub`` section."""
+        """Take the pseudonym key (for digests of cut values), and the policy's ``scrub`` section."""
         self._key = key
         self._emails = emails
         further = name_matcher(tuple(pattern.lower() for pattern in keys)) if keys else None
@@ -55,7 +55,7 @@ class Scrubber:
         self._cached = lru_cache(maxsize=2048)(self._scrub)
 
     def text(self, text: str) -> str:
-        """A text without secrets; JSON is read as JSON, so that its keys count."""
+        """A text without secrets; JSON is parsed, so that its keys are considered."""
         if _HEXADECIMAL.fullmatch(text):
             return text
         if len(text) <= _CACHED_TEXT:
@@ -63,7 +63,7 @@ class Scrubber:
         return self._scrub(text) if len(text) <= MAX_TEXT else self.cut("too long", text)
 
     def query(self, query: str) -> str:
-        """A URL's query string without secrets, in whatever way they are encoded."""
+        """A URL's query string without secrets, in any encoding."""
         return "&".join(self._parameter(part) for part in self.text(query).split("&"))
 
     def nested(self, value: Any) -> Any:
@@ -74,9 +74,9 @@ class Scrubber:
             return self.cut("too many parts", value)
 
     def cut(self, why: str, value: Any) -> str:
-        """What stands for a value that is not passed: its length and a keyed digest, never a part of it.
+        """The replacement of a value that is too large: its length and a keyed digest, never a part of it.
 
-        Keyed, because the digest of a short value can be guessed by trying.
+        The digest is keyed, because a plain digest of a short value could be found by trying.
         """
         try:
             text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=_type_name)
@@ -89,11 +89,11 @@ class Scrubber:
         if (text[:1], text[-1:]) in _JSON_ENDS:
             try:
                 parsed = json.loads(text)
-            except (ValueError, RecursionError):  # not JSON after all, or cut off: text patterns still apply
+            except (ValueError, RecursionError):  # not JSON, or truncated JSON: text patterns still apply
                 pass
             else:
                 scrubbed = self.nested(parsed)
-                # The text as it came stays when nothing was found in it: the exact bytes are evidence.
+                # Without a secret the text stays unchanged: the exact bytes are evidence.
                 if scrubbed != parsed:
                     return json.dumps(scrubbed, ensure_ascii=False, separators=(",", ":"))
         return scrub_text(text, emails=self._emails, secret_key=self.is_secret)
@@ -126,7 +126,7 @@ class Scrubber:
 
     def _mapping(self, value: Mapping[Any, Any], depth: int, budget: list[int]) -> dict[Any, Any]:
         out: dict[Any, Any] = {}
-        # {"name": "password", "value": "…"} is how headers and settings are often listed
+        # {"name": "password", "value": "…"}: a common form of headers and settings
         named = next(
             (value[key] for key in ("name", "key", "field") if isinstance(value.get(key), str)), None
         )

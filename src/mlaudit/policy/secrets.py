@@ -1,7 +1,7 @@
-"""What a secret looks like: names of keys that hold one, and shapes of values that are one.
+"""Patterns of secrets: names of keys that hold one, and formats of values that are one.
 
-Searching is bounded: every repetition has a limit, and every pattern runs only on texts that contain one of its
-hints, so that a text made to be slow is not.
+The search is bounded: every repetition has a limit, and every pattern runs only on texts that contain one of its
+hints, so that no crafted text makes it slow.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def is_secret_key(key: str) -> bool:
     return _is_secret(key if len(key) <= 256 else f"{key[:128]}.{key[-128:]}")
 
 
-@lru_cache(maxsize=4096)  # keys can be chosen by whoever sends a request: bounded in number and length
+@lru_cache(maxsize=4096)  # clients can choose keys: bounded in number and length
 def _is_secret(key: str) -> bool:
     flat = re.sub(r"[^a-z0-9]", "", key.lower())
     if any(stem in flat for stem in _STEMS):
@@ -66,12 +66,12 @@ def _is_secret(key: str) -> bool:
 
 
 def scrub_text(text: str, *, emails: bool, secret_key: Callable[[str], bool] = is_secret_key) -> str:
-    """The text with every value that looks like a secret replaced by a mark that says what it was."""
+    """The text with every value that looks like a secret replaced by a mark that names its type."""
     lowered = text.lower()
     for hints, scrub in _SCRUBS:
         if any(hint in lowered for hint in hints):
             text = scrub(text, secret_key)
-    # Account numbers first: a part of one may look like a card.
+    # Account numbers first: a part of one may look like a card number.
     if _IBAN.search(text):
         text = _IBAN.sub(_account, text)
     if _DIGITS.search(text):
@@ -115,7 +115,7 @@ _STEM_HINTS: Final = (*_STEMS, *(_WORDS - {"pin", "pw", "sas"}), "pin", "pw", "s
 
 
 def _assigned(text: str, secret_key: Callable[[str], bool]) -> str:
-    """Look for separators first and for the key before them: a key pattern would be tried at every character."""
+    """Search for separators first, then for the key before them: a key pattern would run at every character."""
     out: list[str] = []
     end = position = 0
     while (separator := _SEPARATOR.search(text, position)) is not None:
@@ -134,14 +134,14 @@ def _assigned(text: str, secret_key: Callable[[str], bool]) -> str:
 
 
 def _without_key_tails(text: str) -> str:
-    """A private key whose beginning was cut off: the lines of Base64 before its end."""
+    """Removes a private key whose beginning was cut off: the lines of Base64 before its end."""
     out: list[str] = []
     position = 0
     for end in _KEY_END.finditer(text):
         start = end.start()
         while start > position:
             line = text.rfind("\n", position, start - 1) + 1 or position
-            # All lines of a key but its last are of one length, mostly 64.
+            # All lines of a key but the last have one length, mostly 64.
             if not _KEY_LINE.fullmatch(text, line, start) or (start != end.start() and start - line < 60):
                 break
             start = line
@@ -215,7 +215,7 @@ def _account(found: re.Match[str]) -> str:
     text = found[0]
     places = [place for place, char in enumerate(text) if char != " "]
     for length in _IBAN_LENGTHS:
-        # A capital word that follows a number, as in "… 00 EUR", is not a part of it.
+        # A capitalized word after a number, as in "… 00 EUR", is not a part of it.
         if length == len(places) or (length < len(places) and text[places[length] - 1] == " "):
             number = "".join(text[place] for place in places[:length])
             if int("".join(str(int(char, 36)) for char in number[4:] + number[:4])) % 97 == 1:
@@ -230,7 +230,7 @@ def _cards(found: re.Match[str]) -> str:
     out: list[str] = []
     end = start = 0
     while start <= len(digits) - 13:
-        # A card starts where a group of digits starts: "order 12 4111 1111 1111 1111" hides one behind a number.
+        # A card number starts at a group of digits: in "order 12 4111 1111 1111 1111" it follows another number.
         size = 0
         if places[start] == 0 or not text[places[start] - 1].isdigit():
             size = next(

@@ -11,11 +11,11 @@ from mlaudit.policy.vocabulary import is_kind, is_own
 
 RESERVED_PREFIXES: Final = ("audit.", "event.", "ecs.", "trace.", "span.", "log.", "data_stream.")
 RESERVED_NAMES: Final = frozenset({"@timestamp", "message", "tags"})
-"""Fields that the record stage owns: no attribute of somebody else's telemetry may write them."""
+"""Fields that the record stage owns: no attribute of other telemetry may set them."""
 
 
 class Selection(NamedTuple):
-    """What a span or log record becomes: a kind and the fields taken from its attributes."""
+    """The event that a span or log record becomes: a kind, and the fields taken from its attributes."""
 
     kind: str
     fields: dict[str, Any]
@@ -28,10 +28,9 @@ def is_reserved(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """Attributes to fields: exact pairs, and globs that copy an attribute under its own name.
+    """Maps attributes to fields: exact pairs, and globs that copy an attribute under its own name.
 
-    A glob copies only attributes that are fields of the catalog or labels: ``gen_ai.*`` must not carry prompts
-    along.
+    A glob copies only attributes that are fields of the catalog or labels: ``gen_ai.*`` must not copy prompts.
     """
 
     pairs: tuple[tuple[str, str], ...] = ()
@@ -75,7 +74,7 @@ class SpanSelector:
     projection: Projection
 
     def matches(self, scope: str, name: str, attributes: Mapping[str, Any]) -> bool:
-        """Whether the span is one; attributes first, since they tell most spans apart."""
+        """Whether the span is selected; attributes come first, since they exclude most spans."""
         return (
             _has(self.attributes, attributes)
             and (self.scope is None or bool(self.scope(scope)))
@@ -113,18 +112,18 @@ class LogSelector:
 
 
 def make_test(expected: str | bool | float) -> Test:
-    """A test of one attribute: ``*`` asks only that it is there, texts are globs, all else is compared."""
+    """A test of one attribute: ``*`` requires only that it is present, texts are globs, other values are compared."""
     if expected == "*":
         return lambda value: value is not None
     if isinstance(expected, str):
         matcher = name_matcher((expected,))
         return lambda value: isinstance(value, str) and matcher(value)
-    # True == 1 in Python, but an attribute that is true is not the number one
+    # True == 1 in Python, but the attribute true is not the number 1
     return lambda value: isinstance(value, bool) is isinstance(expected, bool) and value == expected
 
 
 def _has(tests: tuple[tuple[str, Test], ...], attributes: Mapping[str, Any]) -> bool:
-    # A loop, not all(): this runs for every span of the process, and a generator costs more than the test.
+    # A loop instead of all(): this runs for every span of the process, and a generator costs more than the test.
     for name, test in tests:
         value = attributes.get(name)
         if value is None or not test(value):

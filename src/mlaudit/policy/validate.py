@@ -1,6 +1,6 @@
-"""Checks of a policy that depend on several values: they return issues, the caller raises or prints.
+"""Checks of a policy that depend on several values. They return issues; the caller raises or prints them.
 
-They work on the plain values of the file, so that they also find what they can in a file that has other faults.
+They work on the plain values of the file, so that they also run on a file that has other faults.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from mlaudit.policy.document import Path
 
 
-# Each entry is compared with all before it, to warn of those that are never reached; more of them than anybody reads
-# would take minutes.
+# Each entry is compared with all earlier ones, to warn of entries that are never reached; without a limit this would
+# take minutes.
 _COMPARED: Final = 300
 
 
 class Issue(NamedTuple):
-    """Something about a place of the file; a warning does not make the policy unusable."""
+    """An issue at a place of the file; a warning does not make the policy unusable."""
 
     path: Path
     text: str
@@ -124,12 +124,13 @@ def _rules(value: Mapping[str, Any]) -> Iterator[Issue]:
         if isinstance(name, str):
             if name == FINAL_RULE:
                 yield Issue(
-                    ("rules", index, "name"), f"expected another name: {name!r} is the final rule's own"
+                    ("rules", index, "name"),
+                    f"expected another name: {name!r} is reserved for the final rule",
                 )
             if name in first:
                 yield Issue(
                     ("rules", index, "name"),
-                    f"expected a name of its own, found {name!r} again (as rules[{first[name]}])",
+                    f"expected a unique name, found {name!r} again (as rules[{first[name]}])",
                 )
             first.setdefault(name, index)
         if rule.get("level") == "none":
@@ -146,7 +147,7 @@ def _rules(value: Mapping[str, Any]) -> Iterator[Issue]:
 
 
 def _shadowed_rules(value: Mapping[str, Any]) -> Iterator[Issue]:
-    """A rule that can never decide, because for each of its kinds an earlier rule takes all of it."""
+    """Rules that can never decide, because earlier rules match all of each of their kinds."""
     earlier: list[tuple[int, Mapping[str, Any]]] = []
     custom = {
         pattern.replace("*", "\0")
@@ -260,7 +261,7 @@ def _criterion(rule: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
 
 
 def _comparable(rule: Mapping[str, Any]) -> bool:
-    """Whether the criteria are well-formed enough to say anything about what they reach."""
+    """Whether the criteria are well-formed enough to compare what they match."""
     match = rule.get("match", {})
     if not isinstance(match, dict) or not set(match) <= {"kind", "service", "route", "model", "actor"}:
         return False

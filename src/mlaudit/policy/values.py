@@ -1,6 +1,6 @@
 """The types of single values in a policy file, each with its own check.
 
-A check says what was expected and what was found; pydantic gathers what several of them say.
+A check reports what was expected and what was found; pydantic collects the errors of all checks.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 
 
 def _many(value: object) -> object:
-    """One text stands for a list of one; a list becomes a tuple, as frozen models hold."""
+    """Turns a single text into a list of one, and a list into a tuple, as frozen models need."""
     if isinstance(value, str):
         return (value,)
     return tuple(value) if isinstance(value, list) else value
 
 
 def _sections(value: object) -> object:
-    """Section numbers may be written plain; 3.10 may not, since YAML reads it as 3.1."""
+    """Accepts section numbers without quotes, but not 3.10, since YAML reads it as 3.1."""
     items = value if isinstance(value, list) else [value]
     if any(isinstance(item, float) for item in items):
         raise ValueError('expected section numbers with a point in quotes, such as "3.10"')
@@ -153,7 +153,7 @@ def _absolute(value: str) -> str:
 def _target(value: str) -> str:
     if is_reserved(value):
         raise ValueError(
-            f"expected a field that telemetry may fill, found {value!r}, which mlaudit writes itself"
+            f"expected a field that telemetry may set, found {value!r}, which mlaudit writes itself"
         )
     return value
 

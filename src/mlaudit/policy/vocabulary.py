@@ -1,4 +1,4 @@
-"""The words that a policy may use, and what the redaction takes each field for."""
+"""The keywords of a policy, and the redaction's classification of fields."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ NOT_AUDITED: Final = "none"
 """The kind of a route that is deliberately not audited."""
 
 CUSTOM_PREFIX: Final = "audit.app."
-"""Kinds that an application makes up for ``mlaudit.record()``."""
+"""Prefix of the kinds that an application defines for ``mlaudit.record()``."""
 
 CATALOG_KINDS: Final = tuple(kind for kind in KINDS if not kind.endswith("*"))
 
 OWN_PREFIXES: Final = ("audit.stream.", "audit.policy.", "audit.pipeline.", "audit.service.")
-"""Kinds that only mlaudit itself may produce: no route, span or log becomes one, or evidence could be forged.
+"""Prefixes of the kinds that only mlaudit itself records: no route, span or log becomes one, so none can be forged.
 
-No rule can switch them off either: their level is at least metadata and they are durable.
+No rule can turn them off: their level is at least metadata and they are durable.
 """
 
 DEFAULT_RETENTION: Final = "standard"
@@ -40,12 +40,12 @@ _REDACTABLE: Final = frozenset({
 _PROTECTED_PREFIXES: Final = ("audit.", "event.", "ecs.", "trace.", "span.")
 _PROTECTED: Final = frozenset({"@timestamp", "message", "service.name", "process.pid"})
 REQUIRED_FIELDS: Final = frozenset({"audit.actor.id", "audit.target.id", "host.name"})
-"""Redactable, but every record has them: dropping one leaves a mark in its place."""
+"""Redactable, but required in every record: a dropped one is replaced by a mark."""
 
 _TEXT_TYPES: Final = frozenset({"match_only_text", "wildcard", "text", "flattened", "any"})
 _TEXTS: Final = (CONTENT_FIELDS | SECRET_FIELDS) | {
     "event.reason", "audit.failure.reason", "audit.lost.reason", "audit.environment.changes", "user_agent.original",
-    # Names that callers, headers and file systems give: an address or a token in one is as visible as in a sentence.
+    # Names from callers, headers and file systems: an address or a token in one is as visible as in a sentence.
     "audit.target.id", "error.code", "http.request.id", "ml.change.ticket", "ml.config.path",
     "ml.dataset.name", "ml.model.path", "process.executable", "process.working_directory", "url.domain",
     *(name for name, kind in FIELD_TYPES.items() if kind in _TEXT_TYPES),
@@ -63,7 +63,7 @@ def is_own(kind: str) -> bool:
 
 
 def default_guarantee(kind: str) -> str:
-    """The catalog's: durable for all but the kinds of high volume. Durable when the kind is unknown."""
+    """The catalog's guarantee: durable for all kinds but those of high volume. Durable for an unknown kind."""
     known = kind_of(kind)
     return BUFFERED if known is not None and not known.durable else DURABLE
 
@@ -79,10 +79,10 @@ def is_ip_field(name: str) -> bool:
 
 
 def is_free_text(name: str) -> bool:
-    """Whether people or programs write freely into this field; one that the catalog does not know may be."""
+    """Whether this field holds free text; a field outside the catalog is treated as such."""
     return name in _TEXTS or name not in FIELD_TYPES
 
 
 def is_protected(name: str) -> bool:
-    """Whether no policy may redact this field: without it the record is none, or proves nothing."""
+    """Whether no policy may redact this field: without it the record is invalid, or proves nothing."""
     return (name in _PROTECTED or name.startswith(_PROTECTED_PREFIXES)) and name not in _REDACTABLE

@@ -96,7 +96,7 @@ def test_a_snapshot_compares_like_its_policy() -> None:
 def test_a_snapshot_that_cannot_be_read_counts_as_lowered(broken: dict[str, object] | None) -> None:
     """Nobody can show that nothing was taken away."""
     assert [entry.what for entry in lowered(broken, load_policy(None))] == ["policy"]
-    assert changes(broken, load_policy(None)) == ["the policy before cannot be read any more"]
+    assert changes(broken, load_policy(None)) == ["the previous policy can no longer be read"]
 
 
 def test_changes_are_sentences() -> None:

@@ -78,8 +78,8 @@ def test_what_is_left_out_is_the_built_in_policys() -> None:
     [
         ("{table: customers}", "line 4: data.table: unknown key (did you mean 'tables'?)"),
         ("{tables: 5}", "line 4: data.tables: expected patterns of table names"),
-        ("{bulk_rows: 0}", "line 4: data.bulk_rows: expected from how many rows"),
-        ("{bulk_rows: many}", "line 4: data.bulk_rows: expected from how many rows"),
+        ("{bulk_rows: 0}", "line 4: data.bulk_rows: expected the number of rows from which"),
+        ("{bulk_rows: many}", "line 4: data.bulk_rows: expected the number of rows from which"),
         ("{paths: ['!/tmp/**']}", "line 4: data.paths: expected a pattern besides the exceptions"),
         ("{tables: ['']}", "line 4: data.tables[0]: expected a pattern, found an empty text"),
     ],

@@ -180,7 +180,7 @@ def test_the_other_sections_are_compiled(policy: CompiledPolicy) -> None:
     assert policy.watch == ("/etc/model.yaml",)
     assert policy.models.lookup("a" * 64, name="fraud-1").status == "match"
     assert (policy.change.ticket_header, policy.change.approver_header) == ("x-ticket", "x-who")
-    assert (policy.deepest, policy.can_refuse) == (Level.FULL, True)
+    assert (policy.max_level, policy.can_refuse) == (Level.FULL, True)
 
 
 def test_an_empty_pseudonym_key_is_refused() -> None:

@@ -93,7 +93,7 @@ class HttpExchange(Answer):
         try:
             body = self.request
             if body is None:
-                wanted = self._pipeline.policy.deepest >= _INPUTS or self._mapped in _BODY_NEEDED
+                wanted = self._pipeline.policy.max_level >= _INPUTS or self._mapped in _BODY_NEEDED
                 body = self.request = Body(self._pipeline.settings.body_limit if wanted else 0)
             body.add(chunk)
         except Exception as error:  # noqa: BLE001 - contained
@@ -107,7 +107,7 @@ class HttpExchange(Answer):
             body = self.response
             if body is None:
                 body = self.response = Body(
-                    self._pipeline.settings.body_limit if self._pipeline.policy.deepest >= _FULL else 0
+                    self._pipeline.settings.body_limit if self._pipeline.policy.max_level >= _FULL else 0
                 )
             body.add(chunk)
             return body.size >= self._expected >= 0
