@@ -104,7 +104,7 @@ class DeliveryError(MlauditError):
 
 
 class SourceError(MlauditError):
-    """Verification could not look: the source is absent, unreadable or refuses."""
+    """Verification could not check: the source is absent, unreadable or refuses."""
 
 
 class RuleError(MlauditError):

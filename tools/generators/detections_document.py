@@ -28,7 +28,7 @@ records that must and must not fire. The tests run the rules' own queries on the
 
     mlaudit detect --once --elasticsearch https://127.0.0.1:9200 --since 15m
 
-Exit code 0: nothing found; 1: alerts; 2: could not look. `--rule NAME` (or id) runs one rule, `--json` prints the
+Exit code 0: nothing found; 1: alerts; 2: could not check. `--rule NAME` (or id) runs one rule, `--json` prints the
 alerts for machines. Credentials come from the same variables as those of `mlaudit install`.
 
 A record is looked at when it *arrives* (`event.ingested`), so that one that waited in a spool is not missed; windows

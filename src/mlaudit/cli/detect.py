@@ -39,7 +39,7 @@ def detect(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
 ) -> None:
-    """Run the detection rules; exit code 0 if nothing is found, 1 for alerts, 2 if it could not look.
+    """Run the detection rules; exit code 0 if nothing is found, 1 for alerts, 2 if it could not check.
 
     Credentials come from the same variables as those of mlaudit install.
     """

@@ -59,7 +59,7 @@ def lineage_command(
     """Tell where a model comes from and what it was used for: data, run, metrics, approval, artifact, deployment, uses.
 
     Of a model without a version: the one that was deployed or promoted last. Exit code 0 when it is told, 1 when a
-    record is not as it was sealed (or --verify or --complete find something), 2 when it could not look.
+    record is not as it was sealed (or --verify or --complete find something), 2 when it could not check.
     """
     from mlaudit.lineage import commands
 

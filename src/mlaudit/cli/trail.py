@@ -75,7 +75,7 @@ def verify_command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
 ) -> None:
-    """Prove a trail: exit code 0 when all holds, 1 for findings, 2 when it could not look."""
+    """Prove a trail: exit code 0 when all holds, 1 for findings, 2 when it could not check."""
     if coverage:
         from mlaudit.verify.repair.coverage_commands import coverage as measure
 
@@ -263,7 +263,7 @@ def resend_command(
 ) -> None:
     """Send again what Elasticsearch lacks, from what this host retains or from an archive.
 
-    Exit code 0 when all of it is stored, 1 when some is still missing, 2 when it could not look. The collector is
+    Exit code 0 when all of it is stored, 1 when some is still missing, 2 when it could not check. The collector is
     that of the MLAUDIT_* settings.
     """
     from mlaudit.verify.repair.resend_commands import resend

@@ -1,4 +1,4 @@
-"""How mlaudit reaches an Elasticsearch cluster: address, credentials, and errors that say what to do."""
+"""Connection to an Elasticsearch cluster: address, credentials, and errors that say what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alerts as audit records: sealed in a stream of detection's own, each finding once, across runs and crashes."""
+"""Alerts as audit records: sealed in a stream of their own, each finding once, across runs and crashes."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _KEPT: Final = 50_000
 class AlertTrail:
     """Records alerts; a context manager that one process at a time can hold.
 
-    A stream is opened with the first new alert only. An alert is remembered after its record is safe on disk: a crash
-    between the two repeats the record, under the same record id.
+    A stream is opened with the first new alert. An alert is remembered after its record is safe on disk: a crash
+    between the two repeats the record, with the same record id.
 
     Args:
         settings: where records go; see docs/settings.md.
-        name: of the source of alerts. What was told, and how far the source was read, is remembered by name in
+        name: of the source of alerts. Recorded findings and the read position are kept under this name in
             ``<state folder>/detection``.
     """
 
@@ -51,10 +51,10 @@ class AlertTrail:
         self.recorded = 0
 
     def __enter__(self) -> Self:
-        """Takes the memory for this process.
+        """Locks the state file for this process.
 
         Raises:
-            SourceError: another process records the same alerts, or the memory cannot be read or written.
+            SourceError: another process records the same alerts, or the state file cannot be read or written.
             SpoolError: the state folder cannot be made.
         """
         make_folder(self._path.parent)
@@ -73,13 +73,13 @@ class AlertTrail:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Ends the stream, sends what is left, and lets the memory go."""
+        """Ends the stream, sends what is left, and releases the state file."""
         with self._open:
             if self._pipeline is not None:
                 self._pipeline.close("detection is done")
 
     def tell(self, key: str, event: AuditEvent) -> bool:
-        """Records the alert, unless its key was recorded before; whether it did.
+        """Records the alert unless its key was recorded before; returns whether it did.
 
         Args:
             key: the same for the same finding, whenever it is found.
@@ -98,7 +98,7 @@ class AlertTrail:
             self._pipeline = open_pipeline(self._settings)
         if not self._pipeline.emit(event).wait():
             raise SpoolError(
-                f"an alert could not be recorded in {self._settings.spool_dir}; look at its disk, then run it again"
+                f"an alert could not be recorded in {self._settings.spool_dir}; check its disk, then run it again"
             )
         self._append({"told": digest})
         self._told[digest] = None
@@ -106,7 +106,7 @@ class AlertTrail:
         return True
 
     def reach(self, position: str) -> None:
-        """Remembers how far the source was read."""
+        """Saves the read position of the source."""
         if position > self.position:
             self._append({"position": position})
             self.position = position
@@ -124,7 +124,7 @@ class AlertTrail:
             ) from None
 
     def _read(self) -> None:
-        """Reads what was remembered; a line that a crash cut short says nothing, and the file is made whole."""
+        """Reads the state file, skips a line that a crash cut short, and rewrites the file."""
         lines = self._path.read_bytes().splitlines() if self._path.exists() else []
         for line in lines:
             try:

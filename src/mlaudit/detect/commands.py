@@ -52,7 +52,7 @@ def once(
     With ``record`` each alert becomes an audit record, once, and a run begins no later than the last one ended.
 
     Raises:
-        SourceError: could not look.
+        SourceError: could not check.
         ClusterError: the address or the credentials are not usable.
         SettingsError, SpoolError, PolicyError, KeyFileError: could not record.
     """
@@ -84,7 +84,7 @@ def kibana(
     While it follows, a cluster that cannot be looked at is said and looked at again.
 
     Raises:
-        SourceError: could not look.
+        SourceError: could not check.
         ClusterError: the address or the credentials are not usable.
         SettingsError, SpoolError, PolicyError, KeyFileError: could not record.
     """
@@ -103,7 +103,7 @@ def kibana(
             except SourceError as error:
                 if stopped is None:
                     raise
-                console.print(f"could not look: {safe(str(error))}", markup=False)
+                console.print(f"could not check: {safe(str(error))}", markup=False)
             else:
                 if recorded or stopped is None:
                     _say(console, recorded, space, as_json=as_json)

@@ -1,4 +1,4 @@
-"""What a compiled detection rule is, and what it finds."""
+"""A compiled detection rule, and its alerts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How one rule is run on a cluster; compiled from Sigma by ``make generate``.
+    """The execution plan of one rule on a cluster; compiled from Sigma by ``make generate``.
 
     Attributes:
         id: the Sigma rule's UUID; the same in every SIEM the rule is generated for.

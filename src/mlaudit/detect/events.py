@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from mlaudit.detect.compiled_rule import Alert
 
 DETECTION: Final = Actor("detection", SYSTEM)
-#: As Elastic Security scores the levels.
+#: Elastic Security's risk score of each level.
 SEVERITY: Final = {"informational": 1, "low": 21, "medium": 47, "high": 73, "critical": 99}
-#: The field of an alert that says best whom it is about, with the type of target that this is.
+#: Fields of an alert that name its target, the best first, with the type of target.
 _TARGETS: Final = (
     ("audit.actor.id", "actor"),
     ("source.ip", "source"),
@@ -30,7 +30,7 @@ _TARGETS: Final = (
 
 
 def record_alerts(trail: AlertTrail, alerts: Iterable[Alert], until: datetime | None = None) -> int:
-    """Records what was not recorded before; how many that were. Then remembers that everything was, up to ``until``.
+    """Records the alerts not recorded before and returns their number. Then saves ``until`` as the position.
 
     Raises:
         SpoolError: an alert could not be recorded; the next run finds it again.
@@ -44,10 +44,10 @@ def record_alerts(trail: AlertTrail, alerts: Iterable[Alert], until: datetime | 
 
 
 def finding_key(alert: Alert) -> str:
-    """The same for the same finding in every run.
+    """The key of a finding, stable across runs.
 
-    A sequence is known by its beginning, so that one that goes on is told once (one that goes on for longer than its
-    window, once a window); single records by the last of them, so that more of them are told again.
+    A sequence is identified by its beginning, so a continuing one is recorded once (once per window, if it
+    continues for longer); single records by the last of them, so further ones are recorded again.
     """
     sequences = {plan.id for plan in load_plans() if plan.window_seconds}
     moment = alert.first if alert.rule_id in sequences else alert.last
@@ -55,7 +55,7 @@ def finding_key(alert: Alert) -> str:
 
 
 def about_alerts(alert: Alert) -> bool:
-    """Whether a rule fired on nothing but records of alerts: to record that would feed the rule for ever."""
+    """Whether a rule fired only on records of alerts: recording that would trigger the rule for ever."""
     return alert.entities.get("audit.kind") == [DETECTION_ALERT]
 
 
@@ -82,7 +82,7 @@ def alert_event(alert: Alert) -> AuditEvent:
 
 
 def target_of(values: Mapping[str, Any]) -> Target | None:
-    """Whom an alert is about, by the fields that its records share."""
+    """The target of an alert, from the fields that its records share."""
     for name, type_ in _TARGETS:
         value = values.get(name)
         if isinstance(value, str) and value and (name != "source.ip" or source_of(value)):

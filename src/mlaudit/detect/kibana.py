@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from mlaudit.detect.alert_trail import AlertTrail
 
 INDEX: Final = ".alerts-security.alerts-{space}"
-#: Of every rule in detections/elastic.
+#: Tag of every rule in detections/elastic.
 TAG: Final = "Data Source: mlaudit"
 PAGE: Final = 500
-#: An alert is stored some time after the moment that it carries: so far behind the last one it is looked for again.
+#: An alert is stored some time after its timestamp: each read begins this far before the last position.
 OVERLAP: Final = timedelta(minutes=10)
 _RECORDS: Final = 20
 _REASON: Final = 1000
@@ -40,11 +40,11 @@ _RECORD_ID: Final = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(-
 def record_new(
     client: Elasticsearch, space: str, trail: AlertTrail, since: datetime, page: int = PAGE
 ) -> int:
-    """Records every alert that was not recorded before, from where the trail remembers, else ``since``; how many.
+    """Records every alert not recorded before, from the saved position, else ``since``; returns their number.
 
     Raises:
-        SourceError: could not look.
-        SpoolError: an alert could not be recorded; the next look finds it again.
+        SourceError: the alerts cannot be read.
+        SpoolError: an alert could not be recorded; the next read finds it again.
     """
     start = datetime.fromisoformat(trail.position) - OVERLAP if trail.position else since
     recorded = 0
@@ -65,7 +65,7 @@ def read_alerts(
     """The hits of the alerts of mlaudit's rules since a time, oldest first, page by page.
 
     Raises:
-        SourceError: could not look: there is no such index, or Elasticsearch does not answer or refuses.
+        SourceError: there is no such index, or Elasticsearch does not answer or refuses.
     """
     index = INDEX.format(space=space)
     filters: list[dict[str, Any]] = [
@@ -147,7 +147,7 @@ def _records(source: Mapping[str, Any]) -> list[str]:
 
 
 def _about_alerts(source: Mapping[str, Any]) -> bool:
-    """Whether a rule fired on the record of an alert: to record that would feed the rule for ever."""
+    """Whether a rule fired on the record of an alert: recording that would trigger the rule for ever."""
     return _first(value_of(source, "audit.kind")) == DETECTION_ALERT
 
 

@@ -40,7 +40,7 @@ def load_plans() -> tuple[Plan, ...]:
 
 
 def select(plans: Iterable[Plan], wanted: Iterable[str]) -> tuple[Plan, ...]:
-    """The plans that are meant by name or id.
+    """The plans with these names or ids.
 
     Raises:
         SourceError: a name or id that no rule has.

@@ -1,4 +1,4 @@
-"""The searches of a rule, with nothing that a reduced Elasticsearch lacks: no EQL, ES|QL or scripts."""
+"""The searches of a rule; works on a reduced Elasticsearch: no EQL, ES|QL or scripts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PAGE: Final = 1000
 SAMPLE: Final = 5
-_DOING: Final = "looking for alerts"
+_DOING: Final = "searching for alerts"
 ENTITIES: Final = ("audit.actor.id", "source.ip", "ml.model.name", "service.name", "audit.kind")
 _BY_TIME: Final = [
     {"@timestamp": {"order": "asc", "numeric_type": "date_nanos"}},
@@ -31,7 +31,7 @@ Query: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """The records of one finding, summed up; ``first`` and ``last`` in nanoseconds since the epoch."""
+    """A summary of the records of one finding; ``first`` and ``last`` in nanoseconds since the epoch."""
 
     count: int
     fresh: int
@@ -64,7 +64,7 @@ class Searcher:
         )
 
     def require(self) -> None:
-        """Raises SourceError when there is no audit data stream to look into, or it cannot be searched."""
+        """Raises SourceError when there is no audit data stream, or it cannot be searched."""
         if self._search(size=0)["_shards"]["total"] == 0:
             raise SourceError(
                 f"expected audit data streams {self._index}, found none; "
@@ -77,7 +77,7 @@ class Searcher:
         return [key for key, _ in self._composite(query, plan.group_by, missing=True)]
 
     def span(self, plan: Plan) -> tuple[int, int] | None:
-        """Milliseconds since the epoch of the earliest and latest fresh record; None when there is none."""
+        """Milliseconds since the epoch of the earliest and latest fresh record; None without fresh records."""
         answer = self._search(
             size=0,
             query=_all(matches(plan.steps), self.fresh),
@@ -121,7 +121,7 @@ class Searcher:
                 yield hit["sort"][0], {int(name) for name in hit["matched_queries"]}
 
     def describe(self, plan: Plan, key: Group, nanoseconds: tuple[int, int] | None = None) -> Description:
-        """Sums up a group's records: all between two times, or the fresh ones."""
+        """Summarises a group's records: all between two times, or the fresh ones."""
         filters = [matches(plan.steps), same(plan.group_by, key)]
         if nanoseconds is None:
             filters.append(self.fresh)

@@ -34,10 +34,10 @@ def run_rules(
         since: earliest arrival, with a time zone.
         until: first arrival that is left out, with a time zone.
         rules: names or ids; None runs every rule.
-        index: pattern of the data streams to look into.
+        index: pattern of the data streams to search.
 
     Raises:
-        SourceError: could not look: no such rule or data stream, or Elasticsearch does not answer or refuses.
+        SourceError: there is no such rule or data stream, or Elasticsearch does not answer or refuses.
     """
     plans = load_plans() if rules is None else select(load_plans(), rules)
     searcher = Searcher(client, index, since, until)

@@ -1,4 +1,4 @@
-"""The path of a record as a row of checks: the first that fails is the broken link; those behind are not reached."""
+"""The path of a record as a sequence of checks: the first that fails is the broken link; later ones do not run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class BrokenLinkError(Exception):
 
 @dataclass(slots=True)
 class Outcome:
-    """What a check that did not fail has to say. ``warnings`` are found things with their remedy."""
+    """The result of a check that passed. ``warnings`` are findings with their remedy."""
 
     found: str
     warnings: list[tuple[str, str]] = field(default_factory=list)
@@ -61,7 +61,7 @@ class Result:
 
 @dataclass(slots=True)
 class Probe:
-    """The stream that was sent to find out: its id, the probe record's id and hash, and how many records it has."""
+    """The probe stream: its id, the probe record's id and hash, and its number of records."""
 
     stream_id: str
     record_id: str
@@ -71,14 +71,14 @@ class Probe:
 
 @dataclass(slots=True)
 class Ground:
-    """What the checks are given, and what earlier ones found out for later ones.
+    """The input of the checks, and what earlier checks found for later ones.
 
     Attributes:
         env: the environment; settings and credentials come from it alone.
-        elasticsearch: address of the cluster; "" leaves the checks behind the collector out.
+        elasticsearch: address of the cluster; "" skips the checks after the collector.
         metrics: address of the collector's metrics page; "" when not given.
-        wait: seconds that a record may take on each half of its way.
-        secrets: texts that must not be printed, whatever an error says.
+        wait: seconds that a record may take on each half of the path.
+        secrets: texts that are never printed, not even within an error.
     """
 
     env: Mapping[str, str]
@@ -98,7 +98,7 @@ class Ground:
 
     @property
     def known(self) -> Settings:
-        """The settings; the first check has read them."""
+        """The settings, which the first check has read."""
         assert self.settings is not None
         return self.settings
 
@@ -107,7 +107,7 @@ Check = tuple[str, "Callable[[Ground], Outcome]"]
 
 
 def run_checks(checks: Iterable[Check], ground: Ground, tell: Callable[[Result], object]) -> list[Result]:
-    """Runs checks in order until one fails; tells and returns the result of each."""
+    """Runs checks in order until one fails; reports and returns the result of each."""
     results: list[Result] = []
     broken = False
     for step, check in checks:
@@ -133,7 +133,7 @@ def _run(step: str, check: Callable[[Ground], Outcome], ground: Ground) -> Resul
     except BrokenLinkError as error:
         return Result(step, BROKEN, clean(error.found), clean(error.expected), clean(error.remedy))
     except (MlauditError, OSError) as error:
-        return Result(step, BROKEN, clean(str(error)), "this check to come to an end", "see what was found")
+        return Result(step, BROKEN, clean(str(error)), "this check to finish", "see the value found")
     state = SKIPPED if outcome.skipped else WARNING if outcome.warnings else OK
     warnings = [{"found": clean(found), "remedy": clean(remedy)} for found, remedy in outcome.warnings]
     return Result(step, state, clean(outcome.found), warnings=warnings)

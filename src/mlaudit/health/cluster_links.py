@@ -1,4 +1,4 @@
-"""The links behind the collector: Elasticsearch, its templates, and the probe in it."""
+"""The links after the collector: Elasticsearch, its templates, and the probe in it."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
 _STREAMS: Final = "logs-mlaudit.integrity-*"
 _TEMPLATE: Final = "logs-mlaudit.integrity"
 _LOOK_SECONDS: Final = 0.25
-# No such index; too busy; the index was just made and its shards are still starting.
+# No such index; too busy; a new index whose shards are still starting.
 _NOT_YET: Final = frozenset({404, 429, 503})
-_NOT_ASKED: Final = "not asked for (--elasticsearch URL, or MLAUDIT_ES_URL)"
+_NOT_ASKED: Final = "not requested (--elasticsearch URL, or MLAUDIT_ES_URL)"
 _CREDENTIALS: Final = "correct MLAUDIT_ES_USERNAME and MLAUDIT_ES_PASSWORD_FILE, or MLAUDIT_ES_API_KEY_FILE"
 
 
 def name(ground: Ground) -> Outcome:
-    """Its host's addresses."""
+    """Elasticsearch's host name resolves."""
     return reach.resolve(_server(ground)) if ground.elasticsearch else Outcome(_NOT_ASKED, skipped=True)
 
 
 def connection(ground: Ground) -> Outcome:
-    """Its port."""
+    """Elasticsearch's port accepts a connection."""
     if not ground.elasticsearch:
         return Outcome(_NOT_ASKED, skipped=True)
     try:
@@ -55,12 +55,12 @@ def connection(ground: Ground) -> Outcome:
 
 
 def tls(ground: Ground) -> Outcome:
-    """Its certificate."""
+    """Elasticsearch's certificate is trusted."""
     return reach.secure(_server(ground)) if ground.elasticsearch else Outcome(_NOT_ASKED, skipped=True)
 
 
 def authentication(ground: Ground) -> Outcome:
-    """Whether the credentials are known there."""
+    """Elasticsearch accepts the credentials."""
     if not ground.elasticsearch:
         return Outcome(_NOT_ASKED, skipped=True)
     with _asking(ground, "Elasticsearch to know the credentials", _CREDENTIALS) as client:
@@ -69,17 +69,17 @@ def authentication(ground: Ground) -> Outcome:
         except AuthenticationException:
             raise
         except ApiError as error:
-            outcome = Outcome("it asks for none")
+            outcome = Outcome("it requires none")
             outcome.warn(
                 f"its security is off (HTTP {error.status_code})",
-                "switch it on: anybody can change the trail",
+                "enable security: anybody can change the trail",
             )
             return outcome
     return Outcome(f"as {who.get('username', '?')}")
 
 
 def templates(ground: Ground) -> Outcome:
-    """The index template of the data streams: without it Elasticsearch refuses, and the exporter drops."""
+    """The index template of the data streams: without it Elasticsearch rejects records, and the exporter drops them."""
     if not ground.elasticsearch:
         return Outcome(_NOT_ASKED, skipped=True)
     expected, remedy = "the index templates of mlaudit", "install them: mlaudit install --elasticsearch URL"
@@ -91,14 +91,14 @@ def templates(ground: Ground) -> Outcome:
         except NotFoundError:
             raise BrokenLinkError(expected, f"no index template {_TEMPLATE}", remedy) from None
         except AuthorizationException:
-            return Outcome("this user may not look; the probe's document tells", skipped=True)
+            return Outcome("this user may not read templates; the probe's document decides", skipped=True)
     if "data_stream" not in found:
         raise BrokenLinkError(expected, f"an index template {_TEMPLATE} without data_stream", remedy)
     return Outcome(f"{_TEMPLATE} for {', '.join(found['index_patterns'])}")
 
 
 def arrival(ground: Ground) -> Outcome:
-    """The probe's records in the cluster, with the hash that they were sealed with."""
+    """The probe's records are in the cluster, with the hash they were sealed with."""
     if not ground.elasticsearch:
         return Outcome(_NOT_ASKED, skipped=True)
     probe = ground.probe
@@ -128,7 +128,7 @@ def arrival(ground: Ground) -> Outcome:
     if probe.hash not in hashes:
         raise BrokenLinkError(
             f"the probe with hash {probe.hash}",
-            "another content under its name",
+            "different content under its id",
             "something between here and Elasticsearch changes records: mlaudit verify",
         )
     if any(not hit["_index"].startswith(".ds-") for hit in hits):
@@ -141,7 +141,7 @@ def arrival(ground: Ground) -> Outcome:
 
 
 def proof(ground: Ground) -> Outcome:
-    """The probe's stream, verified as an auditor would."""
+    """The probe's stream verifies, as for an auditor."""
     if not ground.elasticsearch:
         return Outcome(_NOT_ASKED, skipped=True)
     assert ground.probe is not None
@@ -160,7 +160,9 @@ def proof(ground: Ground) -> Outcome:
     if not report.ok:
         codes = ", ".join(sorted({found.code for found in report.findings if found.severity == "finding"}))
         raise BrokenLinkError(
-            expected, codes, f"mlaudit verify --elasticsearch URL --stream {ground.probe.stream_id} says more"
+            expected,
+            codes,
+            f"mlaudit verify --elasticsearch URL --stream {ground.probe.stream_id} reports more",
         )
     return Outcome(f"{report.records} records: every hash, every link, all signatures good")
 
@@ -186,7 +188,7 @@ def _absent(ground: Ground, expected: str, found: int) -> BrokenLinkError:
 
 @contextmanager
 def _asking(ground: Ground, expected: str, remedy: str) -> Iterator[Elasticsearch]:
-    """A client, closed at the end; what goes wrong breaks the link."""
+    """A client, closed at the end; an error breaks the link."""
     try:
         auth: Auth = credentials(ground.env)
         ground.secrets |= {text for text in (auth if isinstance(auth, tuple) else (auth,)) if text} - {
@@ -196,7 +198,7 @@ def _asking(ground: Ground, expected: str, remedy: str) -> Iterator[Elasticsearc
     except ClusterError as error:
         raise BrokenLinkError(expected, str(error), remedy) from None
     try:
-        with explained(ground.elasticsearch, "looking for the probe"):
+        with explained(ground.elasticsearch, "searching for the probe"):
             yield client
     except ClusterError as error:
         raise BrokenLinkError(expected, str(error), remedy) from None

@@ -25,29 +25,29 @@ _OVERFULL: Final = 0.98
 
 
 def server(ground: Ground) -> reach.Server:
-    """The collector, as the settings name it."""
+    """The collector that the settings name."""
     found = ground.known
     at = reach.server("the collector", found.endpoint, "MLAUDIT_ENDPOINT", "MLAUDIT_CA_FILE", found.ca_file)
     return replace(at, client_cert=found.client_cert_file, client_key=found.client_key_file)
 
 
 def name(ground: Ground) -> Outcome:
-    """Its host's addresses."""
+    """The collector's host name resolves."""
     return reach.resolve(server(ground))
 
 
 def connection(ground: Ground) -> Outcome:
-    """Its port."""
+    """The collector's port accepts a connection."""
     return reach.connect(server(ground))
 
 
 def tls(ground: Ground) -> Outcome:
-    """Its certificate."""
+    """The collector's certificate is trusted."""
     return reach.secure(server(ground))
 
 
 def authentication(ground: Ground) -> Outcome:
-    """An empty request: does it let this sender in?"""
+    """An empty request: does the collector accept this sender?"""
     found = ground.known
     receiver = Receiver(found.endpoint, found.headers, found.token_file, found.ca_file)
     try:
@@ -63,7 +63,7 @@ def authentication(ground: Ground) -> Outcome:
         given = (
             "none was given"
             if "authorization" not in headers
-            else "the one that was given is not known there"
+            else "the collector does not know the given one"
         )
         raise BrokenLinkError(
             "the collector to know this sender",
@@ -72,17 +72,17 @@ def authentication(ground: Ground) -> Outcome:
         )
     if status == 403:
         raise BrokenLinkError(
-            "the collector to let this sender in", "HTTP 403", "have it allowed to send logs there"
+            "the collector to accept this sender", "HTTP 403", "allow it to send logs there"
         )
     if status == 400 and b"HTTPS server" in body:
         raise BrokenLinkError(
             "the collector to speak http", "a port that speaks TLS", "write https:// in MLAUDIT_ENDPOINT"
         )
-    return Outcome("with a token" if "authorization" in headers else "none asked for", skipped=False)
+    return Outcome("with a token" if "authorization" in headers else "none required", skipped=False)
 
 
 def acceptance(ground: Ground) -> Outcome:
-    """The answer to that request: is it an OTLP receiver that takes records now?"""
+    """The answer to that request: is it an OTLP receiver that accepts records now?"""
     answer = ground.answer
     if answer.verdict is Verdict.ACKNOWLEDGED:
         return Outcome("an empty request is acknowledged")
@@ -90,21 +90,21 @@ def acceptance(ground: Ground) -> Outcome:
         "HTTP 404": "is this an OTLP/HTTP receiver for logs? Correct the path in MLAUDIT_ENDPOINT (/v1/logs)",
         "HTTP 405": "is this an OTLP/HTTP receiver for logs? Correct MLAUDIT_ENDPOINT",
         "HTTP 429": "the collector is overloaded; records wait in the spool until it is not",
-        "HTTP 503": "its queue is full or its memory limit reached: look at its metrics; records wait in the spool",
+        "HTTP 503": "its queue is full or its memory limit reached: check its metrics; records wait in the spool",
     }
     raise BrokenLinkError(
         "an acknowledgement as OTLP/HTTP defines it",
         answer.reason,
-        remedies.get(answer.reason, "is another program listening there? Look into the collector's log"),
+        remedies.get(answer.reason, "is another program listening there? Check the collector's log"),
     )
 
 
 def clock(ground: Ground) -> Outcome:
-    """This machine's clock against the collector's: records with wrong times mislead whoever reads them."""
+    """This machine's clock agrees with the collector's: records with wrong times mislead their readers."""
     try:
         theirs = parsedate_to_datetime(ground.date)
     except ValueError:
-        return Outcome("the collector does not say its time", skipped=True)
+        return Outcome("the collector sends no time", skipped=True)
     theirs = theirs.replace(tzinfo=UTC) if theirs.tzinfo is None else theirs
     # The header counts whole seconds.
     skew = (datetime.fromtimestamp(ground.answered_at, UTC) - theirs).total_seconds() - 0.5
@@ -116,20 +116,22 @@ def clock(ground: Ground) -> Outcome:
 
 
 def counters(ground: Ground) -> Outcome:
-    """The collector's own metrics: documents that Elasticsearch refused, and the queue in front of it."""
+    """The collector's own metrics: documents that Elasticsearch rejected, and the export queue."""
     if not ground.metrics:
-        return Outcome("not asked for (--collector-metrics URL)", skipped=True)
+        return Outcome("not requested (--collector-metrics URL)", skipped=True)
     scrape = fetch(ground.metrics)
     ground.metrics_before = scrape.rejections()
     queue = scrape.queue()
-    outcome = Outcome("no queue is shown" if queue is None else f"queue {queue[0]:,.0f} of {queue[1]:,.0f}")
+    outcome = Outcome(
+        "the page shows no queue" if queue is None else f"queue {queue[0]:,.0f} of {queue[1]:,.0f}"
+    )
     if queue is not None and queue[1]:
         fill = queue[0] / queue[1]
         if fill >= _OVERFULL:
             raise BrokenLinkError(
                 "room in the collector's queue",
                 f"{fill:.0%} full",
-                "Elasticsearch takes nothing or too little: look at it first; records wait in the spools meanwhile",
+                "Elasticsearch accepts too little: check it first; records wait in the spools until then",
             )
         if fill > _FILLED:
             outcome.warn(f"the collector's queue is {fill:.0%} full", "is Elasticsearch keeping up?")
@@ -142,14 +144,14 @@ def counters(ground: Ground) -> Outcome:
     if failed := scrape.enqueue_failures():
         outcome.warn(
             f"{failed:,.0f} records could not be put into the collector's queue since it started",
-            "look at the disk of its queue; the senders still have these records",
+            "check the disk of its queue; the senders still have these records",
         )
     return outcome
 
 
 def waiting_there(ground: Ground) -> str:
-    """What the collector's queue holds, as a sentence for whoever finds Elasticsearch away."""
-    told = "the probe was acknowledged: it waits in the collector's queue, and arrives when Elasticsearch is back"
+    """What the collector's queue holds, as a sentence for the report that Elasticsearch is unreachable."""
+    told = "the probe was acknowledged: it waits in the collector's queue until Elasticsearch is reachable"
     if not ground.metrics:
         return told
     try:
@@ -160,7 +162,7 @@ def waiting_there(ground: Ground) -> str:
 
 
 def refusals_since(ground: Ground) -> dict[str, float]:
-    """What the writer was refused since the metrics were first looked at, by outcome."""
+    """Documents rejected since the metrics were first read, by outcome."""
     if not ground.metrics:
         return {}
     try:
@@ -187,13 +189,13 @@ def _exchange(ground: Ground, headers: dict[str, str]) -> tuple[int, dict[str, s
         if at.tls and at.client_cert is None and reach.wants_certificate(at):
             raise BrokenLinkError(
                 "the collector to know this sender",
-                "it asks for a client certificate",
+                "it requires a client certificate",
                 "set MLAUDIT_CLIENT_CERT_FILE and MLAUDIT_CLIENT_KEY_FILE",
             ) from None
         raise BrokenLinkError(
             "an answer from the collector",
             f"none ({type(error).__name__})",
-            "is another program listening at that port? Look into the collector's log",
+            "is another program listening at that port? Check the collector's log",
         ) from None
     finally:
         pool.clear()

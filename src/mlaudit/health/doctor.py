@@ -1,4 +1,4 @@
-"""``mlaudit doctor``: walks the path of a record from these settings to the index, and names the first broken link."""
+"""``mlaudit doctor``: follows the path of a record from the settings to the index, and names the first broken link."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def doctor(
     as_json: bool,
     env: Mapping[str, str] | None = None,
 ) -> int:
-    """Runs every check, prints what it finds; 0 when the path is whole, 1 when a link is broken."""
-    # The report says it; the same warnings from the sender would only stand between its lines.
+    """Runs every check and prints the results; 0 when the path works, 1 when a link is broken."""
+    # The report has it; the sender's warnings would only interleave with its lines.
     logging.getLogger("mlaudit").addHandler(logging.NullHandler())
     ground = Ground(os.environ if env is None else env, elasticsearch, ca_file, metrics, wait)
     console = Console(highlight=False, soft_wrap=True)
@@ -72,7 +72,7 @@ def doctor(
     elif broken is None:
         warnings = sum(len(one.warnings) for one in results)
         told = f", with {warnings} warning{'s' if warnings > 1 else ''}" if warnings else ""
-        unlooked = "" if elasticsearch else "; Elasticsearch was not looked at (--elasticsearch URL)"
+        unlooked = "" if elasticsearch else "; Elasticsearch was not checked (--elasticsearch URL)"
         console.print(f"[bold green]the path is whole[/]{told}{unlooked}")
     else:
         console.print(Text.assemble(("the path breaks at ", "bold red"), (broken.step, "bold red")))

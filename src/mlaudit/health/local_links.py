@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _FSYNC_TRIES: Final = 5
-#: A group commit waits for the disk: beyond this, durable records slow the service down visibly.
+#: A group commit waits for the disk: above this, durable records slow the service down visibly.
 _SLOW_FSYNC: Final = 0.05
 _LEAST_FREE: Final = 16 << 20
 _NETWORK_DISKS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "glusterfs", "ceph"})
 
 
 def settings(ground: Ground) -> Outcome:
-    """Every MLAUDIT_* variable, as a service started from here would read it."""
+    """Every MLAUDIT_* variable, as a service in this environment would read it."""
     try:
         found = ground.settings = Settings.from_env(ground.env)
     except SettingsError as error:
@@ -67,7 +67,7 @@ def policy(ground: Ground) -> Outcome:
 
 
 def keys(ground: Ground) -> Outcome:
-    """The signing key with its verifier key, and the key of the pseudonyms: there, private, belonging together."""
+    """The signing key with its verifier key, and the pseudonym key: present, private, matching."""
     found = ground.known
     new = not keys_dir(found).exists()
     try:
@@ -82,8 +82,8 @@ def keys(ground: Ground) -> Outcome:
     outcome = Outcome(f"signing key {ground.key.id} ({ground.key.name})")
     if new:
         outcome.warn(
-            f"no keys were there; they were made in {keys_dir(found)}",
-            "give the .pub file to whoever verifies",
+            f"no keys existed; they were created in {keys_dir(found)}",
+            "give the .pub file to the auditors",
         )
     return outcome
 
@@ -116,7 +116,7 @@ def spool(ground: Ground) -> Outcome:
     if free < found.spool_max_bytes:
         outcome.warn(
             f"{size(free)} free, while each process may hold {size(found.spool_max_bytes)} unsent",
-            "make room, or lower MLAUDIT_SPOOL_MAX_BYTES",
+            "free space, or lower MLAUDIT_SPOOL_MAX_BYTES",
         )
     if seconds > _SLOW_FSYNC:
         outcome.warn(
@@ -131,7 +131,7 @@ def spool(ground: Ground) -> Outcome:
 
 
 def _refuse_foreign_folders(found: Settings) -> None:
-    """As root one can write anywhere, and would leave files behind that the service cannot read."""
+    """Refuse to leave files, as root, that the service cannot read."""
     for folder in (found.state_dir, found.spool_dir):
         owner = folder.stat().st_uid if folder.is_dir() else 0
         if os.geteuid() == 0 and owner != 0:
@@ -143,7 +143,7 @@ def _refuse_foreign_folders(found: Settings) -> None:
 
 
 def filesystem(folder: Path) -> str:
-    """The type of the file system a folder is on; "" where the system does not say."""
+    """The file system type of a folder; "" where it is unknown."""
     try:
         with open("/proc/self/mounts", encoding="utf-8", errors="replace") as mounts:  # noqa: PTH123 - no path of ours
             lines = [line.split(" ") for line in mounts]
@@ -160,7 +160,7 @@ def filesystem(folder: Path) -> str:
 
 
 def _try_lock(path: Path) -> None:
-    """The lock that tells a living process from a dead one must keep a second holder out."""
+    """The lock that marks a living process must exclude a second holder."""
     with locked(path, 0):
         if not is_held(path):
             raise OSError(0, "a file system whose locks do not exclude each other (flock)")

@@ -1,4 +1,4 @@
-"""A record that is made to find out whether records arrive: sealed in a short stream of its own, sent for real."""
+"""A probe record: sealed in a short stream of its own and sent like any other, to check that records arrive."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def send(ground: Ground) -> Outcome:
     sent = stream.delivery.finish(time.monotonic() + ground.wait)
     if not stored:
         raise BrokenLinkError(
-            "the disk to confirm a record", "no fsync came back", "look at the disk of the spool"
+            "the disk to confirm a record", "no fsync came back", "check the disk of the spool"
         )
     if refused:
         raise BrokenLinkError(
-            "the collector to take the record",
-            f"it refuses it for its content: {refused[0]}",
-            "is that collector set up with mlaudit's configuration? The record is kept in the spool's quarantine",
+            "the collector to accept the record",
+            f"it rejects the content: {refused[0]}",
+            "does that collector run mlaudit's configuration? The record is kept in the spool's quarantine",
         )
     if not sent:
         assert isinstance(stream.delivery, SpooledDelivery)
@@ -68,6 +68,6 @@ def send(ground: Ground) -> Outcome:
         raise BrokenLinkError(
             f"the collector to acknowledge the record within {ground.wait:g} s",
             why,
-            "look into the collector's log; the record stays in the spool and is sent by the next process",
+            "check the collector's log; the record stays in the spool and is sent by the next process",
         )
     return Outcome(f"record {event.record_id} of stream {stream.id} is acknowledged")

@@ -1,4 +1,4 @@
-"""Reaching a server, one layer at a time, so that what fails can be named: its name, its port, its certificate."""
+"""Connects to a server one layer at a time, to name the layer that fails: name, port or certificate."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Server:
     """A server to reach.
 
     Attributes:
-        what: what it is, for the report.
-        host, port, tls: where.
+        what: its name in the report.
+        host, port, tls: its address.
         variable: the setting that names it, and that of its CA.
     """
 
@@ -86,7 +86,7 @@ def connect(at: Server) -> Outcome:
     """A TCP connection.
 
     Raises:
-        BrokenLinkError: nobody takes it.
+        BrokenLinkError: nothing accepts it.
     """
     try:
         _open(at).close()
@@ -103,10 +103,10 @@ def connect(at: Server) -> Outcome:
 
 
 def secure(at: Server) -> Outcome:
-    """A TLS connection to a server whose certificate is trusted, names it, and is valid for a while yet.
+    """A TLS connection to a server whose certificate is trusted, names it, and does not expire soon.
 
     Raises:
-        BrokenLinkError: says which of these it is not.
+        BrokenLinkError: names the condition that fails.
     """
     if not at.tls:
         return Outcome("http: no TLS", skipped=True)
@@ -128,7 +128,7 @@ def secure(at: Server) -> Outcome:
         raise BrokenLinkError(
             f"{at.what} to speak TLS at {at.host}:{at.port}",
             f"the connection broke ({error.strerror or error})",
-            "look into its log",
+            "check its log",
         ) from None
     outcome = Outcome(f"{version}, certificate valid until {certificate.get('notAfter', '?')}")
     expiry = certificate.get("notAfter")
@@ -140,9 +140,9 @@ def secure(at: Server) -> Outcome:
 
 
 def wants_certificate(at: Server) -> bool:
-    """Whether a server breaks off because it was shown no client certificate.
+    """Whether a server closes the connection because it received no client certificate.
 
-    With TLS 1.3 it says so behind the handshake; a request that is sent meanwhile may hide it.
+    With TLS 1.3 it does so after the handshake; a request sent in between may hide it.
     """
     try:
         with _open(at) as plain, _context(at).wrap_socket(plain, server_hostname=at.host) as tls:
@@ -195,7 +195,7 @@ def _distrust(at: Server, error: ssl.SSLCertVerificationError) -> BrokenLinkErro
         return BrokenLinkError(
             f"a certificate for {at.host}",
             f"one for other names ({said})",
-            f"use a name of the certificate in {at.variable}, or have a certificate made for this one",
+            f"use a name of the certificate in {at.variable}, or issue a certificate for this one",
         )
     if code in _UNKNOWN_AUTHORITY:
         trusted = str(at.ca_file) if at.ca_file else "the system's authorities"
@@ -204,4 +204,4 @@ def _distrust(at: Server, error: ssl.SSLCertVerificationError) -> BrokenLinkErro
             f"one of an unknown authority ({said})",
             f"name the file of the right CA in {at.ca_variable}",
         )
-    return BrokenLinkError(f"a certificate of {at.what} that can be trusted", said, "have it renewed")
+    return BrokenLinkError(f"a certificate of {at.what} that can be trusted", said, "renew it")

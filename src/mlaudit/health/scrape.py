@@ -1,4 +1,4 @@
-"""Reading a collector's own metrics (Prometheus text) for the few that tell of lost or waiting records."""
+"""Reads a collector's own metrics (Prometheus text), for the few that show lost or waiting records."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ QUEUE_CAPACITY: Final = "otelcol_exporter_queue_capacity"
 ENQUEUE_FAILED: Final = "otelcol_exporter_enqueue_failed_log_records"
 #: The exporter and writer of audit records in collector-config/collector.yaml.
 AUDIT_EXPORTER: Final = "elasticsearch/audit"
-#: Not lost: tried again (collector.yaml, retry_on_status); 409 is a record that was sent twice, and is there.
+#: Not lost: retried (collector.yaml, retry_on_status); 409 is a record that was sent twice and is stored.
 _NOT_LOST: Final = frozenset({"401", "403", "408", "409", "429"})
 _FINAL: Final = frozenset({"failed_client", "failure_store"})  # after the others the exporter tries again
 _BYTES: Final = 8 << 20
@@ -34,12 +34,12 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Scrape:
-    """What a metrics page said at one moment."""
+    """The content of a metrics page at one moment."""
 
     samples: list[Sample]
 
     def rejections(self) -> dict[str, float]:
-        """Documents that Elasticsearch refused for good, by outcome and status. Ordinary telemetry is counted in."""
+        """Documents that Elasticsearch rejected for good, by outcome and status; includes ordinary telemetry."""
         found: dict[str, float] = {}
         for one in self._of(DOCUMENTS):
             outcome = one.labels.get("outcome", "")
@@ -57,21 +57,21 @@ class Scrape:
         return sum(one.value for one in sizes), sum(one.value for one in capacities)
 
     def enqueue_failures(self) -> float:
-        """Records that the queue did not take."""
+        """Records that the queue did not accept."""
         return sum(one.value for one in self._of(ENQUEUE_FAILED))
 
     def names(self) -> set[str]:
-        """Every metric of the page, as it is written there less ``_total``."""
+        """Every metric name of the page, without ``_total``."""
         return {one.name for one in self.samples}
 
     def _of(self, name: str) -> list[Sample]:
         found = [one for one in self.samples if one.name == name]
         audit = [one for one in found if one.labels.get("exporter") == AUDIT_EXPORTER]
-        return audit or found  # another collector may name its exporter otherwise
+        return audit or found  # another collector may name its exporter differently
 
 
 def parse(text: str) -> Scrape:
-    """Reads the Prometheus text format; lines that are none are left out."""
+    """Parses the Prometheus text format; skips malformed lines."""
     samples = []
     for line in text.splitlines():
         if line.startswith("#") or not (found := _LINE.fullmatch(line.strip())):
@@ -89,7 +89,7 @@ def parse(text: str) -> Scrape:
 
 
 def fetch(url: str) -> Scrape:
-    """Asks a collector for its metrics.
+    """Fetches a collector's metrics.
 
     Raises:
         BrokenLinkError: there is no such page.

@@ -1,4 +1,4 @@
-"""``mlaudit status``: every stream of this host's spool, and what about it needs somebody's attention."""
+"""``mlaudit status``: every stream of this host's spool, and what needs attention."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ COULD_NOT_LOOK: Final = 2
 PATIENCE_SECONDS: Final = 60.0
 #: A living process writes its status at least every 30 s.
 _STILL_SECONDS: Final = 90.0
-#: Adopters look every 15 s.
+#: Adopters scan every 15 s.
 _ADOPTION_SECONDS: Final = 60.0
 _DISK_SPARE: Final = 64 << 20
 
 
 @dataclass(slots=True)
 class SpoolStatus:
-    """The streams of one spool, and what concerns all of them."""
+    """The streams of one spool, and findings about the spool itself."""
 
     spool: str
     streams: list[StreamStatus] = field(default_factory=list)
@@ -63,14 +63,14 @@ class SpoolStatus:
 
 
 def status(patience: float, *, as_json: bool) -> int:
-    """Prints the streams; 0 when all is fine, 1 when something needs attention, 2 when it could not look."""
+    """Prints the streams; 0 when all is fine, 1 when something needs attention, 2 when the spool cannot be read."""
     try:
         seen = read_status(Settings.from_env().spool_dir, patience)
     except SpoolError as error:
         if as_json:
             _write_json({"ok": False, "streams": [], "error": str(error)})
         Console(stderr=True).print(
-            f"mlaudit status: could not look: {safe(str(error))}", markup=False, soft_wrap=True
+            f"mlaudit status: could not check: {safe(str(error))}", markup=False, soft_wrap=True
         )
         return COULD_NOT_LOOK
     if as_json:
@@ -81,7 +81,7 @@ def status(patience: float, *, as_json: bool) -> int:
 
 
 def read_status(spool: Path, patience: float, now: float | None = None) -> SpoolStatus:
-    """Looks at a spool. What waits longer than ``patience`` seconds needs attention.
+    """Reads a spool. Records that wait longer than ``patience`` seconds need attention.
 
     Raises:
         SpoolError: there is no such folder, or it cannot be read.
@@ -122,17 +122,17 @@ def judge(stream: StreamStatus, patience: float) -> None:
     if stream.refused:
         say(f"{stream.refused} actions were refused because they could not be recorded")
     if stream.quarantined:
-        say(f"{stream.quarantined} records are set aside in quarantine")
+        say(f"{stream.quarantined} records are quarantined")
     if stream.state == ALIVE and stream.described and stream.written_age > _STILL_SECONDS:
-        say(f"its process says nothing since {age(stream.written_age)}: stopped, hung, or its disk is full")
+        say(f"no status from its process since {age(stream.written_age)}: stopped, hung, or its disk is full")
     if stream.state == DEAD:
         waited = max(stream.oldest_age, stream.written_age)
         if stream.waiting > 0 or waited > _ADOPTION_SECONDS:
-            say(f"its process is gone and nobody has adopted the stream; {stream.waiting} records wait")
+            say(f"its process is gone and the stream is not adopted; {stream.waiting} records wait")
 
 
 def show(seen: SpoolStatus, console: Console) -> None:
-    """Prints a status for a person; nothing that a file holds reaches the terminal unescaped."""
+    """Prints a status for a person; content of files is escaped."""
     table = Table(
         title=Text(safe(seen.spool)), title_justify="left", box=None, pad_edge=False, header_style="bold"
     )
@@ -188,7 +188,7 @@ def _describe(one: StreamStatus, console: Console) -> None:
 
 
 def age(seconds: float) -> str:
-    """A length of time as a person says it."""
+    """A duration for display."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     if seconds < 7200:
@@ -197,7 +197,7 @@ def age(seconds: float) -> str:
 
 
 def size(count: int) -> str:
-    """A number of bytes as a person says it."""
+    """A number of bytes for display."""
     amount = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if amount < 1024:

@@ -1,8 +1,7 @@
-"""What the streams of a spool look like from outside: their files, and what their processes say of themselves.
+"""The state of a spool's streams seen from outside: their files, and the status files of their processes.
 
-How far a stream is comes from its segments and its acknowledgement, which hold whatever the process claims. The status
-file adds what only the process knows; it may be absent, torn or written by somebody else, and is believed in nothing
-but what is printed.
+Progress is read from the segments and the acknowledgement, not from what the process claims. The status file adds what
+only the process knows; it may be absent, torn or forged, and is used for display only.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ class StreamStatus:
 
     Attributes:
         state: ``alive`` (its process writes it), ``draining`` (another process sends what a dead one left),
-            ``dead`` (nobody holds it), or ``delivered`` (only what was set aside is left of it).
+            ``dead`` (no process holds it), or ``delivered`` (only quarantined records are left).
         described: whether there was a status file that could be read.
         sealed, sent: sequences: how many records the stream has, and up to which the receiver acknowledged.
         sending: whether the process's sender runs.
         lost: records of that process that could not be stored, by reason.
-        attention: what somebody should look at, as sentences; empty when all is well.
+        attention: what needs attention, as sentences; empty when all is well.
     """
 
     stream: str
@@ -76,15 +75,15 @@ class StreamStatus:
 
 
 def look(folder: Path, spool: Path, now: float | None = None) -> StreamStatus | None:
-    """The status of one stream folder; None when it was sent and removed while it was looked at.
+    """The status of one stream folder; None when it was sent and removed during the read.
 
     Raises:
-        SpoolError: it cannot be looked at.
+        SpoolError: it cannot be read.
     """
     moment = time.time() if now is None else now
     told, written = _told(layout.status_file(folder))
     ack = files.read_ack(folder)
-    # Before the lock is tried: a process that ends meanwhile must not make the stream look left behind.
+    # Before the lock is tried: a process that ends in between must not make the stream look abandoned.
     sealed = backlog.last_sequence(folder)
     locked = _is_locked(folder)
     quarantined = _quarantined(folder)
@@ -155,7 +154,7 @@ def _quarantined(folder: Path) -> int:
 
 
 def _told(path: Path) -> tuple[dict[str, Any], float]:
-    """The content of a status file and when it was written; nothing where it is not what it should be."""
+    """The content of a status file and its time; empty where the file is malformed."""
     try:
         if not path.is_file():  # a pipe there must not hang the reader
             return {}, 0.0

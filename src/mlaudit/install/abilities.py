@@ -1,4 +1,4 @@
-"""What a cluster can do, what it has, and how a change is made in it."""
+"""What a cluster supports, what it has installed, and how to change it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 DATA_STREAMS: Final = "logs-mlaudit.*-*"
 OLDEST: Final = 9
-#: Types that the reduced profile does without.
+#: Field types that the reduced profile does not need.
 _FULL_TYPES: Final = ("wildcard", "constant_keyword", "match_only_text")
 _BACKING_INDEX: Final = re.compile(r"\.ds-(?P<stream>.+)-\d{4}\.\d\d\.\d\d-(?P<generation>\d{6,})")
 _PATHS: Final = {
@@ -33,11 +33,11 @@ _PRIVILEGES: Final = {LIFECYCLE: "manage_ilm", COMPONENT: "manage_index_template
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """What was found by asking.
+    """What the cluster supports.
 
     Attributes:
         version: of the node that answered.
-        missing: what the full profile needs and the cluster has not; empty for a full cluster.
+        missing: what the full profile needs and the cluster lacks; empty for a full cluster.
         secured: whether the cluster checks privileges at all.
     """
 
@@ -52,7 +52,7 @@ class Abilities:
 
 
 def abilities(client: Elasticsearch) -> Abilities:
-    """Ask the cluster what it can do. ``GET /`` is not asked: a reduced cluster does not answer it.
+    """Ask the cluster what it supports. ``GET /`` is not used: a reduced cluster does not answer it.
 
     Raises:
         InstallError: it is older than what mlaudit supports.
@@ -85,7 +85,7 @@ def missing_privileges(client: Elasticsearch, assets: Iterable[Asset]) -> tuple[
 
 
 def look(client: Elasticsearch, assets: Sequence[Asset]) -> Found:
-    """What the cluster has of these assets, and how its audit data streams are mapped."""
+    """The installed versions of these assets, and the mappings of the audit data streams."""
     bodies = {(one.kind, one.name): body for one in assets if (body := _existing(client, one)) is not None}
     return Found(bodies, _write_mappings(client))
 
@@ -96,7 +96,7 @@ def put(client: Elasticsearch, asset: Asset) -> None:
 
 
 def roll_over(client: Elasticsearch, stream: str) -> None:
-    """Give a data stream a new index, which takes the templates as they now are."""
+    """Roll a data stream over to a new index, which uses the current templates."""
     client.indices.rollover(alias=stream)
 
 
@@ -118,7 +118,7 @@ def _existing(client: Elasticsearch, asset: Asset) -> Mapping[str, Any] | None:
 
 
 def _write_mappings(client: Elasticsearch) -> dict[str, Mapping[str, Any]]:
-    """Read from the indices, because a reduced cluster does not list its data streams."""
+    """Read mappings from the indices: a reduced cluster does not list its data streams."""
     newest: dict[str, tuple[int, Mapping[str, Any]]] = {}
     answer = client.indices.get_mapping(index=DATA_STREAMS, allow_no_indices=True, ignore_unavailable=True)
     for index, content in answer.body.items():
@@ -156,5 +156,5 @@ def _is_secured(client: Elasticsearch) -> bool:
     except AuthenticationException:
         raise
     except ApiError:
-        return False  # security is off, or not there
+        return False  # security is off or not available
     return True

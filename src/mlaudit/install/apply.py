@@ -23,9 +23,9 @@ class Report:
 
     Attributes:
         profile: the profile that was installed.
-        missing: what a full profile needs and the cluster has not.
-        changes: one per asset and per data stream, also where there was nothing to do.
-        notes: what a person should know besides.
+        missing: what a full profile needs and the cluster lacks.
+        changes: one per asset and per data stream, including those without a difference.
+        notes: further remarks for a person.
     """
 
     url: str
@@ -51,17 +51,17 @@ def install(
 ) -> Report:
     """Bring a cluster to what this version of mlaudit needs.
 
-    1. Ask the cluster what it can do, and choose the profile by the answer.
+    1. Ask the cluster what it supports, and choose the profile by the answer.
     2. Refuse before the first change if a privilege is missing.
-    3. Compare what is wanted with what is there.
-    4. Unless ``dry_run``: create and update, parts before what is made of them; then roll over those data
+    3. Compare what is wanted with what is installed.
+    4. Unless ``dry_run``: create and update, components before what uses them; then roll over the data
        streams whose mappings are older than the templates.
 
     Raises:
         InstallError: the cluster cannot be reached, refuses, or cannot carry the wanted profile.
     """
     with connect(url, auth, ca_file) as client:
-        with explained(url, "asking what it can do"):
+        with explained(url, "reading its capabilities"):
             found = abilities.abilities(client)
         if profile == "full" and found.missing:
             raise InstallError(
@@ -72,7 +72,7 @@ def install(
         assets = packaged(chosen)
         notes: list[str] = []
         if found.secured:
-            with explained(url, "asking for privileges"):
+            with explained(url, "reading its privileges"):
                 lacking = abilities.missing_privileges(client, assets)
             if lacking:
                 raise InstallError(
@@ -81,11 +81,11 @@ def install(
         elif any(asset.kind == ROLE for asset in assets):
             assets = tuple(asset for asset in assets if asset.kind != ROLE)
             notes.append(
-                "security is off in this cluster, so everybody can change records; no role was installed"
+                "security is off in this cluster, so anybody can change records; no role was installed"
             )
         if chosen == "reduced":
             notes.append("no lifecycle management: nothing is rolled over or deleted by age")
-        with explained(url, "reading what it has"):
+        with explained(url, "reading its assets"):
             changes = plan(assets, abilities.look(client, assets))
         if not dry_run:
             by_name = {(asset.kind, asset.name): asset for asset in assets}

@@ -9,7 +9,7 @@ from typing import Final
 from mlaudit.errors import InstallError
 from mlaudit.install.plan import COMPONENT, INDEX, LIFECYCLE, ROLE, Asset
 
-#: A template may only name what exists already, so its parts come first.
+#: A template may only reference what exists already, so component templates come first.
 ORDER: Final = (LIFECYCLE, COMPONENT, INDEX, ROLE)
 FOLDER: Final = Path(__file__).parent / "elasticsearch"
 

@@ -1,4 +1,4 @@
-"""What would have to change in a cluster. Pure: compares what is wanted with what was found."""
+"""What has to change in a cluster. Pure: compares what is wanted with what is installed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INDEX: Final = "index_templates"
 ROLE: Final = "roles"
 DATA_STREAM: Final = "data_streams"
 
-#: How a person calls one of each kind.
+#: Display name of each kind.
 SPOKEN: Final[Mapping[str, str]] = {
     LIFECYCLE: "lifecycle policy",
     COMPONENT: "component template",
@@ -27,7 +27,7 @@ SPOKEN: Final[Mapping[str, str]] = {
     DATA_STREAM: "data stream",
 }
 
-#: Written by a cluster into what it returns, whatever was put there.
+#: Fields that a cluster adds to what it returns.
 _SERVER_ADDED: Final = frozenset(
     {
         "created_date",
@@ -50,7 +50,7 @@ class Asset:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is to be done about one asset or data stream, and why: one difference per line."""
+    """The action for one asset or data stream, and its reason: one difference per line."""
 
     kind: str
     name: str
@@ -60,7 +60,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a cluster has.
+    """The state of a cluster.
 
     Attributes:
         assets: body by kind and name, only of those that exist.
@@ -74,9 +74,9 @@ class Found:
 def plan(wanted: Sequence[Asset], found: Found) -> tuple[Change, ...]:
     """One change per asset, in the given order, then one per data stream.
 
-    A lifecycle policy that exists is kept as it is: how long records stay is for the organisation to say.
-    A data stream whose mappings are not those of the templates must be rolled over, because templates only
-    speak for new indices.
+    An existing lifecycle policy is kept as it is: the organisation decides how long records stay.
+    A data stream whose mappings differ from the templates must be rolled over, because templates only apply to new
+    indices.
     """
     changes = [_change(asset, found.assets.get((asset.kind, asset.name))) for asset in wanted]
     mappings = _wanted_mappings(wanted)
@@ -122,7 +122,7 @@ def _differences(wanted: Mapping[str, Any], existing: Mapping[str, Any]) -> Iter
             yield f"~ {place}: {have[path]} -> {want[path]}"
 
 
-#: Elasticsearch leaves such values out, or adds them: they say nothing.
+#: Values that Elasticsearch adds or leaves out; they make no difference.
 _EMPTY: Final = ("false", "{}", "[]", "null")
 
 
@@ -138,7 +138,7 @@ def _leaves(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
 
 
 def _settings(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Settings as Elasticsearch knows them: dotted, under ``index.``, every value a text."""
+    """Settings in Elasticsearch's normal form: dotted, under ``index.``, every value a string."""
     for key, value in node.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):

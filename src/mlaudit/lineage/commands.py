@@ -65,7 +65,7 @@ def lineage(
     """Tells the lineage of a model, and returns the exit code.
 
     0: told; 1: told, and a record is not as it was sealed, a stream does not hold (``verify``), or the chain has a gap
-    (``complete``); 2: it could not look, or knows no such model.
+    (``complete``); 2: it could not check, or knows no such model.
     """
     try:
         if not elasticsearch:
@@ -81,7 +81,7 @@ def lineage(
         if form == "json" and output is None:
             sys.stdout.write(_json({"schema": SCHEMA, "error": str(error)}))
         console = Console(stderr=True)
-        text = f"mlaudit lineage: could not look: {safe_lines(str(error))}"
+        text = f"mlaudit lineage: could not check: {safe_lines(str(error))}"
         console.print(text, markup=False, highlight=False, soft_wrap=True)
         return COULD_NOT_LOOK
     broken = proofs is not None and any(verdict != HOLDS for verdict in proofs.values())
@@ -121,7 +121,7 @@ def _verdict(source: Source, trusted: Mapping[str, VerifyingKey], stream: str) -
     try:
         report = verify_source(source, trusted, stream=stream)
     except SourceError as error:
-        return f"could not look: {error}"
+        return f"could not check: {error}"
     codes = sorted({found.code for found in report.findings if found.severity == "finding"})
     return HOLDS if report.ok else f"does not hold: {', '.join(codes)}"
 

@@ -1,4 +1,4 @@
-"""A certificate authority for one stack, and what it signs: a server of this machine's loopback names, a client."""
+"""A certificate authority for one stack, with a server certificate for loopback names and a client certificate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """PEM texts. The authority's own key is thrown away: it can never sign another certificate."""
+    """PEM texts. The authority's own key is discarded: it can never sign another certificate."""
 
     authority: str
     certificate: str

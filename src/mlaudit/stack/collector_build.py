@@ -47,7 +47,7 @@ def collector_binary(report: Report) -> Path:
 
 
 def build_key(sources: Path, go_version: str) -> str:
-    """Names a build by everything that determines it."""
+    """A hash of everything that determines a build."""
     digest = hashlib.sha256(go_version.encode())
     for name in _SOURCES:
         digest.update(b"\0" + (sources / name).read_bytes())

@@ -46,7 +46,7 @@ class Collector:
         tls: ``off``, ``server`` (it shows a certificate) or ``mutual`` (senders must show one too).
         direct: an acknowledgement means stored in Elasticsearch, not on the collector's disk.
         system: variables of system.yaml, which is merged; with ``MLAUDIT_KUBERNETES_AUTH`` among them kubernetes.yaml
-            too. None: the collector looks at neither host nor cluster.
+            too. None: the collector observes neither host nor cluster.
     """
 
     layout: Layout
@@ -63,7 +63,7 @@ class Collector:
 
     @property
     def otlp_endpoint(self) -> str:
-        """Where services send, without the ``/v1/logs``."""
+        """Where services send, without ``/v1/logs``."""
         return f"http{'' if self.tls == 'off' else 's'}://127.0.0.1:{self.otlp_port}"
 
     @property
@@ -97,7 +97,7 @@ class Collector:
             layout.hand_over(self.archive, 0o600)
 
     def admit(self, credentials: Credentials) -> None:
-        """Write the tokens that are accepted; a running collector takes them over by itself."""
+        """Write the accepted tokens; a running collector reloads them by itself."""
         named = [path.read_text() for path in sorted(self.layout.senders.glob("*.token"))]
         tokens = "".join(f"{token.strip()}\n" for token in (credentials.token, *named))
         self.layout.write(self.layout.collector / "tokens", tokens, secret=True)
@@ -170,12 +170,12 @@ class Collector:
         while self._status(token) == 401:
             if time.monotonic() > deadline:
                 raise StackError(
-                    f"the collector does not take over {self.layout.collector / 'tokens'}; see {self.log}"
+                    f"the collector did not reload {self.layout.collector / 'tokens'}; see {self.log}"
                 )
             time.sleep(0.05)
 
     def _status(self, token: str) -> int:
-        """How it answers an empty request with this token."""
+        """The status of an empty request with this token."""
         certificate, key = self.layout.client_certificate
         mutual = self.tls == "mutual"
         with urllib3.PoolManager(
@@ -212,9 +212,9 @@ class Collector:
 
 
 def this_host() -> dict[str, str]:
-    """Variables of system.yaml for the machine that this runs on: its name, and where its kernel's messages are.
+    """Variables of system.yaml for this machine: its name, and where its kernel messages are.
 
-    The collector sees as much of it as its user may read.
+    The collector reads only what its user may read.
     """
     journal = any(Path(folder, "journalctl").exists() for folder in PATH.split(":"))
     return {

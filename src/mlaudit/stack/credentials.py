@@ -23,7 +23,7 @@ READER: Final = "mlaudit-reader"
 
 # What may stand in a bearer token (RFC 6750, section 2.1), without the slash: the name is a file's here.
 _SENDER: Final = re.compile(r"[A-Za-z0-9._~+-]{1,200}")
-_ITERATIONS: Final = 1000  # the passwords are random: nothing is gained by making a guess expensive
+_ITERATIONS: Final = 1000  # the passwords are random: an expensive hash gains nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def load_or_make(path: Path) -> Credentials:
     except (ValueError, TypeError) as error:
         raise StackError(
             f"{path} does not hold the credentials of a stack ({error}); "
-            "delete the stack's folder to begin anew"
+            "delete the stack's folder to start over"
         ) from error
 
 
@@ -76,7 +76,7 @@ def named_token(sender: str) -> str:
     if not _SENDER.fullmatch(sender):
         raise StackError(
             f"expected a sender's name of at most 200 letters, digits and any of . _ ~ + -, found {sender!r}; "
-            "call the service by such a name"
+            "rename the service"
         )
     return f"mlaudit.{sender}.{secrets.token_hex(32)}"
 

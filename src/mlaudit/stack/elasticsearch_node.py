@@ -184,7 +184,7 @@ def request(
     body: object = None,
     headers: dict[str, str] | None = None,
 ) -> tuple[int, dict[str, object]]:
-    """One HTTP request with a JSON answer: status and the answer's object (empty if it is none).
+    """One HTTP request with a JSON answer: status and the answer's object (empty if it is not an object).
 
     Raises:
         urllib3.exceptions.HTTPError: no answer.
@@ -194,7 +194,9 @@ def request(
     if auth is not None:
         sent |= urllib3.make_headers(basic_auth=":".join(auth))
     if ca_file is not None and not ca_file.is_file():
-        raise StackError(f"expected the stack's CA certificate at {ca_file}, found nothing; start it anew")
+        raise StackError(
+            f"expected the stack's CA certificate at {ca_file}, found nothing; start the stack again"
+        )
     with urllib3.PoolManager(ca_certs=str(ca_file) if ca_file else None, retries=False, timeout=10) as pool:
         answer = pool.request(method, url, json=body, headers=sent)
     try:

@@ -46,7 +46,7 @@ class Stack(Running):
     Args:
         directory: where state, credentials, logs and data are kept.
         tls: Elasticsearch speaks HTTPS with a certificate of the stack's own authority.
-        fresh: forget what an earlier run stored.
+        fresh: delete what an earlier run stored.
         otlp_tls: the collector speaks HTTPS (``server``), and asks senders for a certificate too (``mutual``).
         topology: ``queued``: acknowledged when on the collector's disk; ``direct``: when stored in Elasticsearch.
         archive: OTLP-JSON-lines file that gets every audit record as well.
@@ -56,7 +56,7 @@ class Stack(Running):
         install: install mlaudit's assets before the collector may write.
         quick: Elasticsearch starts 2 to 3 s sooner, for less throughput.
         tied: the processes die with this one, whatever kills it (Linux, started from the main thread).
-        report: is told what is being done, a line at a time.
+        report: receives progress, one line at a time.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def claimed_ports(usual: Sequence[int]) -> Iterator[list[int]]:
-    """One free port for each usual one: that itself, or a random one where something else has it.
+    """One free port for each usual one: the usual port itself, or a random one where it is in use.
 
     Elasticsearch takes seconds before it listens, and a killed one comes back. Until the end of the ``with`` block no
     other stack of this machine is given the same ports.

@@ -1,4 +1,4 @@
-"""What must be on the machine before a stack can start."""
+"""Prerequisites of a stack."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def prepare(report: Report, uid: int | None) -> tuple[Path, Path, Path]:
-    """Everything that must be there before a start: Java's home, Elasticsearch's home, the collector.
+    """Find or make the prerequisites: Java's home, Elasticsearch's home, the collector.
 
     Raises:
         StackError: lists every program that is missing, before anything is fetched or built.

@@ -1,7 +1,6 @@
-"""Supervision of one child process: start, wait until it is healthy, say why it is not, stop.
+"""Supervision of one child process: start, wait until it is healthy, report why it is not, stop.
 
-A process is named by its pid together with its start time, so that a pid that the system gave to somebody
-else in the meantime is never signalled.
+A process is identified by its pid and its start time, so that a reused pid is never signalled.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class ProcessId:
         return start_time(self.pid) == self.started
 
     def group(self) -> list[int]:
-        """The running processes of its group. While there is one, the system gives the pid to nobody else."""
+        """The running processes of its group. While there is one, the system does not reuse the pid."""
         if sys.platform == "linux":
             members = []
             for entry in Path("/proc").iterdir():
@@ -55,7 +54,7 @@ class ProcessId:
 
 
 def start_time(pid: int) -> str | None:
-    """When ``pid`` started, as the system tells it; None if there is no such process or it is a zombie."""
+    """When ``pid`` started, as the system reports it; None if there is no such process or it is a zombie."""
     if sys.platform == "linux":
         fields = _linux_status(pid)
         return None if fields is None or fields[0] in "ZX" else fields[19]
@@ -115,7 +114,7 @@ def start(command: Command, *, tied: bool) -> ProcessId:
             )
         except OSError as error:
             raise StackError(f"cannot start {command.name} ({arguments[0]}): {error}") from error
-    # Somebody must collect the exit status, or a child that ended stays a zombie.
+    # A child that ended stays a zombie until its exit status is collected.
     threading.Thread(target=child.wait, name=f"mlaudit-{command.name}", daemon=True).start()
     return ProcessId(child.pid, start_time(child.pid) or "")
 

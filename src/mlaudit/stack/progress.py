@@ -1,4 +1,4 @@
-"""Long steps (a download, a compilation) that must be seen to move."""
+"""Long steps (a download, a compilation) with visible progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is to be known of a running stack: addresses, credentials, certificates, processes."""
+"""A running stack: addresses, credentials, certificates, processes."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Running:
         """File with a token that the collector knows as ``sender``'s; made, and accepted on return, if it is new.
 
         Raises:
-            StackError: the name cannot be part of a token, or the collector does not take it over.
+            StackError: the name cannot be part of a token, or the collector does not reload it.
         """
         path = self.layout.senders / f"{sender}.token"
         if not path.exists():

@@ -105,7 +105,7 @@ class Layout:
         return path
 
     def remove_data(self) -> None:
-        """Forget everything the programs stored: indices and queue."""
+        """Delete everything the programs stored: indices and queue."""
         for folder in (self.elasticsearch, self.collector):
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -157,7 +157,7 @@ def write_private(path: Path, text: str, prepare: Callable[[Path], object] = lam
 
 @contextlib.contextmanager
 def exclusive(layout: Layout, report: Report) -> Iterator[None]:
-    """Hold the stack's lock: nobody else starts or stops it meanwhile."""
+    """Hold the stack's lock: no other process can start or stop it."""
     layout.directory.mkdir(parents=True, exist_ok=True)
     waiting = "waiting for another mlaudit process that starts or stops this stack"
     with locked(layout.lock, on_wait=lambda: report(waiting)):

@@ -1,4 +1,4 @@
-"""What runs, written down so that another process can find and stop it."""
+"""State file of a running stack, so that another process can find and stop it."""
 
 from __future__ import annotations
 

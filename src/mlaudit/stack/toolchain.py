@@ -1,4 +1,4 @@
-"""The programs the local stack is made with: a JDK to run Elasticsearch, Maven to fetch it, Go to build."""
+"""The programs that the local stack needs: a JDK to run Elasticsearch, Maven to fetch it, Go to build the collector."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _JVM_FOLDERS: Final = ("/usr/lib/jvm", "/usr/java", "/opt/java", "/Library/Java/
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """One program that is not there: what was looked for, what was found, how to get it."""
+    """A missing program: what was expected, what was found, how to get it."""
 
     name: str
     found: str

@@ -72,7 +72,7 @@ def verify(
         if as_json:
             _write_json({"ok": False, "records": 0, "streams": [], "findings": [], "error": str(error)})
         console.print(
-            f"mlaudit verify: could not look: {safe_lines(str(error))}",
+            f"mlaudit verify: could not check: {safe_lines(str(error))}",
             markup=False,
             highlight=False,
             soft_wrap=True,

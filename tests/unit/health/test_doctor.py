@@ -219,7 +219,7 @@ def test_wrong_token(examine: Examine, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong"
     wrong.write_text("another-secret-token")
     answer = examine(MLAUDIT_TOKEN_FILE=str(wrong))
-    assert_broken(answer, "collector: authentication", "the one that was given is not known")
+    assert_broken(answer, "collector: authentication", "does not know the given one")
     assert "another-secret-token" not in json.dumps(answer)
 
 
@@ -305,7 +305,7 @@ def test_collector_that_wants_a_client_certificate(
     authority = Authority(tmp_path)
     endpoint = authority.serve(receiver, mutual=True)
     known = {"MLAUDIT_ENDPOINT": endpoint, "MLAUDIT_CA_FILE": str(authority.file)}
-    broken = assert_broken(examine(**known), "collector: authentication", "asks for a client certificate")
+    broken = assert_broken(examine(**known), "collector: authentication", "requires a client certificate")
     assert "MLAUDIT_CLIENT_CERT_FILE" in broken["remedy"]
     own = str(authority.issue("client.pem"))
     answer = examine(**known, MLAUDIT_CLIENT_CERT_FILE=own, MLAUDIT_CLIENT_KEY_FILE=own)

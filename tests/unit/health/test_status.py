@@ -161,7 +161,7 @@ def test_quarantined_records_need_attention(start: Start, receiver: Receiver, tm
     (aside / "00000000000000000003.otlp").write_bytes(b"x")
     (aside / "00000000000000000003.reason").write_bytes(b"HTTP 400")
     assert read_status(tmp_path / "spool", 60).streams[0].quarantined == 1
-    assert "1 records are set aside" in run(tmp_path).output
+    assert "1 records are quarantined" in run(tmp_path).output
 
 
 def test_what_was_set_aside_outlives_its_stream(start: Start, receiver: Receiver, tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_silent_process_is_noticed(start: Start, receiver: Receiver, tmp_path: P
     past = time.time() - 600
     os.utime(path, (past, past))
     assert any(
-        "says nothing since 10 min" in text
+        "no status from its process since 10 min" in text
         for text in read_status(tmp_path / "spool", 60).streams[0].attention
     )
 

@@ -189,6 +189,6 @@ def test_each_stream_is_proved_for_itself(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert verdicts == {
         good: "holds",
         broken: "does not hold: chain.gap",
-        absent: "could not look: a shard did not answer",
+        absent: "could not check: a shard did not answer",
         beyond: "not looked at: more than 3 streams",
     }

@@ -1,5 +1,5 @@
-"""The questions that a lineage asks of a trail.
+"""The queries behind a lineage.
 
-``trail`` is the interface, ``cluster_trail`` answers it from Elasticsearch; ``reference`` chooses the version,
+``trail`` is the interface, ``cluster_trail`` implements it on Elasticsearch; ``reference`` resolves the version,
 ``trace`` follows identifiers and digests.
 """

@@ -1,7 +1,7 @@
-"""Answers the questions of a lineage from the data streams ``logs-mlaudit.*``, all of them at one point in time.
+"""Runs the queries of a lineage on the data streams ``logs-mlaudit.*``, all of them at one point in time.
 
-What is read is read from the sealed original, and compared with what the document says beside it: a changed searchable
-field cannot tell another story, though it can keep a record from being found.
+Values are read from the sealed original and compared with the document's searchable fields. A changed searchable field
+cannot change a value, but it can keep a record from being found.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _NEWEST: Final[list[dict[str, Any]]] = [
 
 
 class ElasticsearchTrail:
-    """See ``interface.Trail``. Use it in a ``with`` block: it holds a point in time."""
+    """See ``trail.Trail``. Use it in a ``with`` block: it holds a point in time."""
 
     def __init__(
         self, url: str, auth: Auth = None, *, ca_file: Path | None = None, namespace: str = "*"
     ) -> None:
-        """``namespace`` is that of the data streams; ``*`` for all.
+        """``namespace``: of the data streams; ``*`` for all.
 
         Raises:
             SourceError: the address or the CA file cannot be used.
@@ -59,7 +59,7 @@ class ElasticsearchTrail:
         """Opens the point in time.
 
         Raises:
-            SourceError: the cluster cannot be looked at, or has no audit data streams.
+            SourceError: the cluster cannot be searched, or has no audit data streams.
         """
         with ExitStack() as opened:
             opened.callback(self._client.close)
@@ -114,7 +114,7 @@ class ElasticsearchTrail:
         """See ``Trail.sightings``.
 
         Raises:
-            SourceError: it could not be asked, or the model has more versions than can be told apart.
+            SourceError: the cluster did not answer, or the model has more versions than the limit.
         """
         fields = ("ml.model.version", "ml.model.digest", "audit.kind", "event.outcome")
         sources = [{field: {"terms": {"field": field, "missing_bucket": True}}} for field in fields]
@@ -138,7 +138,7 @@ class ElasticsearchTrail:
         return tuple(str(bucket["key"]) for bucket in answer["aggregations"]["names"]["buckets"])
 
 
-#: No process sealed it, or it has no place in any chain.
+#: Records that no process sealed, or that have no place in a chain.
 _UNSEALED_QUERY: Final[list[dict[str, Any]]] = [
     {"term": {_UNSEALED: True}},
     {"bool": {"must_not": [{"exists": {"field": "audit.sequence.stream_id"}}]}},
@@ -146,7 +146,7 @@ _UNSEALED_QUERY: Final[list[dict[str, Any]]] = [
 
 
 def query_of(ask: Ask) -> dict[str, Any]:
-    """The question in Elasticsearch's words."""
+    """The query in Elasticsearch's query DSL."""
     filters: list[dict[str, Any]] = [
         {"terms": {"audit.kind": list(ask.kinds)}},
         {"bool": {"should": [_match(match) for match in ask.any_of], "minimum_should_match": 1}},
@@ -166,12 +166,12 @@ def _match(match: Match) -> dict[str, Any]:
 
 
 def read_record(hit: Mapping[str, Any]) -> Record:
-    """One document of a search's answer; see ``interface.Record``."""
+    """One hit of a search; see ``trail.Record``."""
     document = hit["_source"]
     stored = read_hit(dict(hit))
     unsealed = document.get(_UNSEALED) is True
     if stored.fault:
-        # What has no original that can be read has nothing but its document.
+        # Without a readable original, the document is all there is.
         return Record(
             id=str(document.get("audit.record.id") or hit["_id"]),
             kind=str(document.get("audit.kind", "")),

@@ -1,4 +1,4 @@
-"""What was found of one version of a model, and the fields by which it was found."""
+"""The records found for one version of a model, and the fields that matched."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class Found:
         identities: further names and versions under which an artifact with one of the digests was saved or registered.
         runs: the runs that records of the artifact name as their origin.
         children: by run: how many runs name it as their parent.
-        nearby: ids of reads that are no more than near: the same process, before the run ended.
+        nearby: ids of reads linked only by circumstance: the same process, before the run ended.
         loads, predictions: counted by service.
-        notes: bounds that were met.
+        notes: limits that were reached.
     """
 
     chosen: Chosen
@@ -73,7 +73,7 @@ def is_ours(found: Found, record: Record) -> bool:
 
 
 def family(found: Found) -> tuple[set[str], set[str]]:
-    """The runs that made it with all that they belong to, and with all that belong to them."""
+    """The runs that made it, with their ancestors and descendants."""
     parents: dict[str, set[str]] = {}
     children: dict[str, set[str]] = {}
     for record in found.of(kinds.RUNS):
@@ -85,7 +85,7 @@ def family(found: Found) -> tuple[set[str], set[str]]:
 
 
 def closure(begin: Iterable[str], links: dict[str, set[str]]) -> set[str]:
-    """Everything that can be reached."""
+    """The transitive closure."""
     reached: set[str] = set()
     pending = list(begin)
     while pending:

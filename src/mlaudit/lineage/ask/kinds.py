@@ -31,10 +31,10 @@ RUN_STARTS: Final = (ML_TRAINING_STARTED, ML_TUNING_STARTED)
 RUN_ENDS: Final = (ML_TRAINING_COMPLETED, ML_TRAINING_FAILED, ML_TUNING_TRIAL, ML_TUNING_COMPLETED)
 RUNS: Final = (*RUN_STARTS, *RUN_ENDS)
 
-#: What says that an artifact came into being.
+#: Kinds that record the creation of an artifact.
 MADE: Final = (ML_MODEL_SAVED, ML_MODEL_REGISTERED, ML_MODEL_RETRAINED)
 ARTIFACT: Final = (*MADE, ML_MODEL_DELETED)
 DEPLOYMENTS: Final = (ML_DEPLOYMENT_STARTED, ML_DEPLOYMENT_REPLACED, ML_DEPLOYMENT_ENDED)
 
-#: What names a model by its name and version.
+#: Kinds that name a model by name and version.
 NAMING: Final = (*ARTIFACT, ML_MODEL_PROMOTED, ML_MODEL_LOADED, *DEPLOYMENTS, ML_PREDICTION)

@@ -31,7 +31,7 @@ _DIGEST: Final = re.compile(r"(?:sha256:)?([0-9a-f]{8,64})")
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A version of the model in the trail, as far as its name was used.
+    """A version of the model that records of the trail name.
 
     ``made``, ``deployed``, ``promoted`` and ``last`` are times of the last such record, empty where there is none;
     ``predictions`` counts.
@@ -49,11 +49,11 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The version whose lineage is told.
+    """The version whose lineage is shown.
 
     Attributes:
         name, version: version "" for a model that has none.
-        digest: where it was chosen by its digest.
+        digest: set where it was chosen by its digest.
         reason: why this one.
         versions: all of the model, newest first.
     """
@@ -66,18 +66,18 @@ class Chosen:
 
     @property
     def listed(self) -> list[Version]:
-        """The versions that people want to see: not the bare name, under which a registry knows a model before."""
+        """The versions worth listing: without the bare name that a registry uses before the first version."""
         return [one for one in self.versions if one.version or one.predictions]
 
 
 def choose(trail: Trail, text: str) -> Chosen:
     """The version that ``text`` means: a model, ``model:version``, ``model:digest`` or ``model@alias``.
 
-    Of a model alone it is the version that was deployed or promoted last, else the one that was made last. A name that
-    holds a colon or an at sign itself is taken as it is when the trail knows it.
+    For a bare model name: the version deployed or promoted last, else the version created last. A name that contains a
+    colon or an at sign is used as it is when the trail knows it.
 
     Raises:
-        SourceError: the trail knows no such model, version or alias, or several digests begin so.
+        SourceError: the trail has no such model, version or alias, or the digest prefix is ambiguous.
     """
     for name, mark, wanted in _readings(text):
         found = trail.sightings(name) if name else ()
@@ -106,14 +106,14 @@ def _readings(text: str) -> Iterable[tuple[str, str, str]]:
 
 
 def _promotions(trail: Trail, name: str) -> list[Record]:
-    """What happened to the aliases and stages of the model, oldest first."""
+    """Records of changes to the model's aliases and stages, oldest first."""
     match = Match((("ml.model.name", (name,)),))
     page = trail.find(Ask((ML_MODEL_PROMOTED,), (match,), _PROMOTIONS))
     return sorted((record for record in page.records if record.succeeded), key=lambda one: (one.time, one.id))
 
 
 def holders(promotions: Iterable[Record]) -> dict[str, str]:
-    """Which version holds each alias and stage after all of that, which comes oldest first."""
+    """Which version holds each alias and stage after these changes, given oldest first."""
     held: dict[str, str] = {}
     for record in promotions:
         alias, version = record.text("ml.registry.alias"), record.text("ml.model.version")
@@ -158,7 +158,7 @@ def _versions(sightings: Iterable[Sighting], promotions: Iterable[Record]) -> tu
 
 
 def _in_use(one: Version) -> tuple[Any, ...]:
-    """What is greatest is meant by the model's name alone; what has no version is not, where another has one."""
+    """Sort key: the greatest is what the bare model name means; entries without a version come last."""
     used = max(one.deployed, one.promoted if one.aliases else "")
     return bool(one.version), used, one.made, one.last, _natural(one.version)
 
@@ -168,7 +168,7 @@ def _last(sightings: Iterable[Sighting], among: tuple[str, ...]) -> str:
 
 
 def _natural(version: str) -> tuple[tuple[int, str], ...]:
-    """So that 10 comes after 9."""
+    """Natural sort order: 10 comes after 9."""
     parts = re.findall(r"[0-9]+|[^0-9]+", version)
     return tuple(
         (int(part[:18]), "") if part.isdecimal() and part.isascii() else (-1, part) for part in parts
@@ -191,7 +191,7 @@ def _newest(name: str, versions: tuple[Version, ...]) -> Chosen:
 def _by_alias(
     name: str, alias: str, versions: tuple[Version, ...], promotions: list[Record]
 ) -> Chosen | None:
-    """None where the alias was never heard of."""
+    """The version that holds the alias; None where no record names the alias."""
     held = holders(promotions)
     if alias in held:
         known = {one.version for one in versions}
@@ -218,7 +218,7 @@ def _by_version(name: str, wanted: str, versions: tuple[Version, ...], mark: str
         if len(begins) == 1:
             (digest,) = begins
             version = next(one.version for one in versions if digest in one.digests)
-            return Chosen(name, version, digest, "asked for by its digest", versions)
+            return Chosen(name, version, digest, "chosen by its digest", versions)
         if begins:
             raise SourceError(
                 f"expected one artifact of {name} whose SHA-256 begins with {match[1]}, found {len(begins)}: "

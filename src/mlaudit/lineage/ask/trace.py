@@ -1,8 +1,8 @@
 """Follows identifiers and digests through a trail, from one version of a model to everything that belongs to it.
 
-Each step asks for what the records of the steps before name. Every step is bounded: what lies beyond a bound is
-counted or noted, never silently left out, and nothing is asked for twice, so that records which name each other in a
-circle end the walk.
+Each step searches for what the records of the previous steps name. Every step has a limit: what lies beyond it is
+counted or noted, never silently left out. Nothing is searched for twice, so records that name each other in a cycle
+end the walk.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ def trace(trail: Trail, chosen: Chosen, since: str = "", until: str = "") -> Fou
     """Everything that belongs to the chosen version.
 
     Args:
-        trail: what is asked.
+        trail: where records are searched.
         chosen: see ``reference.choose``.
-        since: leave out older loads and predictions (RFC 3339 in UTC); what made the model is looked for at any time.
-        until: leave out loads and predictions that are as young or younger.
+        since: leave out older loads and predictions (RFC 3339 in UTC); the model's origin is searched for at any time.
+        until: leave out loads and predictions at or after this time.
 
     Raises:
         SourceError: the trail could not answer.
@@ -81,7 +81,7 @@ class _Walk:
         self.found = found
 
     def artifacts(self) -> None:
-        """What says how the artifact came into being, and what was approved, until nothing new is named."""
+        """Records of the artifact's creation and approval, until nothing new is named."""
         found, chosen = self.found, self.found.chosen
         if chosen.digest:
             found.digests.add(chosen.digest)
@@ -108,7 +108,7 @@ class _Walk:
         found.runs |= {record.text(RUN_ID) for record in found.of(kinds.MADE) if record.text(RUN_ID)}
 
     def deployments(self) -> None:
-        """What services said of it, and what took its place there."""
+        """Deployment records of services, and what replaced it there."""
         found, chosen = self.found, self.found.chosen
         replaced: list[Match] = []
         if found.digests:
@@ -126,7 +126,7 @@ class _Walk:
         found.runs |= {record.text(RUN_ID) for record in ours if record.text(RUN_ID)}
 
     def runs(self) -> None:
-        """The runs that made it, those that they belong to, and those that belong to them."""
+        """The runs that made it, their ancestors and their descendants."""
         found = self.found
         known: set[str] = set()
         upwards = set(found.runs)
@@ -145,7 +145,7 @@ class _Walk:
         below = set(found.runs)
         parents: set[str] = set()
         for depth in range(DEPTH):
-            # Once beside the ancestors (the trials that did not win), then down from the runs of the model alone.
+            # First the siblings (trials that did not win), then the descendants of the model's own runs.
             asked = (ancestors | below if depth == 0 else below) - parents
             if not asked or len(known) >= RUNS:
                 break
@@ -158,7 +158,7 @@ class _Walk:
                     children |= names
             below = children
         if len(known) >= RUNS:
-            found.notes.append(f"more than {RUNS} runs belong to it; not all of them were looked at")
+            found.notes.append(f"more than {RUNS} runs belong to it; not all of them were read")
 
     def _children(self, parent: str) -> set[str]:
         found = self.found
@@ -171,19 +171,19 @@ class _Walk:
             found.children[parent] = (
                 len(names) if whole else max(self._trail.distinct(ask, RUN_ID), len(names))
             )
-        # A child whose start and end lie on both sides of the limit would look unfinished.
+        # A child whose start is within the limit and whose end is beyond it would seem unfinished.
         if page.total > len(page.records):
             self._by_values(kinds.RUN_ENDS, RUN_ID, names, "of the ends of runs")
         return names
 
     def evaluations(self) -> None:
-        """How good it was found to be: the artifact, the runs that made it, and what they belong to."""
+        """Evaluations of the artifact, of the runs that made it, and of their ancestors."""
         own = set.union(*family(self.found))
         matches = [*self._model(), *_any(RUN_ID, own), *_any(PARENT_ID, own)]
         self._find((ML_TRAINING_EVALUATED,), matches, "of evaluations")
 
     def data(self) -> None:
-        """Who read, wrote or exported what the runs and evaluations were given."""
+        """Accesses to the data that the runs and evaluations used."""
         found = self.found
         own = set.union(*family(self.found))
         given = [record for record in found.of(kinds.RUNS) if record.text(RUN_ID) in own]
@@ -200,7 +200,7 @@ class _Walk:
         self._nearby(given)
 
     def _nearby(self, given: Iterable[Record]) -> None:
-        """What the process of a run had read before the run ended; it may have been given part of that, or none."""
+        """What the process of a run read before the run ended; the run may have used some of it, or nothing."""
         found = self.found
         ends: dict[str, int] = {}
         for record in given:
@@ -222,7 +222,7 @@ class _Walk:
             )
 
     def uses(self) -> None:
-        """How often it was loaded and asked, by service."""
+        """How often it was loaded and used, by service."""
         found = self.found
         matches = tuple(self._model())
         if matches:
@@ -231,7 +231,7 @@ class _Walk:
             found.predictions = self._trail.tallies(replace(window, kinds=(ML_PREDICTION,)))
 
     def _model(self) -> list[Match]:
-        """What is about the version, by digest or by name."""
+        """Records about the version, by digest or by name."""
         found, chosen = self.found, self.found.chosen
         matches = list(_any(DIGEST, found.digests))
         version = ((VERSION, (chosen.version,)),) if chosen.version else ()
@@ -253,7 +253,7 @@ class _Walk:
             return []
         page = self._trail.find(Ask(among, tuple(matches), _LIMIT))
         if page.total > len(page.records):
-            note = f"{page.total:,} records {what} were found; the newest {len(page.records)} were looked at"
+            note = f"{page.total:,} records {what} were found; the newest {len(page.records)} were read"
             if note not in self.found.notes:
                 self.found.notes.append(note)
         self._take(page.records)

@@ -1,4 +1,4 @@
-"""What a lineage is read from: records, and the questions that are asked of a trail."""
+"""Records of a trail, and the queries that a lineage runs on it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class Record:
     """One audit record, as its sealed original says.
 
     Attributes:
-        id: ``audit.record.id``; of a record without one, what the store calls it.
+        id: ``audit.record.id``; for a record without one, its document id.
         kind: ``audit.kind``.
         time: ``@timestamp``, RFC 3339 in UTC.
-        fields: of the original; of a record without one, those of its document.
+        fields: of the original; for a record without one, of its document.
         stream_id, sequence: its place in a chain; "" and 0 where it has none.
-        sealed: it claims a place in a chain. Whether the chain holds is for ``mlaudit verify`` to say.
-        fault: in which way the store disagrees with the original; "" where it does not.
+        sealed: it claims a place in a chain. ``mlaudit verify`` checks whether the chain holds.
+        fault: how the document differs from the original; "" where it does not.
     """
 
     id: str
@@ -33,21 +33,21 @@ class Record:
     fault: str = ""
 
     def text(self, name: str) -> str:
-        """A field as text; "" where it is absent or nothing that has one text."""
+        """A field as text; "" where it is absent or not a scalar."""
         value = self.fields.get(name)
         if isinstance(value, str):
             return value
         return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""
 
     def number(self, name: str) -> int | float | None:
-        """A field as a number; None where it is absent or none. Whole numbers are integers."""
+        """A field as a number; None where it is absent or not a number. Whole numbers are integers."""
         value = self.fields.get(name)
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None
         return int(value) if isinstance(value, float) and value.is_integer() else value
 
     def mapping(self, name: str) -> dict[str, Any]:
-        """The plain values of a field that is an object, by name; empty where it is none."""
+        """The scalar values of an object field, by name; empty where it is absent or not an object."""
         value = self.fields.get(name)
         if not isinstance(value, dict):
             return {}
@@ -55,13 +55,13 @@ class Record:
 
     @property
     def succeeded(self) -> bool:
-        """Whether what it tells of happened."""
+        """Whether the recorded action succeeded."""
         return self.fields.get("event.outcome") != "failure"
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """All of these must hold for a record.
+    """Conditions that a record must meet, all of them.
 
     Attributes:
         terms: each field has one of its values.
@@ -76,7 +76,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Records of some kinds for which any of some matches holds; of more than ``limit`` the newest.
+    """A query: records of some kinds that meet any of the matches; at most ``limit``, the newest.
 
     ``since`` and ``until`` (exclusive) are RFC 3339 in UTC; empty where time does not matter.
     """
@@ -90,7 +90,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The records found, and how many there are in all."""
+    """The records found, and the total number of matches."""
 
     records: tuple[Record, ...]
     total: int
@@ -104,7 +104,7 @@ class Tally:
         service: ``service.name``.
         count, unsealed: all of them, and those that no process sealed.
         outcomes: how many by ``event.outcome``.
-        actors: how many different ones, approximately from some thousands on.
+        actors: number of distinct actors; approximate above some thousands.
         rows: the sum of ``ml.prediction.rows``.
         first, last: the oldest and the newest one.
     """
@@ -121,7 +121,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Tallies:
-    """By service, the most frequent first, and how many records belong to services beyond."""
+    """Tallies by service, the most frequent first, and the number of records of services beyond the limit."""
 
     by_service: tuple[Tally, ...] = ()
     beyond: int = 0
@@ -129,7 +129,7 @@ class Tallies:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A version and digest under which a model is named, by kind and outcome; empty text where it has none."""
+    """A version and digest that records give for a model, by kind and outcome; empty text where there is no value."""
 
     version: str
     digest: str
@@ -141,24 +141,24 @@ class Sighting:
 
 
 class Trail(Protocol):
-    """A place that can be asked; every method raises SourceError where it cannot answer."""
+    """A searchable trail; every method raises SourceError when the search fails."""
 
     def find(self, ask: Ask) -> Page:
         """The newest ``ask.limit`` records, in any order, and how many match."""
         ...
 
     def distinct(self, ask: Ask, name: str) -> int:
-        """How many different values a field has, approximately from some thousands on."""
+        """The number of distinct values of a field; approximate above some thousands."""
         ...
 
     def tallies(self, ask: Ask) -> Tallies:
-        """The records counted by service; the limit does not matter."""
+        """The records counted by service, without a limit."""
         ...
 
     def sightings(self, name: str) -> tuple[Sighting, ...]:
-        """Under which versions and digests records name the model."""
+        """The versions and digests that records give for the model."""
         ...
 
     def names(self) -> tuple[str, ...]:
-        """Names of models, the most frequent first; not all where there are thousands."""
+        """Names of models, the most frequent first; truncated at some thousands."""
         ...

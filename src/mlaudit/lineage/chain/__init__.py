@@ -1,5 +1,5 @@
 """The chain data set → run → metrics → approval → artifact → deployment → predictions.
 
-``graph`` makes nodes and edges of what was found; pure.
+``graph`` builds nodes and edges from the records found; pure.
 ``nodes`` holds their types.
 """

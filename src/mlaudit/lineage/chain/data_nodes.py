@@ -1,4 +1,4 @@
-"""What a model was trained and measured on: nodes of the stage ``data``."""
+"""The data a model was trained and evaluated on: nodes of the stage ``data``."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _VERBS: Final = {DATA_READ: "reads", DATA_MODIFIED: "writes", DATA_EXPORTED: "ex
 
 @dataclass(slots=True)
 class _Set:
-    """A data set while it is put together."""
+    """A data set under construction."""
 
     given: list[Record] = field(default_factory=list)
     touched: list[Record] = field(default_factory=list)
@@ -52,11 +52,11 @@ class _Set:
 
 
 def data_nodes(found: Found, metrics: Mapping[str, Iterable[str]]) -> tuple[list[Node], list[Edge]]:
-    """The data sets, and what was trained or measured on each.
+    """The data sets, with the runs and evaluations that used each.
 
     Args:
         found: see ``trace``.
-        metrics: ids of the nodes of measurements, by the id of each record behind them.
+        metrics: ids of metric nodes, by the id of each record behind them.
     """
     sets: dict[str, _Set] = defaultdict(_Set)
     above, below = family(found)
@@ -91,7 +91,7 @@ def data_nodes(found: Found, metrics: Mapping[str, Iterable[str]]) -> tuple[list
 
 
 def _key(record: Record) -> str:
-    """What tells one data set from another: its digest, else its place, else its name."""
+    """The identity of a data set: its digest, else its place, else its name."""
     if digest := record.text(DATA_DIGEST):
         return f"sha256/{digest}"
     place = record.text(DATA_URI) or record.text(DATA_NAME)
@@ -103,7 +103,7 @@ def _id(key: str) -> str:
 
 
 def _places(sets: Mapping[str, _Set]) -> dict[str, str]:
-    """Which data set is meant by a place or a name; none where several have it."""
+    """The data set that a place or name refers to; ambiguous ones are left out."""
     keys: dict[str, set[str]] = defaultdict(set)
     for key, one in sets.items():
         for record in one.given:
@@ -138,9 +138,7 @@ def _node(key: str, one: _Set) -> Node:
         status = NAMED
         what = f"the data {short(facts['digest'])}" if "digest" in facts else title
         users = {record.text(RUN_ID) or record.text(PARENT_ID) or record.text(DIGEST) for record in one.given}
-        gap = (
-            f"{_who(sorted(users - {''}))} names {what}, but no record of its being read or written was found"
-        )
+        gap = f"{_who(sorted(users - {''}))} names {what}, but no record of a read or write of it was found"
     return Node(_id(key), Stage.DATA, title, status, facts, gap=gap, **evidence([*one.given, *one.touched]))
 
 

@@ -12,5 +12,5 @@ def short(digest: Any) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """How many of something, with the plural that it needs."""
+    """A count with its noun in singular or plural."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")

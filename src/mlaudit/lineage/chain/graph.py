@@ -1,4 +1,4 @@
-"""Makes the chain of what was found; the same records in any order make the same chain."""
+"""Builds the chain from the records found; the order of the records does not matter."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ _TEXTS: Final = {
     "run_id": RUN_ID,
 }
 _EMPTY: Final[Mapping[Stage, str]] = {
-    Stage.DATA: "no record names the data that it was trained on",
+    Stage.DATA: "no record names the data it was trained on",
     Stage.RUN: "no record names the run that made it",
     Stage.METRICS: "no metrics and no evaluation were recorded",
     Stage.APPROVAL: "no promotion, ticket or approver was recorded",
-    Stage.DEPLOYMENT: "no record of its being loaded or deployed was found",
-    Stage.PREDICTIONS: "no prediction by it was recorded",
+    Stage.DEPLOYMENT: "no record of a load or deployment was found",
+    Stage.PREDICTIONS: "no prediction was recorded",
 }
 
 
 def build(found: Found) -> Lineage:
-    """The lineage of what ``trace`` found."""
+    """The lineage built from the result of ``trace``."""
     artifacts, artifact_edges = _artifacts(found)
     of_artifact = _artifact_of(artifacts)
     runs, run_edges, path = run_nodes(found)
@@ -85,7 +85,7 @@ def _order(node: Node) -> tuple[Any, ...]:
 
 
 def _artifacts(found: Found) -> tuple[list[Node], list[Edge]]:
-    """One node for each digest; what has none is one by its name and version, where that is not the only artifact."""
+    """One node for each digest; an artifact without a digest is identified by name and version."""
     groups: dict[str, list[Record]] = {digest: [] for digest in found.digests}
     loose: list[Record] = []
     for record in found.of(kinds.ARTIFACT):
@@ -136,9 +136,7 @@ def _artifact(found: Found, digest: str, records: Sequence[Record]) -> Node:
     deleted = [record for record in ordered if record.kind == ML_MODEL_DELETED and record.succeeded]
     facts |= {"also": sorted(others), "deleted": deleted[-1].time if deleted else ""}
     status, gap = (
-        (SEEN, "")
-        if made
-        else (NAMED, "it is named, but no record of its being saved or registered was found")
+        (SEEN, "") if made else (NAMED, "it is named, but no record of a save or registration was found")
     )
     facts = {name: value for name, value in facts.items() if value not in ("", [])}
     title = f"{chosen.name}:{chosen.version}" if chosen.version else chosen.name
@@ -162,7 +160,7 @@ def _gaps(nodes: Sequence[Node], beside: set[str]) -> Iterable[Gap]:
         if not own:
             yield Gap(stage, "", _EMPTY[stage])
         for node in own:
-            # What stands beside the chain leaves no gap in it.
+            # Nodes beside the chain leave no gap in it.
             if node.gap and node.id not in beside:
                 yield Gap(stage, node.id, node.gap)
 
@@ -183,7 +181,7 @@ def _notes(found: Found, artifacts: Sequence[Node]) -> Iterable[str]:
     if len(by_digest) > 1:
         yield (
             f"{len(by_digest)} different artifacts are called {by_digest[0].title}; all of them are shown "
-            f"({found.chosen.name}:DIGEST tells of one)"
+            f"({found.chosen.name}:DIGEST selects one)"
         )
     yield from found.notes
     for what, tallies in (("loads", found.loads), ("predictions", found.predictions)):

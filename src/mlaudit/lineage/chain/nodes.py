@@ -1,4 +1,4 @@
-"""The lineage of a model: a graph of what was seen in the trail, and of what is only named there."""
+"""The lineage of a model: a graph of what the trail records, and of what its records only name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Stage(StrEnum):
-    """The links of the chain, in their order."""
+    """The stages of the chain, in order."""
 
     DATA = "data"
     RUN = "run"
@@ -25,7 +25,7 @@ class Stage(StrEnum):
     PREDICTIONS = "predictions"
 
 
-#: What people call the stages.
+#: Titles of the stages.
 TITLES: Final[Mapping[Stage, str]] = {
     Stage.DATA: "data set",
     Stage.RUN: "run",
@@ -42,7 +42,7 @@ NAMED: Final = "named"
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A record behind a node; see ``interface.Record`` for the fields."""
+    """A record behind a node; see ``trail.Record`` for the fields."""
 
     record_id: str
     kind: str
@@ -54,7 +54,7 @@ class Evidence:
 
     @classmethod
     def of(cls, record: Record) -> Evidence:
-        """What a record is as evidence."""
+        """The evidence that a record gives."""
         return cls(
             record.id,
             record.kind,
@@ -68,15 +68,15 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """Something in the chain.
+    """A node of the chain.
 
     Attributes:
-        id: the same for the same thing in every answer.
-        stage: where in the chain.
-        title: what to call it.
-        status: ``seen``: records tell of it; ``named``: other records name it, and none of its own was found.
-        facts: what is known of it, by stable names (``docs/lineage.md``); no nulls.
-        evidence: records behind it, oldest first; of many not all.
+        id: stable for the same object across runs.
+        stage: its stage of the chain.
+        title: its display name.
+        status: ``seen``: it has records of its own; ``named``: other records name it, and it has none of its own.
+        facts: known properties, by stable names (``docs/lineage.md``); no nulls.
+        evidence: records behind it, oldest first; truncated when there are many.
         records: how many records are behind it.
         unsealed: how many of them no process sealed.
         gap: what is missing, as a sentence; "" where nothing is.
@@ -94,15 +94,15 @@ class Node:
 
     @property
     def faults(self) -> int:
-        """How many records of the evidence are not what their originals say."""
+        """Number of evidence records that differ from their originals."""
         return sum(bool(one.fault) for one in self.evidence)
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Edge:
-    """From what came first to what followed from it.
+    """A directed edge from cause to consequence.
 
-    ``proven`` edges rest on an identifier or a digest that both ends carry; the others on circumstance, which ``kind``
+    ``proven`` edges rest on an identifier or digest that both ends carry; the others on circumstance, which ``kind``
     names.
     """
 
@@ -114,7 +114,7 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Something that the chain should have and that was not found; ``node`` is empty for a whole stage."""
+    """A link that the chain should have and that was not found; ``node`` is empty for a whole stage."""
 
     stage: Stage
     node: str
@@ -123,15 +123,15 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """Everything that is told of one version of a model. Nodes and edges are in a fixed order.
+    """The lineage of one version of a model. Nodes and edges are in a fixed order.
 
     Attributes:
-        chosen: the version, and the others that there are.
+        chosen: the version, and the other versions.
         digests: SHA-256 of its artifacts.
-        path: ids of the nodes that the chain runs through; the others stand beside it (trials that did not win).
-        more_runs: by the id of a run: how many more runs it has than there are nodes for.
-        streams: by stream id: how many records of the evidence it holds.
-        notes: what else there is to say.
+        path: ids of the nodes on the chain; the others are beside it (trials that did not win).
+        more_runs: number of child runs without a node, by run id.
+        streams: number of evidence records, by stream id.
+        notes: further remarks.
     """
 
     chosen: Chosen
@@ -148,7 +148,7 @@ class Lineage:
 
     @property
     def label(self) -> str:
-        """The model and its version as mlaudit writes them."""
+        """The model and its version, ``name:version``."""
         return f"{self.chosen.name}:{self.chosen.version}" if self.chosen.version else self.chosen.name
 
     def of(self, stage: Stage) -> list[Node]:
@@ -173,5 +173,5 @@ class Lineage:
 
     @property
     def faults(self) -> int:
-        """How many records are not what their originals say."""
+        """Number of records that differ from their originals."""
         return sum(bool(one.fault) for one in self.held.values())

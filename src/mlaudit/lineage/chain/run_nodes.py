@@ -1,4 +1,4 @@
-"""The runs that made a model, and what was measured: nodes of the stages ``run`` and ``metrics``."""
+"""The runs that made a model, and their metrics: nodes of the stages ``run`` and ``metrics``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mlaudit.lineage.ask.found import Found
     from mlaudit.lineage.ask.trail import Record
 
-#: Stable names of facts, and the fields that they come from.
+#: Stable names of facts, and their source fields.
 _TEXTS: Final = {
     "method": "ml.training.method",
     "parent_run_id": PARENT_ID,
@@ -46,7 +46,7 @@ _MAPPINGS: Final = {
 
 
 def evidence(records: Iterable[Record]) -> dict[str, Any]:
-    """The evidence of a node that these records are behind, as its arguments."""
+    """These records as the evidence arguments of a node."""
     ordered = sorted(records, key=lambda record: (record.time, record.id))
     return {
         "evidence": tuple(Evidence.of(record) for record in ordered),
@@ -56,7 +56,7 @@ def evidence(records: Iterable[Record]) -> dict[str, Any]:
 
 
 def who(record: Record) -> dict[str, str]:
-    """Who did it, and where."""
+    """Facts about the actor and the place."""
     facts = {name: record.text(_TEXTS[name]) for name in ("actor", "service", "host")}
     return {name: value for name, value in facts.items() if value}
 
@@ -67,13 +67,13 @@ def run_id(identity: str) -> str:
 
 
 def run_nodes(found: Found) -> tuple[list[Node], list[Edge], frozenset[str]]:
-    """The runs, how they belong to each other, and the ids of those that the chain runs through."""
+    """The runs, their parent-child edges, and the ids of those on the chain."""
     by_run: dict[str, list[Record]] = defaultdict(list)
     for record in found.of(kinds.RUNS):
         if identity := record.text(RUN_ID):
             by_run[identity].append(record)
     above, below = family(found)
-    # A parent that is only named is a node too; one that a run beside the chain names is not our concern.
+    # A parent that is only named is a node too, unless only a run beside the chain names it.
     named = {
         parent
         for identity in above | below
@@ -95,7 +95,7 @@ def _run(identity: str, records: Sequence[Record]) -> Node:
         gap = f"run {identity} is named, but no record of it was found"
         return Node(run_id(identity), Stage.RUN, "run", NAMED, {"run_id": identity}, gap=gap)
     facts: dict[str, Any] = {"run_id": identity}
-    for record in records:  # a later record knows more
+    for record in records:  # a later record has more
         facts |= {name: text for name, field in _TEXTS.items() if (text := record.text(field))}
         facts |= {
             name: value for name, field in _NUMBERS.items() if (value := record.number(field)) is not None
@@ -132,7 +132,7 @@ def _title(facts: dict[str, Any]) -> str:
 
 
 def metric_nodes(found: Found, runs: Iterable[Node]) -> tuple[list[Node], list[Edge]]:
-    """What the runs that count say of themselves, and every evaluation; the same one repeated is one node."""
+    """Metrics of the runs on the chain, and every evaluation; repeated ones share a node."""
     nodes: list[Node] = []
     edges: list[Edge] = []
     above, below = family(found)

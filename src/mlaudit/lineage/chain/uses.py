@@ -22,7 +22,7 @@ _CHANGE: Final = {"ticket": "ml.change.ticket", "approver": "ml.change.approver"
 
 
 def approval_nodes(found: Found, artifact: Callable[[Record], str]) -> tuple[list[Node], list[Edge]]:
-    """Aliases and stages that the version got or lost, and the changes under which it was deployed."""
+    """Aliases and stages that the version gained or lost, and the changes that deployed it."""
     nodes: list[Node] = []
     edges: set[Edge] = set()
     promotions: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
@@ -100,7 +100,7 @@ def _promotion(found: Found, alias: str, name: str, version: str, records: list[
 
 
 def deployment_nodes(found: Found, artifact: Callable[[Record], str]) -> tuple[list[Node], list[Edge]]:
-    """Where it was made ready to answer: what services said of it, else where it was loaded, else who answered."""
+    """Where it was served: deployment records of services, else loads, else predictions."""
     by_deployment: dict[str, list[Record]] = defaultdict(list)
     for record in found.of(kinds.DEPLOYMENTS):
         service = record.text("service.name")
@@ -136,8 +136,8 @@ def deployment_nodes(found: Found, artifact: Callable[[Record], str]) -> tuple[l
         if tally.service in told:
             continue
         gap = (
-            f"{tally.service or 'a service without a name'} answered with it, but no record of its being loaded or "
-            "deployed there was found"
+            f"{tally.service or 'a service without a name'} predicted with it, but no record of a load or "
+            "deployment there was found"
         )
         facts = {"service": tally.service, "state": "unknown"}
         node = Node(
@@ -186,7 +186,7 @@ def _loads(tally: Tally | None) -> dict[str, Any]:
 
 
 def _with(records: Iterable[Record], tally: Tally | None) -> dict[str, Any]:
-    """The evidence of records, with the ends of a tally; of what is counted no more than those are held."""
+    """The evidence of records plus the first and last record of a tally; the records between are only counted."""
     held = list(records)
     beyond = unsealed = 0
     if tally is not None:
@@ -201,7 +201,7 @@ def _with(records: Iterable[Record], tally: Tally | None) -> dict[str, Any]:
 
 
 def prediction_nodes(found: Found, deployments: Iterable[Node]) -> tuple[list[Node], list[Edge]]:
-    """How often it answered, by service."""
+    """Number of predictions, by service."""
     by_service: dict[str, list[str]] = defaultdict(list)
     for node in deployments:
         by_service[node.facts.get("service", "")].append(node.id)

@@ -1,5 +1,5 @@
 """A lineage for people and programs: text, JSON, SVG.
 
-``view`` decides what is shown, ``words`` says it, ``geometry`` and ``svg`` draw it; pure.
+``view`` selects what is shown, ``words`` formats it, ``geometry`` and ``svg`` draw it; pure.
 ``json_document`` has the stable schema.
 """

@@ -1,4 +1,4 @@
-"""Where the cards and edges of the picture are. Units are pixels; y grows downwards."""
+"""Layout of the picture: where its cards and edges are. Units are pixels; y grows downwards."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Everything in its place."""
+    """The complete layout."""
 
     boxes: tuple[Box, ...]
     routes: tuple[Route, ...]
@@ -83,7 +83,7 @@ def column(stage: Stage) -> float:
 
 
 def arrange(view: View) -> Geometry:
-    """Puts every card and edge in its place."""
+    """Lays out every card and edge."""
     lanes = _lanes(view)
     top = TOP + len(set(lanes.values())) * LANE
     boxes: list[Box] = []
@@ -103,7 +103,7 @@ def arrange(view: View) -> Geometry:
 
 
 def length(text: str, size: float, *, mono: bool = False, bold: bool = False) -> float:
-    """About how wide a text is, without the font that it will be shown in; rather too wide than too narrow."""
+    """Estimated width of a text without knowing its font; an overestimate rather than an underestimate."""
     total = 0.0
     for sign in text:
         if unicodedata.east_asian_width(sign) in "WF":
@@ -120,7 +120,7 @@ def length(text: str, size: float, *, mono: bool = False, bold: bool = False) ->
 
 
 def cut(text: str, size: float, room: float, *, mono: bool = False, bold: bool = False) -> str:
-    """The text, or as much of it as there is room for: the end of a path, the beginning of other texts."""
+    """The text, truncated to fit: a path keeps its end, other texts their beginning."""
     if length(text, size, mono=mono, bold=bold) <= room:
         return text
     if "/" in text:
@@ -129,7 +129,7 @@ def cut(text: str, size: float, room: float, *, mono: bool = False, bold: bool =
 
 
 def _fitting(text: str, size: float, room: float, *, mono: bool, bold: bool) -> str:
-    """As much from the beginning as there is room for beside an ellipsis."""
+    """The longest beginning that fits together with an ellipsis."""
     kept = 0
     used = length("…", size, mono=mono, bold=bold)
     for sign in text:
@@ -183,7 +183,7 @@ def _lanes(view: View) -> dict[tuple[str, int, int], int]:
         for edge in view.edges
         if edge.source in stages and edge.target in stages and stages[edge.target] - stages[edge.source] > 1
     }
-    # The shortest nearest to the cards.
+    # The shortest edges are nearest to the cards.
     ordered = sorted(spans, key=lambda span: (span[1] - span[2], span))
     return {span: number for number, span in enumerate(ordered)}
 
@@ -208,15 +208,15 @@ def _route(edge: Edge, boxes: dict[str, Box], lanes: dict[tuple[str, int, int], 
 
 
 def _elbow(parent: Box, child: Box) -> str:
-    """From below the parent to the side of the child."""
-    if child.y < parent.y:  # a circle of parents, drawn at the side
+    """A path from below the parent to the side of the child."""
+    if child.y < parent.y:  # parents that form a cycle are drawn at the side
         return f"M{_n(parent.x)} {_n(parent.y + PORT)}H{_n(parent.x - 10)}V{_n(child.y + PORT)}H{_n(child.x - 5)}"
     x, y = parent.x + 7, parent.y + parent.height
     return f"M{_n(x)} {_n(y)}V{_n(child.y + PORT)}H{_n(child.x - 1)}"
 
 
 def _rounded(points: Sequence[tuple[float, float]]) -> str:
-    """A line through the points, all of them at right angles, with rounded corners."""
+    """An orthogonal line through the points, with rounded corners."""
     told = [f"M{_n(points[0][0])} {_n(points[0][1])}"]
     for before, here, after in zip(points, points[1:], points[2:], strict=False):
         start, end = _towards(here, before), _towards(here, after)
@@ -233,5 +233,5 @@ def _towards(here: tuple[float, float], other: tuple[float, float]) -> tuple[flo
 
 
 def _n(value: float) -> str:
-    """A number as short as it can be."""
+    """A number in its shortest form."""
     return f"{value:.1f}".rstrip("0").rstrip(".")

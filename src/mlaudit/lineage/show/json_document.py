@@ -1,6 +1,6 @@
-"""A lineage as JSON, in a form that stays: its schema is ``lineage.schema.json`` beside this file.
+"""A lineage as JSON, in a stable form: its schema is ``lineage.schema.json`` in this package.
 
-A change that could break a reader raises ``SCHEMA``; what is only added does not.
+A breaking change increments ``SCHEMA``; an addition does not.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def document(lineage: Lineage, proofs: Mapping[str, str] | None = None) -> dict[
     """The lineage as plain values.
 
     Args:
-        lineage: what is told.
-        proofs: what verification said of each stream; None where it was not asked.
+        lineage: to convert.
+        proofs: the verification result of each stream; None where it did not run.
     """
     chosen = lineage.chosen
     return {

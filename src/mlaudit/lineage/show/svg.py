@@ -1,7 +1,7 @@
 """A lineage as a picture: one SVG file, from the data at the left to the predictions at the right.
 
-It refers to nothing outside of itself, holds no script, and everything that comes from a record is escaped. Colours
-follow the viewer's light or dark scheme; what a colour says is said by a shape or a word, too.
+It has no external references and no script, and everything from a record is escaped. Colours follow the viewer's light
+or dark scheme; no meaning depends on colour alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _GAPS: Final = 6
 _RECORDS: Final = 8
 _LEGEND: Final = 92
-#: Of each stage, on a light and on a dark ground.
+#: Colour of each stage, on a light and on a dark background.
 _COLOURS: Final[Mapping[Stage, tuple[str, str]]] = {
     Stage.DATA: ("#0369a1", "#38bdf8"),
     Stage.RUN: ("#6d28d9", "#a78bfa"),
@@ -73,8 +73,8 @@ def draw(lineage: Lineage, proofs: Mapping[str, str] | None = None) -> str:
     """The picture as the text of an SVG file, in ASCII.
 
     Args:
-        lineage: what is told.
-        proofs: what verification said of each stream; None where it was not asked.
+        lineage: to draw.
+        proofs: the verification result of each stream; None where it did not run.
     """
     shown = view(lineage)
     places = arrange(shown)
@@ -171,7 +171,7 @@ def _card(box: Box) -> Iterator[str]:
         mono = " mono" if row.tone == "digest" else ""
         tone = " warning" if row.tone == "warning" else ""
         if row.label:
-            # Beside the label, wherever the label ends in the viewer's font.
+            # Follows the label, wherever it ends in the viewer's font.
             yield (
                 f'<text class="row" x="{x:.0f}" y="{base:.0f}"><tspan class="label">{_text(row.label)}</tspan>'
                 f'<tspan class="{(mono + tone).strip() or "value"}" dx="7">{_text(row.value)}</tspan></text>'
@@ -182,7 +182,7 @@ def _card(box: Box) -> Iterator[str]:
 
 
 def _mark(box: Box) -> Iterator[str]:
-    """At the right of the title: sealed, unsealed, or not as sealed."""
+    """The mark at the right of the title: sealed, unsealed, or not as sealed."""
     x, y = box.x + box.width - 17, box.y + 16
     if box.card.faults:
         yield _line(x - 2, y + 5, "!", "fault title")
@@ -249,7 +249,7 @@ def _foot(lineage: Lineage, places: Geometry, proofs: Mapping[str, str] | None) 
 
 def _proven(proofs: Mapping[str, str] | None) -> str:
     if proofs is None:
-        return "Whether the streams are whole and signed is for mlaudit verify to say."
+        return "mlaudit verify checks whether the streams are complete and signed."
     broken = sum(verdict != "holds" for verdict in proofs.values())
     return (
         f"Of {counted(broken, 'stream')} it is not proven that they hold."

@@ -40,13 +40,13 @@ def render(
     verify: str = "",
     proofs: Mapping[str, str] | None = None,
 ) -> list[Text]:
-    """The lines of the text; nothing that a record holds is left in them that a terminal would obey.
+    """The lines of the text; control sequences in records are escaped.
 
     Args:
-        lineage: what is told.
-        width: columns; fewer than 80 are taken as 80.
-        verify: the command that proves the streams, without their ids; "" leaves the hint away.
-        proofs: what verification said of each stream; None where it was not asked.
+        lineage: to print.
+        width: columns; at least 80.
+        verify: the command that proves the streams, without their ids; "" omits the hint.
+        proofs: the verification result of each stream; None where it did not run.
     """
     width = max(width, MIN_WIDTH)
     shown = view(lineage)
@@ -162,7 +162,7 @@ def _proof(lineage: Lineage, width: int) -> Iterator[Text]:
         f"{lineage.counted:,} more were counted by their searchable fields. "
     )
     if lineage.unsealed:
-        text += f"{lineage.unsealed:,} of them are unsealed: no process vouches for them. "
+        text += f"{lineage.unsealed:,} of them are unsealed: no process sealed them. "
     yield from _wrapped(text.rstrip(), width, "", "dim")
 
 
@@ -172,7 +172,7 @@ def _streams(lineage: Lineage, verify: str, proofs: Mapping[str, str] | None) ->
         style = "green" if verdict == "holds" else "bold red"
         yield Text(f"stream {safe(stream)}: {safe(verdict)}", style=style)
     if verify and streams:
-        yield Text("whether the streams are whole and signed was not looked at; to prove them:", style="dim")
+        yield Text("whether the streams are complete and signed was not checked; to prove them:", style="dim")
         for stream in list(streams)[:_STREAMS]:
             yield Text(f"  {verify} --stream {shlex.quote(safe(stream))}", style="dim")
         if len(streams) > _STREAMS:

@@ -1,7 +1,7 @@
-"""What of a lineage is shown, and in which words: cards by stage, for the text and for the picture.
+"""Selects what of a lineage is shown: cards by stage, for the text and for the picture.
 
-A big graph is summed up: what stands beside the chain, and what is beyond a handful of cards, becomes one card that
-says how much more there is, and takes over the edges of what it stands for.
+A large graph is summarised: nodes beside the chain, and nodes beyond a handful of cards, become one card that gives
+their number and takes over their edges.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _CARDS: Final[Mapping[Stage, int]] = {
     Stage.DEPLOYMENT: 8,
     Stage.PREDICTIONS: 8,
 }
-#: Runs of a run that the chain runs through; those beside it are only counted.
+#: Child runs shown for a run on the chain; runs beside the chain are only counted.
 _BELOW: Final = 3
-#: Facts that lines shorten.
+#: Facts that are shortened in lines.
 _WHOLE: Final = (
     "digest",
     "target_digest",
@@ -48,19 +48,19 @@ _WHOLE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """Something to be shown.
+    """A card to show.
 
     Attributes:
         id: of the node, or of the card itself.
         stage: its column.
         title: the first line.
-        lines: what is known of it.
-        status: ``seen``, ``named``, ``absent`` (nothing of the stage was found) or ``more`` (stands for others).
-        depth: how many runs it is part of.
-        detail: what has no place in a line, as lines of its own: whole digests, the gap.
-        records: kind and id of records behind it, oldest first; of many not all.
+        lines: its facts.
+        status: ``seen``, ``named``, ``absent`` (nothing of the stage was found) or ``more`` (summarises others).
+        depth: number of ancestor runs.
+        detail: further lines for what does not fit: complete digests, the gap.
+        records: kind and id of records behind it, oldest first; truncated when there are many.
         total: how many records are behind it.
-        faults, unsealed: records behind it that are not what their originals say, or that nobody sealed.
+        faults, unsealed: number of records behind it that differ from their originals, or that no process sealed.
     """
 
     id: str
@@ -85,7 +85,7 @@ class View:
 
 
 def view(lineage: Lineage) -> View:
-    """What is shown of a lineage."""
+    """Selects what is shown of a lineage."""
     columns: dict[Stage, tuple[Card, ...]] = {}
     stands_for: dict[str, str] = {}
     for stage in Stage:
@@ -121,7 +121,7 @@ def view(lineage: Lineage) -> View:
 
 
 def _beside(cards: tuple[Card, ...], before: tuple[Card, ...], edges: set[Edge]) -> tuple[Card, ...]:
-    """In the order of what they follow from, so that few edges cross."""
+    """Nodes beside the chain, in the order of their predecessors, so that few edges cross."""
     places = {card.id: place for place, card in enumerate(before)}
     first = {card.id: len(before) for card in cards}
     for edge in edges:
@@ -131,7 +131,7 @@ def _beside(cards: tuple[Card, ...], before: tuple[Card, ...], edges: set[Edge])
 
 
 def _of_hidden_runs(lineage: Lineage, stands_for: Mapping[str, str]) -> set[str]:
-    """Measurements of nothing but runs that have no card."""
+    """Metrics whose runs all have no card."""
     shown: dict[str, bool] = {}
     for edge in lineage.edges:
         if edge.kind == "measured" and edge.source.startswith("run/"):
@@ -142,7 +142,7 @@ def _of_hidden_runs(lineage: Lineage, stands_for: Mapping[str, str]) -> set[str]
 def _plain(
     lineage: Lineage, nodes: Sequence[Node], rest: Sequence[Node], stands_for: dict[str, str]
 ) -> list[Card]:
-    """The nodes, as far as there is room, and how many more there are with the rest."""
+    """The nodes that fit, and one card for the rest."""
     if not nodes:
         return []
     stage = nodes[0].stage
@@ -150,7 +150,7 @@ def _plain(
     shown = nodes if len(nodes) + bool(rest) <= limit else nodes[: limit - 1]
     cards = [_card(lineage, node) for node in shown]
     if hidden := [*nodes[len(shown) :], *rest]:
-        about = (Line("", "of runs that are summed up"),) if len(hidden) == len(rest) else ()
+        about = (Line("", "of runs that are summarised"),) if len(hidden) == len(rest) else ()
         more = Card(f"{stage}/more", stage, f"and {len(hidden):,} more", about, MORE)
         stands_for |= {node.id: more.id for node in hidden}
         cards.append(more)
@@ -158,7 +158,7 @@ def _plain(
 
 
 def _runs(lineage: Lineage, stands_for: dict[str, str]) -> list[Card]:
-    """The runs as a tree: the chain first, what stands beside it counted."""
+    """The runs as a tree: the chain first, runs beside it counted."""
     nodes = {node.id: node for node in lineage.of(Stage.RUN)}
     children: dict[str, list[str]] = defaultdict(list)
     has_parent = set()
@@ -184,7 +184,7 @@ def _runs(lineage: Lineage, stands_for: dict[str, str]) -> list[Card]:
         if count:
             more = f"{identity}{_MORE_RUNS}"
             for one in hidden:
-                # What a hidden run was given or measured belongs to the run that it is part of.
+                # Data and metrics of a hidden run are attached to its parent.
                 _hide(one, identity if own else "", children, stands_for, visited)
             cards.append(_more_card(more, [nodes[one] for one in hidden], count, depth, beside=bool(chain)))
 
@@ -196,7 +196,7 @@ def _runs(lineage: Lineage, stands_for: dict[str, str]) -> list[Card]:
         below(identity, depth + 1, own=own)
 
     roots = [one for one in nodes if one not in has_parent and one in lineage.path]
-    # Runs that name each other as their parents have no root: the first of them is taken for one.
+    # Runs that name each other as parents have no root: the first one is used.
     for identity in (*roots, *(one for one in nodes if one in lineage.path)):
         show(identity, 0, own=identity in makers)
     for identity in nodes:
@@ -262,7 +262,7 @@ def _card(lineage: Lineage, node: Node, depth: int = 0) -> Card:
 
 
 def _circumstantial(lineage: Lineage, node: Node) -> bool:
-    """Whether nothing but circumstance ties a data set to the chain."""
+    """Whether only circumstance links a data set to the chain."""
     own = [edge for edge in lineage.edges if edge.source == node.id]
     return node.stage is Stage.DATA and bool(own) and not any(edge.proven for edge in own)
 

@@ -18,7 +18,7 @@ _UNITS: Final = (("h", 3_600_000_000_000), ("min", 60_000_000_000), ("s", 1_000_
 
 
 class Line(NamedTuple):
-    """One line of a card. ``tone``: ``digest`` for what may be cut, ``warning`` for what should be looked at."""
+    """One line of a card. ``tone``: ``digest`` may be truncated, ``warning`` needs attention."""
 
     label: str
     value: str
@@ -26,11 +26,11 @@ class Line(NamedTuple):
 
 
 def lines(node: Node, circumstantial: bool = False) -> list[Line]:
-    """What a card says of a node.
+    """The lines of a node's card.
 
     Args:
-        node: what it is about.
-        circumstantial: nothing but circumstance ties it to the chain.
+        node: to describe.
+        circumstantial: only circumstance links it to the chain.
     """
     told = [line for line in _OF[node.stage](node.facts) if line.value]
     if circumstantial:
@@ -49,12 +49,12 @@ def lines(node: Node, circumstantial: bool = False) -> list[Line]:
 
 
 def moment(time: Any) -> str:
-    """A time as people read it, to the second, in UTC."""
+    """A time for display: to the second, in UTC."""
     return str(time)[:19].replace("T", " ") if time else ""
 
 
 def number(value: Any) -> str:
-    """A number as people read it; other values as they are."""
+    """A number for display; other values unchanged."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     if isinstance(value, int):
@@ -63,7 +63,7 @@ def number(value: Any) -> str:
 
 
 def duration(nanoseconds: Any) -> str:
-    """A length of time in the unit that fits."""
+    """A duration in the unit that fits."""
     if not isinstance(nanoseconds, int | float):
         return ""
     for unit, size in _UNITS:
@@ -152,13 +152,13 @@ def _approval(facts: Mapping[str, Any]) -> Iterator[Line]:
     told = {
         "current": "held now",
         "past": "no longer held",
-        "removed": "taken away",
+        "removed": "removed",
         "refused": "not carried out",
     }
     yield Line("", told.get(state, state), "warning" if state in ("removed", "refused") else "")
     history = facts.get("history", [])
     last = history[-1] if history else facts
-    # Who set it is told, also where it was taken away since.
+    # Who set it is shown even where it was removed since.
     if before := last.get("before"):
         yield Line("instead of", str(before))
     yield Line("at", moment(last.get("time")))

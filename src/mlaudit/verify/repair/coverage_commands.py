@@ -44,7 +44,7 @@ def measure(
     """The coverage of every promised stream, with the cluster and the places that were looked at.
 
     Raises:
-        SourceError, KeyFileError: it could not look, or nothing is promised.
+        SourceError, KeyFileError: it could not check, or nothing is promised.
     """
     if elasticsearch is None:
         raise SourceError(
@@ -66,7 +66,7 @@ def measure(
 
 
 def coverage(elasticsearch: str | None, *, as_json: bool, **options: Any) -> int:
-    """Prints the coverage; exit code 0 when everything promised is stored, 1 when not, 2 when it could not look."""
+    """Prints the coverage; exit code 0 when everything promised is stored, 1 when not, 2 when it could not check."""
     try:
         streams, source, _ = measure(elasticsearch, **options)
         source.close()
@@ -74,7 +74,7 @@ def coverage(elasticsearch: str | None, *, as_json: bool, **options: Any) -> int
         if as_json:
             _write({"ok": False, "streams": [], "error": str(error)})
         Console(stderr=True).print(
-            f"mlaudit verify: could not look: {safe(str(error))}",
+            f"mlaudit verify: could not check: {safe(str(error))}",
             markup=False,
             highlight=False,
             soft_wrap=True,

@@ -74,7 +74,7 @@ def resend(
         if as_json:
             _write({"ok": False, "error": str(error)})
         Console(stderr=True).print(
-            f"mlaudit resend: could not look: {safe(str(error))}",
+            f"mlaudit resend: could not check: {safe(str(error))}",
             markup=False,
             highlight=False,
             soft_wrap=True,

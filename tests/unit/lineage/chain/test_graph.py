@@ -81,9 +81,9 @@ def test_gaps_are_told() -> None:
 
     texts = {gap.stage: gap.text for gap in told.gaps}
     assert set(texts) == set(Stage) - {Stage.PREDICTIONS}
-    assert texts[Stage.ARTIFACT] == "it is named, but no record of its being saved or registered was found"
+    assert texts[Stage.ARTIFACT] == "it is named, but no record of a save or registration was found"
     assert texts[Stage.RUN] == "no record names the run that made it"
-    assert "no record of its being loaded or deployed" in texts[Stage.DEPLOYMENT]
+    assert "no record of a load or deployment" in texts[Stage.DEPLOYMENT]
 
 
 def test_run_without_an_end() -> None:

@@ -184,4 +184,4 @@ def test_every_stage_has_a_card() -> None:
     columns: dict[Stage, Any] = dict(view(told).columns)
 
     assert all(columns[stage] for stage in Stage)
-    assert columns[Stage.PREDICTIONS][0].lines[0].value == "no prediction by it was recorded"
+    assert columns[Stage.PREDICTIONS][0].lines[0].value == "no prediction was recorded"
