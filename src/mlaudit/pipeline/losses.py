@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +13,8 @@ from mlaudit.event import FAILURE, Actor, AuditEvent
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_QUIET_SECONDS: Final = 10.0
+#: A fault that goes on is recorded, and logged, once in so many seconds.
+QUIET_SECONDS: Final = 10.0
 _THINGS_KEPT: Final = 1000
 
 
@@ -53,20 +53,3 @@ class Losses:
                     self._untold.update(untold)
                     self._untold[reason] += count
                 return
-
-
-class Hush:
-    """Says of repeated things whether it is time to mention them again."""
-
-    def __init__(self) -> None:
-        self._until: dict[tuple[str, str], float] = {}
-
-    def may_tell(self, component: str, name: str) -> bool:
-        """Whether this was not told in the last ten seconds; then it counts as told."""
-        now = time.monotonic()
-        if now < self._until.get((component, name), 0.0):
-            return False
-        if len(self._until) >= _THINGS_KEPT:
-            self._until.clear()
-        self._until[component, name] = now + _QUIET_SECONDS
-        return True

@@ -7,7 +7,8 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from mlaudit.errors import MlauditError
-from mlaudit.pipeline.losses import Hush
+from mlaudit.pipeline.losses import QUIET_SECONDS
+from mlaudit.safety.rate_limit import RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +30,7 @@ class Tender:
 
     def __init__(self, tend: Callable[[], object], adopt: Callable[[], object]) -> None:
         self._stop = threading.Event()
-        self._hush = Hush()
+        self._warnings: RateLimit[str] = RateLimit(1, QUIET_SECONDS)
         for name, work, seconds in (("tender", tend, _TEND_SECONDS), ("adopter", adopt, _ADOPT_SECONDS)):
             threading.Thread(
                 target=self._repeat, args=(name, work, seconds), name=f"mlaudit-{name}", daemon=True
@@ -44,6 +45,6 @@ class Tender:
             try:
                 work()
             except (MlauditError, OSError) as error:
-                if not self._stop.is_set() and self._hush.may_tell(name, ""):
+                if not self._stop.is_set() and self._warnings.allow(name):
                     _logger.warning("audit %s: %s", name, error)
             self._stop.wait(seconds)

@@ -23,7 +23,7 @@ from mlaudit.errors import (
 )
 from mlaudit.event import FAILURE, SERVICE, UNKNOWN, Actor, AuditEvent
 from mlaudit.pipeline.heartbeat import Heartbeat
-from mlaudit.pipeline.losses import Hush, Losses
+from mlaudit.pipeline.losses import QUIET_SECONDS, Losses
 from mlaudit.pipeline.maintenance import Tender
 from mlaudit.pipeline.signing import Keyring, Signing
 from mlaudit.pipeline.stream import INTEGRITY, Stream
@@ -31,6 +31,7 @@ from mlaudit.policy.evaluate import CompiledPolicy, Decision, Facts
 from mlaudit.records.build import RecordBuilder
 from mlaudit.records.fit import escaped, fit
 from mlaudit.safety.printable import guard_log
+from mlaudit.safety.rate_limit import RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -125,7 +126,7 @@ class Pipeline:
         self._opening = False
         self._retry_at = 0.0
         self._losses = Losses()
-        self._hush = Hush()
+        self._fault_records: RateLimit[tuple[str, str]] = RateLimit(1, QUIET_SECONDS)
         self._tender: Tender | None = None
         self._signing = Signing(settings, backend, self._write_own, self.fault)
         self._heartbeat: Heartbeat | None = None
@@ -200,7 +201,7 @@ class Pipeline:
         """
         self.counts.faults += 1
         name = type(error).__name__
-        if self._hush.may_tell(component, name):
+        if self._fault_records.allow((component, name)):
             _logger.warning("audit capture fault in %s: %s", component, name)
         elif not kind:
             return

@@ -17,9 +17,9 @@ from typing import Any, Final
 from mlaudit.capture.process import audit_hooks
 from mlaudit.capture.process.caller import caller
 from mlaudit.capture.process.dangerous_names import is_dangerous
-from mlaudit.capture.rate_limit import Budget, Repeats
 from mlaudit.catalog.names import RUNTIME_DESERIALIZED
 from mlaudit.event import AuditEvent, Target
+from mlaudit.safety.rate_limit import RateLimit
 
 EVENT: Final = "pickle.find_class"
 MAX_NAME: Final = 300
@@ -34,8 +34,8 @@ current_file: Final[ContextVar[str]] = ContextVar("mlaudit_unpickled_file", defa
 
 # Only of names that are harmless: most are asked for again and again.
 _harmless: Final[set[tuple[Any, ...]]] = set()
-_repeats: Final[Repeats[tuple[Any, ...]]] = Repeats()
-_budget: Final[Budget[tuple[Any, ...]]] = Budget(MAX_DIFFERENT)
+_repeats: Final[RateLimit[tuple[Any, ...]]] = RateLimit()
+_budget: Final[RateLimit[tuple[Any, ...]]] = RateLimit(MAX_DIFFERENT)
 
 
 def install() -> None:

@@ -25,11 +25,11 @@ from mlaudit.capture.process import audit_hooks
 from mlaudit.capture.process.background import aside
 from mlaudit.capture.process.caller import caller, code_fields
 from mlaudit.capture.process.error_text import unhandled_fields
-from mlaudit.capture.rate_limit import Repeats
 from mlaudit.capture.request_context import open_trail
 from mlaudit.catalog.names import ERROR_REPORTED
 from mlaudit.event import FAILURE, AuditEvent
 from mlaudit.pipeline import current
+from mlaudit.safety.rate_limit import RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,7 +71,7 @@ class ErrorReports:
     """What this process has reported."""
 
     def __init__(self) -> None:
-        self._repeats: Repeats[Key] = Repeats()
+        self._repeats: RateLimit[Key] = RateLimit()
         self._installed = False
         self._undo: list[Callable[[], None]] = []
 

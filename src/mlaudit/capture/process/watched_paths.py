@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.capture.process import audit_hooks
 from mlaudit.capture.process.caller import caller
-from mlaudit.capture.rate_limit import Repeats
 from mlaudit.catalog.names import RUNTIME_FILE_OPENED
 from mlaudit.event import FAILURE, SUCCESS, AuditEvent, Target
 from mlaudit.policy.globs import path_matcher
+from mlaudit.safety.rate_limit import RateLimit
 
 if TYPE_CHECKING:
     from mlaudit.pipeline.pipeline import Pipeline
@@ -30,7 +30,7 @@ class WatchedPaths:
     def __init__(self) -> None:
         self._matches: Matcher | None = None
         self._refuses = False
-        self._repeats: Repeats[tuple[str, str]] = Repeats()
+        self._repeats: RateLimit[tuple[str, str]] = RateLimit()
 
     def watch(self, pipeline: Pipeline) -> None:
         """Begins to listen, where there is anything to watch; otherwise no file costs anything."""

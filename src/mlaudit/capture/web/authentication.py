@@ -16,9 +16,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-import time
 import weakref
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_plus
 
@@ -28,6 +26,7 @@ from mlaudit.capture.request_context import open_trail
 from mlaudit.catalog.names import ACCESS_AUTHENTICATION_FAILED, ACCESS_AUTHENTICATION_SUCCEEDED, ACCESS_DENIED
 from mlaudit.event import FAILURE, SUCCESS, Actor, AuditEvent, Target
 from mlaudit.policy.secrets import REMOVED
+from mlaudit.safety.rate_limit import RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -210,26 +209,17 @@ class _Uses:
     """Which credentials this process has told of, when, and how often they were used since."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._told: OrderedDict[tuple[str, ...], list[float]] = OrderedDict()
+        self._lock = threading.Lock()  # of two first uses at once only one is told
+        self._told: RateLimit[tuple[str, ...]] = RateLimit()
         self._owner: Callable[[], Any] = lambda: None
 
     def note(self, pipeline: Pipeline, key: tuple[str, ...]) -> int | None:
         """Counts a use; how many were not told, or None when this one is not to be told either."""
-        now = time.monotonic()
         with self._lock:
             if self._owner() is not pipeline:
-                self._told.clear()
+                self._told = RateLimit(1, WINDOW_SECONDS, kept=MAX_REMEMBERED)
                 self._owner = weakref.ref(pipeline)
-            told = self._told.get(key)
-            if told is not None and now - told[0] < WINDOW_SECONDS:
-                told[1] += 1
-                return None
-            self._told[key] = [now, 0]
-            self._told.move_to_end(key)
-            if len(self._told) > MAX_REMEMBERED:
-                self._told.popitem(last=False)
-            return int(told[1]) if told is not None else 0
+            return self._told.due(key)
 
     def forget(self) -> None:
         """For a forked child, which tells for itself; its parent may have held the lock."""
