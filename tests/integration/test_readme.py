@@ -23,7 +23,8 @@ CONSOLE = re.findall(r"^```console\n(.*?)^```", README, re.DOTALL | re.MULTILINE
 COMMANDS = [line.removeprefix("$ ") for block in CONSOLE for line in block.splitlines()]
 MAKE = [command for command in COMMANDS if command.startswith("make ")]
 FIRST_MINUTES = [command for command in COMMANDS if command not in MAKE]
-ALLOWED: dict[str, set[int]] = {}
+# The README says that this one finds something.
+ALLOWED: dict[str, set[int]] = {"mlaudit verify altered": {1}}
 
 
 @pytest.fixture
