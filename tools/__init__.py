@@ -1,1 +1,5 @@
-"""What only a checkout needs: generators of assets and documents, called by `make generate`."""
+"""What only a checkout needs; none of it is installed.
+
+``generate`` runs the ``generators`` of assets and documents (``make generate``, ``make check``), ``site`` builds the
+documentation site (``make docs``).
+"""

@@ -100,7 +100,10 @@ def draw(rooms: Rooms) -> str:
             f'orient="auto"><path d="M0 0L8 4L0 8z" fill="{_INK}"/></marker></defs>',
             f'<rect width="{WIDTH:g}" height="{height:g}" rx="10" fill="#ffffff"/>',
             *_arrows(layout, widths, tops),
-            *(_box(room, texts[room], layout.centre[room], tops[room], widths[room]) for room in sorted(ROOMS)),
+            *(
+                _box(room, texts[room], layout.centre[room], tops[room], widths[room])
+                for room in sorted(ROOMS)
+            ),
             *_legend(height - _TOP - 8),
             "</svg>\n",
         ]
@@ -114,7 +117,10 @@ def _inner(rooms: Rooms, room: str) -> str:
 def _box(room: str, lines: tuple[str, str], centre: float, top: float, width: float) -> str:
     inner, what = lines
     _, fill, border = LINES[ROOMS[room][0]]
-    rows = [(room, 'font-size="13" font-weight="600" fill="#0f172a"'), (what, f'font-size="10.5" fill="{_INK}"')]
+    rows = [
+        (room, 'font-size="13" font-weight="600" fill="#0f172a"'),
+        (what, f'font-size="10.5" fill="{_INK}"'),
+    ]
     if inner:
         rows.append((inner, f'font-size="10" fill="{border}"'))
     first = top + (18 if inner else 24)
@@ -135,7 +141,10 @@ def _arrows(layout: Layout, widths: Mapping[str, float], tops: Mapping[str, floa
     for path in layout.paths.values():
         points = [(leaving[path[0], path[1]], tops[path[0]] + _BOX)]
         for passage in path[1:-1]:
-            points += [(layout.centre[passage], tops[passage]), (layout.centre[passage], tops[passage] + _BOX)]
+            points += [
+                (layout.centre[passage], tops[passage]),
+                (layout.centre[passage], tops[passage] + _BOX),
+            ]
         points.append((arriving[path[-1], path[-2]], tops[path[-1]] - 1))
         yield (
             f'<path d="{_curve(points)}" fill="none" stroke="{_INK}" stroke-width="1.2" marker-end="url(#tip)"/>'

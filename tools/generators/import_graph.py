@@ -52,8 +52,7 @@ class Rooms:
         below: dict[str, set[str]] = {}
         for floor in self.floors():
             for room in floor:
-                direct = self.imports[room]
-                below[room] = direct.union(*(below[one] for one in direct))
+                below[room] = set(self.imports[room]).union(*(below[one] for one in self.imports[room]))
         return sorted(
             (room, target)
             for room, direct in self.imports.items()
@@ -72,7 +71,9 @@ def read_rooms() -> Rooms:
         if room not in _LEFT_OUT:
             imports[room] = set()
             inner[room] = tuple(
-                sorted(one.rpartition(".")[2] for one in graph.find_children(child) if graph.find_children(one))
+                sorted(
+                    one.rpartition(".")[2] for one in graph.find_children(child) if graph.find_children(one)
+                )
             )
     for module in graph.modules:
         room = _room(module)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from statistics import fmean
 from typing import TYPE_CHECKING, Final
 
@@ -49,7 +50,7 @@ def place(
             path.append(passage)
         path.append(target)
         layout.paths[source, target] = path
-        for upper, lower in zip(path, path[1:], strict=False):
+        for upper, lower in pairwise(path):
             below[upper].append(lower)
             above[lower].append(upper)
     for floor in layout.floors:
@@ -78,7 +79,7 @@ def _cost(layout: Layout) -> tuple[int, float]:
     """Crossings, then how far arrows go to the side."""
     level = {name: number for number, floor in enumerate(layout.floors) for name in floor}
     at = layout.centre
-    steps = [pair for path in layout.paths.values() for pair in zip(path, path[1:], strict=False)]
+    steps = [pair for path in layout.paths.values() for pair in pairwise(path)]
     crossings = sum(
         (at[a] - at[c]) * (at[b] - at[d]) < 0
         for number, (a, b) in enumerate(steps)
@@ -101,7 +102,9 @@ def _spread(
     edge = gap
     lefts = []
     for name, size in zip(floor, sizes, strict=True):
-        left = max(edge, wanted[name] - size / 2) if name in wanted else edge + (free / (len(floor) + 1) - gap)
+        left = (
+            max(edge, wanted[name] - size / 2) if name in wanted else edge + (free / (len(floor) + 1) - gap)
+        )
         lefts.append(left)
         edge = left + size + gap
     edge = total - gap

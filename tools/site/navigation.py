@@ -30,7 +30,7 @@ GROUPS: Final = (
         "start",
         "Start",
         "What mlaudit is, and the first five minutes with it.",
-        ("README.md", "docs/examples.md"),
+        ("README.md", "docs/examples.md", "docs/glossary.md"),
     ),
     Group(
         "deciding",
@@ -88,6 +88,7 @@ GROUPS: Final = (
             "docs/collector.md",
             "docs/capture-infrastructure.md",
             "docs/security.md",
+            "SECURITY.md",
             "docs/hostile-input.md",
             "docs/install.md",
             "docs/compose.md",
@@ -97,7 +98,7 @@ GROUPS: Final = (
         "contributor",
         "Contributor",
         "How the code is arranged, why, and how to change it.",
-        ("CONTRIBUTING.md", DECISIONS, "CHANGELOG.md"),
+        ("docs/architecture.md", "CONTRIBUTING.md", "docs/generation.md", DECISIONS, "CHANGELOG.md"),
     ),
 )
 

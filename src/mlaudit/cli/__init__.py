@@ -1,4 +1,8 @@
-"""The ``mlaudit`` command. Each sub-command imports its implementation when it runs, not before."""
+"""The ``mlaudit`` command.
+
+Options are declared here, work is done elsewhere: each sub-command imports its implementation when it runs, so that
+``mlaudit --help`` stays fast.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The checked settings of one process, from ``MLAUDIT_*`` variables."""
+"""The checked settings of one process, from ``MLAUDIT_*`` variables.
+
+``variables`` has a line for each with its default and its meaning, ``reading`` turns texts into values. All faults are
+found together, and an unknown name is one.
+"""
 
 from __future__ import annotations
 

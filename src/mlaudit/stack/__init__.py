@@ -1,4 +1,8 @@
-"""The local stack: a real Elasticsearch and a real OpenTelemetry Collector as processes of this machine."""
+"""The local stack: a real Elasticsearch and a real OpenTelemetry Collector as processes of this machine.
+
+``preparation`` gets both, ``elasticsearch_node`` and ``collector_process`` run them, ``local_stack`` starts and stops
+all of it; ``cache`` keeps what is large outside of the checkout.
+"""
 
 from __future__ import annotations
 

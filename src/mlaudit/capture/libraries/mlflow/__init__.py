@@ -1,4 +1,4 @@
-"""MLflow (2.12 to 3): runs, the model registry, models written, read, asked and evaluated.
+"""MLflow (2.12 to 3): runs, the model registry, models logged, loaded, evaluated and used.
 
 What other processes do through a tracking server is not seen: only what this process does, over whatever store.
 """
