@@ -13,7 +13,7 @@ from tests.site.conftest import SITE
 PAGES = sorted(
     path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html") if SITE / "_static" not in path.parents
 )
-NARROW, MIDDLE, WIDE = 390, 1000, 1440
+NARROWEST, NARROW, MIDDLE, WIDE = 320, 390, 1000, 1440
 
 
 @contextmanager
@@ -43,8 +43,13 @@ def opened(
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("width", [NARROW, MIDDLE, WIDE])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("scheme", "width"),
+    [
+        *(("light", width) for width in (NARROWEST, NARROW, MIDDLE, WIDE)),
+        *(("dark", width) for width in (NARROW, WIDE)),
+    ],
+)
 def test_every_page_shows(browser: Browser, site: str, scheme: Literal["light", "dark"], width: int) -> None:
     """Every page has the reader's colours, fits the window, shows its images and asks nobody else for anything."""
     assert len(PAGES) > 40
@@ -121,6 +126,29 @@ def test_the_site_opens_from_disk(browser: Browser) -> None:
         assert wrong == []
         page.goto((SITE / "search.html").as_uri() + "?q=spool")
         expect(page.locator('#search-results a[href*="spool.html"]').first).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_drawings_can_be_read(browser: Browser, site: str, scheme: Literal["light", "dark"]) -> None:
+    """On a narrow window a drawing keeps a size at which it can be read, and scrolls within its own room."""
+    with opened(browser, site, scheme=scheme, width=NARROW) as (page, wrong):
+        for name in ("project/readme.html", "lineage.html"):
+            page.goto(site + name)
+            drawing = page.locator("article img[src$='.svg']").first
+            assert drawing.evaluate("one => one.getBoundingClientRect().width") > 700
+            assert drawing.evaluate("one => one.parentElement.scrollWidth > one.parentElement.clientWidth")
+        assert wrong == []
+
+
+def test_the_site_is_read_without_scripts(browser: Browser, site: str) -> None:
+    """With scripts switched off a page shows its text, and its links lead on."""
+    with browser.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(site + "settings.html")
+        expect(page.get_by_text("MLAUDIT_ENABLED").first).to_be_visible()
+        page.get_by_role("link", name="Auditor").locator("visible=true").first.click()
+        page.locator("article a[href$='verify.html']").click()
+        page.wait_for_url("**/verify.html")
 
 
 def test_a_phone_reaches_every_page(browser: Browser, site: str) -> None:

@@ -60,17 +60,17 @@ html_theme_options: dict[str, Any] = {
 
 
 _CODE = re.compile(r'<span class="pre">([^<]*)</span>')
+_PARAMETER = re.compile(r"(<p><strong>[^<]+</strong>(?: \([^()]*\))?) -- ")
 
 
 def setup(app: Sphinx) -> None:
     """Adds what the extensions leave out."""
     app.add_lexer("eql", TextLexer)  # Pygments does not know it: shown without colours
-    app.connect("html-page-context", _break_names)
+    app.connect("html-page-context", _polish)
 
 
-def _break_names(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
-    """Lets a long name in running text and tables be broken behind its dots, slashes and underscores."""
+def _polish(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
+    """Lets long names in code be broken behind dots, slashes and underscores, and makes Sphinx's dashes dashes."""
     if body := context.get("body"):
-        context["body"] = _CODE.sub(
-            lambda match: re.sub(r"(?<=\w)([./_]+)(?=\w)", r"\1<wbr>", match[0]), body
-        )
+        body = _CODE.sub(lambda match: re.sub(r"(?<=\w)([./_]+)(?=\w)", r"\1<wbr>", match[0]), body)
+        context["body"] = _PARAMETER.sub("\\1 \N{EN DASH} ", body)
