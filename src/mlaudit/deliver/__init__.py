@@ -1,5 +1,4 @@
-"""Fifth stage: a record becomes durable, then arrives.
+"""Fifth stage: a record is stored durably, then sent.
 
-``spool`` is everything on disk, ``send`` everything on the wire; ``ticket`` is the promise that connects them with
-the pipeline.
+``spool`` does everything on disk, ``send`` everything on the wire; ``ticket`` is their interface to the pipeline.
 """

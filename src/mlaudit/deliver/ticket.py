@@ -1,4 +1,4 @@
-"""What the pipeline asks of delivery, and what each answer promises."""
+"""The interface between the pipeline and delivery, and its guarantees."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Ticket:
-    """The promise for one record.
+    """The pending result of storing one record.
 
     A buffered record's ticket is settled when ``append`` returns. A durable record's ticket is settled after the
     fsync that covers it.
@@ -31,7 +31,7 @@ class Ticket:
         return self._event.is_set()
 
     def settle(self, ok: bool) -> None:
-        """Says the outcome, once."""
+        """Sets the outcome, once."""
         with self._lock:
             self.ok = ok
             self._event.set()
@@ -40,7 +40,7 @@ class Ticket:
             callback()
 
     def when_settled(self, callback: Callable[[bool], object]) -> None:
-        """Calls back with the outcome, in the thread that says it; at once when it is known."""
+        """Calls back with the outcome, in the thread that sets it; at once when it is known."""
         with self._lock:
             if not self._event.is_set():
                 self._callbacks.append(lambda: callback(self.ok))
@@ -73,7 +73,7 @@ class Ticket:
 
 
 class _Settled(Ticket):
-    """A ticket that needs no lock: the outcome was known from the start."""
+    """A ticket that needs no lock, because its outcome is known from the start."""
 
     __slots__ = ()
 
@@ -82,7 +82,7 @@ class _Settled(Ticket):
 
 
 def settled(ok: bool) -> Ticket:
-    """A ticket whose outcome is known already."""
+    """A ticket whose outcome is already known."""
     ticket = _Settled()
     ticket.settle(ok)
     return ticket
@@ -93,18 +93,18 @@ LOST = settled(ok=False)
 
 
 class Delivery(Protocol):
-    """Takes the sealed frames of one stream, in order. Implemented by the spool, and in memory for tests."""
+    """Accepts the sealed frames of one stream, in order. Implemented by the spool, and in memory for tests."""
 
     def append(self, sequence: int, digest: bytes, payload: bytes, *, durable: bool) -> Ticket:
-        """Takes one frame.
+        """Stores one frame.
 
         Returns after the frame is handed to the operating system; with ``durable`` the ticket settles after
-        fsync. Raises SpoolError when the frame was not taken: then nothing of it remains.
+        fsync. Raises SpoolError when the frame was not stored: then no part of it remains.
         """
         ...
 
     def writable(self) -> bool:
-        """Whether a frame would be taken now, as far as one can know without writing."""
+        """Whether a frame would be stored now, as far as this can be known without writing."""
         ...
 
     def forget(self) -> None:
@@ -112,10 +112,10 @@ class Delivery(Protocol):
         ...
 
     def finish(self, deadline: float, *, keep: bool = False) -> bool:
-        """Syncs, sends what is left until ``deadline`` (monotonic seconds), and closes.
+        """Syncs, sends the remaining frames until ``deadline`` (monotonic seconds), and closes.
 
-        With ``keep`` the stream is not removed even when all is acknowledged: it has no end yet.
+        With ``keep`` the stream is not removed even when everything is acknowledged: it has no end yet.
 
-        Returns whether everything was acknowledged; what was not stays for the next process.
+        Returns whether everything was acknowledged; the rest stays for the next process.
         """
         ...

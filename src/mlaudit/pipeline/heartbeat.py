@@ -100,7 +100,7 @@ class Heartbeat:
             "sealed": self._delivery.spool.last_sequence,
             "sent": totals.acknowledged,
             "waiting": totals.waiting,
-            "set_aside": totals.set_aside,
+            "set_aside": totals.quarantined,
             "sending": self._delivery.sender.running,
             "lost": dict(counts.lost.most_common(_LOST_REASONS)),
             "lost_total": counts.lost.total(),

@@ -141,8 +141,8 @@ def _exported(pipeline: Pipeline) -> Iterator[Measured]:
     return _both(pipeline, lambda totals: totals.acknowledged)
 
 
-def _set_aside(pipeline: Pipeline) -> Iterator[Measured]:
-    return _both(pipeline, lambda totals: totals.set_aside)
+def _quarantined(pipeline: Pipeline) -> Iterator[Measured]:
+    return _both(pipeline, lambda totals: totals.quarantined)
 
 
 def _depth(pipeline: Pipeline) -> Iterator[Measured]:
@@ -205,7 +205,7 @@ _MEASURES: Final[dict[str, Callable[[Pipeline], Iterator[Measured]]]] = {
     "audit.records.dropped": _dropped,
     "audit.records.refused": _count("refused"),
     "audit.records.suppressed": _count("suppressed"),
-    "audit.records.set_aside": _set_aside,
+    "audit.records.set_aside": _quarantined,
     "audit.capture.faults": _count("faults"),
     "audit.queue.depth": _depth,
     "audit.spool.size": _size,

@@ -1,5 +1,5 @@
 """Third stage: one event becomes one record.
 
-``build`` puts the fields together as the policy decides, ``encode`` makes the bytes that are sealed, once,
-and ``fit`` cuts what is too large.
+``build`` assembles the fields as the policy decides, ``encode`` creates the bytes that are sealed, once, and ``fit``
+cuts values that are too large.
 """

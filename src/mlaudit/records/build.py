@@ -1,7 +1,7 @@
-"""From an event and the policy's decision to the flat fields of its record.
+"""Builds the flat fields of a record from an event and the policy's decision.
 
-What every record of a process, and every record of a kind under a rule, has in common is put together once;
-an event then costs its own fields, the redaction, and the sentence a person reads.
+The fields that all records of a process share, and those that all records of a kind under one rule share, are
+assembled once. An event then costs only its own fields, the redaction and the message.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TEXT: Final = frozenset({str})
 
 
 class Redacts(Protocol):
-    """Changes fields in place so that nothing is left that the policy does not allow."""
+    """Removes from fields, in place, everything that the policy does not allow."""
 
     def apply(self, fields: dict[str, Any]) -> Sequence[str]:
         """Redacts ``fields``; fails closed."""
@@ -33,7 +33,7 @@ class Redacts(Protocol):
 
 
 class Decides(Protocol):
-    """What the policy says of one event; see ``mlaudit.policy``."""
+    """The policy's decision about one event; see ``mlaudit.policy``."""
 
     @property
     def rule(self) -> str: ...  # noqa: D102
@@ -51,7 +51,7 @@ def kind_of(name: str) -> Kind:
     """The catalog's entry for a kind, also for an application's own ``audit.app.*``.
 
     Raises:
-        EventError: the catalog does not know the kind.
+        EventError: the kind is not in the catalog.
     """
     kind = names.kind_of(name)
     if kind is None:
@@ -59,7 +59,7 @@ def kind_of(name: str) -> Kind:
     return kind
 
 
-# What a record is and why it was made as it was: nothing that a hook or an application says may change it.
+# The record's identity and the policy's decision: no hook and no application may set these fields.
 _FIXED: Final = frozenset(
     {
         "audit.guarantee",
@@ -96,13 +96,13 @@ _last_second = (-1, "")
 
 
 class Draft(NamedTuple):
-    """The redacted fields of one record, all but its place in the chain: its own go before the common ones."""
+    """The redacted fields of one record, without its place in the chain; its own fields override the common ones."""
 
     common: Common
     own: dict[str, Any]
 
     def encode(self) -> EncodedRecord:
-        """The record's bytes but for its place; see ``encode.encode``."""
+        """The record's bytes without its place; see ``encode.encode``."""
         return self.common.encode(self.own)
 
 
@@ -125,7 +125,7 @@ class RecordBuilder:
         self._prototypes: dict[tuple[str, str, int], Common] = {}
 
     def build(self, event: AuditEvent, decision: Decides) -> Draft:
-        """The redacted fields of ``event``, all but its place in the chain.
+        """The redacted fields of ``event``, without its place in the chain.
 
         Raises:
             EventError: unknown kind.
@@ -158,7 +158,7 @@ class RecordBuilder:
         decision.redaction.apply(fields)
         _relate(fields)
         if actor is not None and not is_person:
-            # "anonymous" or the name of a service: nobody's personal data.
+            # "anonymous" or the name of a service: not personal data.
             fields["audit.actor.id"] = actor.id
         fields["@timestamp"] = rfc3339(event.timestamp)
         fields["event.id"] = fields["audit.record.id"] = event.record_id
@@ -187,7 +187,7 @@ class RecordBuilder:
             "event.dataset": kind.dataset,
             "event.kind": kind.event_kind,
         }
-        # Redacted once for all records, as is everything here: the policy may want the host's name hidden.
+        # Redacted once for all records, like all common fields: the policy may redact the host's name.
         decision.redaction.apply(fields)
         fields["event.category"] = encoded_texts(kind.categories)
         fields["event.type"] = encoded_texts(kind.types)
@@ -198,7 +198,7 @@ class RecordBuilder:
 
 
 def _relate(fields: dict[str, Any]) -> None:
-    """ECS ``related.*``, from what redaction has left."""
+    """Sets the ECS fields ``related.*`` from the redacted values."""
     user = fields.get("user.id")
     if user is not None:
         name = fields.get("user.name")

@@ -1,10 +1,10 @@
-"""From a flat dict of fields to the bytes that are hashed, stored, sent and kept: the one encoding.
+"""Encodes a flat dict of fields as the bytes that are hashed, stored, sent and kept.
 
-The bytes are UTF-8 JSON, one object, keys sorted by code point, no nulls, no NaN. A record is encoded before
-its place in the chain is known, so that no other thread waits for the encoder: the encoder gives the two halves
-around the place fields, ``audit.sequence.*``, which sort next to each other, and the seal writes them in between.
+The bytes are UTF-8 JSON: one object, keys sorted by code point, no nulls, no NaN. A record is encoded before its
+place in the chain is known, so that no other thread waits for the encoder. The encoder returns the two halves around
+the place fields, ``audit.sequence.*``, which sort next to each other, and the seal writes these fields in between.
 
-What many records have in common is encoded and put in order once for each set of names; see ``Common``.
+Fields that many records share are encoded and sorted once for each set of names; see ``Common``.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
 PLACE_PREFIX: Final = "audit.sequence."
-# JSON numbers beyond this lose digits in a reader that uses doubles, as the collector's ParseJSON does.
+# JSON numbers beyond this lose digits in a reader that uses doubles, such as the collector's ParseJSON.
 MAX_EXACT_INTEGER: Final = 1 << 53
-# The collector takes requests of 4 MiB; a record has to fit into one with room to spare.
+# The collector accepts requests of up to 4 MiB; a record has to fit into one with room to spare.
 MAX_RECORD_BYTES: Final = 1 << 20
 _MAX_DEPTH: Final = 64
 _MAX_LAYOUTS: Final = 256
 _MAX_SHAPE: Final = 16 << 10  # characters of its names
 
 
-# Stands where the place fields belong while a record is encoded. Random, so that no value can contain it.
+# Placeholder of the place fields while a record is encoded. Random, so that no value can contain it.
 _PLACE_KEY: Final = f"{PLACE_PREFIX}{secrets.token_hex(16)}"
 _PLACE: Final = f'"{_PLACE_KEY}":0,'.encode()
 _NOT_UNICODE: Final = "expected text that is valid Unicode, found {}; escape it first"
@@ -38,19 +38,19 @@ _PLAIN: Final = frozenset({str, bool, int, orjson.Fragment})
 
 
 class EncodedRecord(NamedTuple):
-    """A record's bytes but for its place: ``head`` ends and ``tail`` begins where the place fields belong."""
+    """A record's bytes without its place: the place fields belong between ``head`` and ``tail``."""
 
     head: bytes
     tail: bytes
 
 
 class Common:
-    """Fields that many records have in common, by which their own fields are encoded. Safe to use from any thread."""
+    """Fields that many records share; encodes records that add their own. Safe to use from any thread."""
 
     __slots__ = ("_fixed", "_layouts", "fields")
 
     def __init__(self, fields: Mapping[str, Any], fixed: Collection[str] = ()) -> None:
-        """Takes the common fields; those named in ``fixed`` no record may have another value for.
+        """Takes the common fields; no record may override those named in ``fixed``.
 
         Raises:
             EventError: as ``encode``.
@@ -60,7 +60,7 @@ class Common:
         self._layouts: dict[tuple[str, ...], dict[str, Any]] = {}
 
     def encode(self, own: Mapping[str, Any]) -> EncodedRecord:
-        """Encodes a record of the common fields and its own, which go before; see ``encode``.
+        """Encodes a record of the common fields and its own, which override them; see ``encode``.
 
         Raises:
             EventError: as ``encode``; also when a field of its own is fixed.
@@ -74,7 +74,7 @@ class Common:
                 if type(value) not in _PLAIN:
                     record[name] = _faithful(name, value, 0)
         try:
-            # Refuses an integer of more than 53 bits, so that no loop here has to look at them.
+            # orjson refuses integers of more than 53 bits, so no loop has to check them here.
             whole = orjson.dumps(record, option=orjson.OPT_STRICT_INTEGER)
         except (TypeError, ValueError, RecursionError):
             whole = _encode_with_care(record)
@@ -84,7 +84,7 @@ class Common:
                 "record digests of large values"
             )
         head, found, tail = whole.partition(_PLACE)
-        if not found:  # a record with nothing behind its place
+        if not found:  # a record without fields after its place
             head, _, tail = whole.partition(_PLACE[:-1])
             return EncodedRecord(head, tail)
         return EncodedRecord(head, b"," + tail)
@@ -94,13 +94,13 @@ class Common:
         if sum(map(len, shape)) <= _MAX_SHAPE:
             if (
                 len(self._layouts) >= _MAX_LAYOUTS
-            ):  # labels make shapes without end: start over rather than grow
+            ):  # labels create new shapes without limit: clear instead of growing
                 self._layouts.clear()
             self._layouts[shape] = layout
         return layout
 
     def _layout(self, shape: tuple[str, ...]) -> dict[str, Any]:
-        """All names in order; neighbours that are common stand as one piece of JSON under the first one's name."""
+        """All names in order; adjacent common fields form one piece of JSON under the first one's name."""
         for name in shape:
             if name in self._fixed or name.startswith(PLACE_PREFIX):
                 raise EventError(f"{name}: mlaudit writes this field itself; give yours another name")
@@ -155,10 +155,10 @@ def _checked(name: str, value: Any) -> Any:
 
 
 def encoded_texts(texts: Iterable[str]) -> orjson.Fragment:
-    """A list of texts that is encoded already.
+    """A list of texts as encoded JSON.
 
     Raises:
-        EventError: one of them is no valid Unicode.
+        EventError: one of them is not valid Unicode.
     """
     try:
         return orjson.Fragment(orjson.dumps(list(texts)))

@@ -1,6 +1,6 @@
-"""Makes a record fit that JSON or the receiver could not take as it was: cuts what is long, escapes what is no Unicode.
+"""Makes a record valid and small enough for JSON and the receiver: cuts long values, escapes invalid Unicode.
 
-Works on fields that are redacted already: a secret that was cut in half would no longer be recognised as one.
+Works on fields that are already redacted: a secret that was cut in half would not be recognised.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from mlaudit.catalog.names import FIELD_TYPES
 from mlaudit.records.encode import MAX_RECORD_BYTES
 
 CUT: Final = "audit.truncated"
-# Leaves room for the fields that all records have, the place, and the list of what was cut.
+# Leaves room for the common fields, the place, and the list of cut fields.
 _LIMIT: Final = MAX_RECORD_BYTES - (128 << 10)
 _TEXT: Final = 1000
 _INNER_TEXT: Final = 200
@@ -24,9 +24,9 @@ _DEPTH: Final = 64
 
 
 def fit(fields: dict[str, Any]) -> bool:
-    """Changes the fields in place so that they fit, and names those that were cut or left out in ``audit.truncated``.
+    """Cuts the fields in place to the permitted size; ``audit.truncated`` names the cut or removed ones.
 
-    Returns whether anything was changed; a value of a type that JSON has not stays as it is.
+    Returns whether anything was changed; values of types that JSON does not support stay as they are.
     """
     touched: list[str] = []
     for name in list(fields):
@@ -60,7 +60,7 @@ def fit(fields: dict[str, Any]) -> bool:
 
 
 def escaped(text: str) -> str:
-    """The text with lone surrogates written out: they come from file names and bytes that are no UTF-8."""
+    """The text with lone surrogates escaped: they come from file names and bytes that are not UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -69,7 +69,7 @@ def escaped(text: str) -> str:
 
 
 def _is_text(value: Any) -> bool:
-    """Whether there is no lone surrogate in a value that is otherwise one for JSON."""
+    """Whether a value that JSON supports contains no lone surrogate."""
     try:
         orjson.dumps(value)
     except (TypeError, ValueError, RecursionError) as error:
@@ -94,7 +94,7 @@ def _size(name: str, value: Any) -> int:
     try:
         return len(orjson.dumps(name)) + len(orjson.dumps(value)) + 2
     except (TypeError, ValueError, RecursionError):
-        return 0  # the encoder will say what is wrong with it
+        return 0  # the encoder raises the error for it
 
 
 def _cut(value: Any) -> Any:

@@ -1,6 +1,6 @@
-"""The hash chain. Pure: it knows no file, clock or lock.
+"""The hash chain. Pure: it uses no file, clock or lock.
 
-A record's hash is the SHA-256 of its body, and the body names the hash of the record before. So the originals
+A record's hash is the SHA-256 of its body, and the body names the hash of the previous record. So the originals
 alone, in order, prove the chain; no other format has to be trusted or kept.
 """
 
@@ -16,7 +16,7 @@ GENESIS: Final = "0" * 64
 
 
 class Chain:
-    """The head of one stream. Not thread-safe: its owner orders the calls."""
+    """The head of one stream. Not thread-safe: its owner serializes the calls."""
 
     __slots__ = ("_stream", "head", "sequence", "stream_id")
 
@@ -42,7 +42,7 @@ class Chain:
         """Moves the chain to ``entry``, once it is stored.
 
         Raises:
-            ChainError: ``entry`` was not sealed on the present head.
+            ChainError: ``entry`` was not sealed on the current head.
         """
         if entry.sequence != self.sequence + 1 or entry.previous_hash != self.head:
             raise ChainError(

@@ -1,7 +1,7 @@
-"""Signed checkpoints: what the chain looked like at a moment, in a form that leaves the machine on its own.
+"""Signed checkpoints: the head of a chain at one time, in a form that can be verified without the records.
 
 A checkpoint is a note in the sense of C2SP signed-note (https://c2sp.org/signed-note): five lines of text, an empty
-line, and a line per signature. Anybody with the public key can check it with any implementation of that format.
+line, and a line per signature. Any implementation of that format can verify it with the public key.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ class Checkpoint:
 
 
 class Signer(Protocol):
-    """Signs checkpoints: a key in a file (``seal.keys.FileSigner``), or what ``MLAUDIT_SIGNER`` names."""
+    """Signs checkpoints: a key in a file (``seal.keys.FileSigner``), or the signer that ``MLAUDIT_SIGNER`` names."""
 
     @property
     def public_key(self) -> VerifyingKey:
-        """The key that verifies what this signer signs, with its id. Raises SignerError when it is not to be had."""
+        """The key that verifies what this signer signs, with its id. Raises SignerError when it is not available."""
         ...
 
     def sign(self, message: bytes) -> bytes:
-        """The 64-byte Ed25519 signature (RFC 8032) of ``message``. Raises SignerError when there is none."""
+        """The 64-byte Ed25519 signature (RFC 8032) of ``message``. Raises SignerError when signing fails."""
         ...
 
 
@@ -59,7 +59,7 @@ class Signer(Protocol):
 class VerifyingKey:
     """A named Ed25519 public key; ``raw`` is its 32 bytes.
 
-    ``not_after`` (RFC 3339, UTC; empty for never) is when it was retired: it vouches for nothing later.
+    ``not_after`` (RFC 3339, UTC; empty for never) is when it was retired: later signatures are not valid.
     """
 
     name: str
@@ -77,10 +77,10 @@ class VerifyingKey:
 
     @classmethod
     def decode(cls, line: str) -> VerifyingKey:
-        """Reads what ``encode`` writes.
+        """Parses the line that ``encode`` writes.
 
         Raises:
-            KeyFileError: the line is of another form, or its id does not belong to its key.
+            KeyFileError: the line is malformed, or its id does not belong to its key.
         """
         name, _, rest = line.strip().partition("+")
         stated, _, encoded = rest.partition("+")
@@ -88,7 +88,7 @@ class VerifyingKey:
             raw = b64decode(encoded, validate=True)
         except ValueError:
             raw = b""
-        # A name is shown to people, and joined with spaces and plus signs by the format.
+        # A name is displayed, and the format joins it with spaces and plus signs.
         if not name.isprintable() or not name or " " in name or len(raw) != 33 or raw[:1] != _ED25519:
             raise KeyFileError(
                 "expected a verifier key 'name+id+base64' of an Ed25519 key; write one with 'mlaudit keys init'"
@@ -99,7 +99,7 @@ class VerifyingKey:
         return key
 
     def verifies(self, signature: bytes, message: bytes) -> bool:
-        """Whether ``signature`` is this key's for ``message``."""
+        """Whether ``signature`` is a valid signature of ``message`` by this key."""
         try:
             Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, message)
         except (InvalidSignature, ValueError):
@@ -114,7 +114,7 @@ def sign_note(checkpoint: Checkpoint, signer: Signer) -> str:
 
 
 def signature_line(text: str, signer: Signer) -> str:
-    """The line by which ``signer`` signs a note's text."""
+    """The signature line of ``signer`` for a note's text."""
     key = signer.public_key
     signature = b64encode(bytes.fromhex(key.id) + signer.sign(text.encode())).decode()
     return f"{_SIGNATURE_PREFIX}{key.name} {signature}\n"
@@ -131,17 +131,17 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class SignedNote:
-    """A note as read: nothing in it is trusted before ``signed_by`` names a key."""
+    """A parsed note: nothing in it is trusted before ``signed_by`` returns a key."""
 
     checkpoint: Checkpoint
     signatures: tuple[Signature, ...]
 
     @classmethod
     def parse(cls, note: str) -> SignedNote:
-        """Reads a signed checkpoint.
+        """Parses a signed checkpoint.
 
         Raises:
-            ChainError: says which line is not as the format wants it.
+            ChainError: a line is malformed; the error names it.
         """
         text, separator, tail = note.partition("\n\n")
         lines = text.split("\n")
@@ -153,7 +153,7 @@ class SignedNote:
         return cls(checkpoint, read_signatures(tail))
 
     def signed_by(self, keys: Mapping[str, VerifyingKey]) -> VerifyingKey | None:
-        """The first key of ``keys`` (by key id) whose signature under this note is good, or None."""
+        """The first key of ``keys`` (by key id) whose signature of this note is valid, or None."""
         return signed_by(self.checkpoint.text(), self.signatures, keys)
 
 
@@ -161,7 +161,7 @@ def read_signatures(lines: str) -> tuple[Signature, ...]:
     """The signature lines of a note.
 
     Raises:
-        ChainError: says which line is not as the format wants it.
+        ChainError: a line is malformed; the error names it.
     """
     signatures = []
     for line in lines.splitlines():
@@ -179,7 +179,7 @@ def read_signatures(lines: str) -> tuple[Signature, ...]:
 def signed_by(
     text: str, signatures: Iterable[Signature], keys: Mapping[str, VerifyingKey]
 ) -> VerifyingKey | None:
-    """The first key of ``keys`` (by key id) whose signature of a note's text is good, or None."""
+    """The first key of ``keys`` (by key id) whose signature of a note's text is valid, or None."""
     message = text.encode()
     for signature in signatures:
         key = keys.get(signature.key_id)
@@ -189,7 +189,7 @@ def signed_by(
 
 
 def split_notes(text: str) -> list[str]:
-    """The checkpoints that stand one behind another in a file, each as its own note."""
+    """The checkpoints that follow one another in a file, each as its own note."""
     begins = [match.start() for match in _BEGIN.finditer(text)]
     head = text[: begins[0]] if begins else text
     parts = [text[start:end].rstrip("\n") + "\n" for start, end in pairwise([*begins, len(text)])]

@@ -1,7 +1,7 @@
 """Signed checkpoints outside the store: a folder with the newest of each stream, or a file that only grows.
 
-Whoever administers the store of the records must not be able to write here; then a later look at the store shows
-every cut and every rewriting of what was signed until now.
+The administrators of the record store must not have write access to these files. Then a later verification shows
+every truncation and every change of the records that were signed before the export.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 SUFFIX: Final = ".checkpoint"
 TIMESTAMP_SUFFIX: Final = ".tsr"
 _STREAM_ID: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
-_MODE: Final = 0o644  # nothing secret, and whoever verifies should be able to read it
+_MODE: Final = 0o644  # not secret, and every verifier should be able to read it
 
 
 class Exported(Enum):
-    """What became of a checkpoint that was to be exported."""
+    """The result of exporting a checkpoint."""
 
     WRITTEN = "written"
     SAME = "already there"
@@ -43,24 +43,24 @@ class CheckpointFolder:
         """The file of a stream.
 
         Raises:
-            CheckpointError: the id is none.
+            CheckpointError: it is not a stream id.
         """
         if not _STREAM_ID.fullmatch(stream_id):
             raise CheckpointError(f"expected a stream id, found {stream_id[:80]!r}; nothing was written")
         return self.folder / f"{stream_id}{SUFFIX}"
 
     def put(self, note: str, keys: Mapping[str, VerifyingKey] | None = None) -> Exported:
-        """Exports a checkpoint whose signature is checked already.
+        """Exports a checkpoint whose signature is already verified.
 
         Returns only after the file and its name are synced.
 
         Args:
             note: the signed note.
-            keys: checks with them also what lies there already.
+            keys: the trusted keys, with which the existing file is verified as well.
 
         Raises:
-            CheckpointError: what lies there is no checkpoint of this stream, or names another hash for the same
-                record; or the folder cannot be written. What lies there is left as it is.
+            CheckpointError: the existing file is not a checkpoint of this stream, or names another hash for the same
+                record; or the folder cannot be written. The existing file is left as it is.
         """
         new = SignedNote.parse(note).checkpoint
         path = self.path(new.stream_id)
@@ -69,7 +69,7 @@ class CheckpointFolder:
             old = there.checkpoint
             if old.stream_id != new.stream_id:
                 raise CheckpointError(
-                    f"{path}: expected a checkpoint of stream {new.stream_id}, found another's"
+                    f"{path}: expected a checkpoint of stream {new.stream_id}, found one of another stream"
                 )
             if old.sequence == new.sequence and old.hash != new.hash:
                 raise CheckpointError(
@@ -82,7 +82,7 @@ class CheckpointFolder:
             self.folder.mkdir(parents=True, exist_ok=True)
             replace_file(path, note.encode())
             path.chmod(_MODE)
-            # It proved the time of the checkpoint before, and is none of this one.
+            # This time-stamp belongs to the previous checkpoint.
             path.with_name(path.name + TIMESTAMP_SUFFIX).unlink(missing_ok=True)
         except OSError as error:
             raise CheckpointError(f"{path}: expected to write a checkpoint, found {error.strerror}") from None
@@ -95,19 +95,19 @@ class CheckpointFolder:
             return None
         except (OSError, ChainError, UnicodeDecodeError) as error:
             raise CheckpointError(
-                f"{path}: expected a checkpoint that was exported before, found {error}; "
-                "it was altered or damaged: keep it elsewhere, then export again"
+                f"{path}: expected an exported checkpoint, found {error}; "
+                "it was altered or damaged: move it elsewhere, then export again"
             ) from None
         if keys is not None and note.signed_by(keys) is None:
             raise CheckpointError(
-                f"{path}: expected a checkpoint that a trusted key signed, found another signature; "
+                f"{path}: expected a checkpoint signed by a trusted key, found another signature; "
                 "it was altered, or its key is not among the trusted ones"
             )
         return note
 
 
 def append_note(path: Path, note: str) -> None:
-    """Puts a checkpoint behind the others of a file; an append-only file (``chattr +a``) or a pipe will do.
+    """Appends a checkpoint to a file, which may be append-only (``chattr +a``) or a pipe.
 
     Returns only after fsync, where the file has one.
 
@@ -119,7 +119,9 @@ def append_note(path: Path, note: str) -> None:
         try:
             data = note.encode() + b"\n"
             if os.write(descriptor, data) != len(data):
-                raise CheckpointError(f"{path}: only a part of the checkpoint could be written")
+                raise CheckpointError(
+                    f"{path}: expected to write the whole checkpoint, found that only a part could be written"
+                )
             if path.is_file():
                 os.fsync(descriptor)
         finally:
@@ -129,10 +131,10 @@ def append_note(path: Path, note: str) -> None:
 
 
 def read_notes(path: Path) -> list[tuple[Path, str]]:
-    """The notes of a file, or of every checkpoint file of a folder, with the file that each was in.
+    """The notes of a file, or of every checkpoint file of a folder, each with its file.
 
     Raises:
-        CheckpointError: it cannot be read, or holds none.
+        CheckpointError: it cannot be read, or contains no note.
     """
     try:
         files = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]

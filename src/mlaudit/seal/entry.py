@@ -9,8 +9,8 @@ class Entry(NamedTuple):
     """One link of a chain.
 
     Attributes:
-        sequence: 1 for the first record of a stream, then one more each.
-        previous_hash: hash of the record before, lower hex; 64 zeros for the first.
+        sequence: 1 for the first record of a stream, then increasing by one.
+        previous_hash: hash of the previous record, lower hex; 64 zeros for the first.
         digest: SHA-256 of ``body``, 32 bytes.
         body: the sealed original, exactly as it is stored, sent and kept.
     """

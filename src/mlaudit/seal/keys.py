@@ -1,6 +1,6 @@
 """Keys in files: the Ed25519 signing key, the verifier keys, and the secret of the pseudonyms.
 
-A private file that others may read is refused rather than used: a key that might have been copied proves nothing.
+A private file that other users can read is refused: a key that might have been copied proves nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 
 
 class FileSigner:
-    """An Ed25519 key that was read from a file."""
+    """An Ed25519 key from a file."""
 
     __slots__ = ("_key", "_public")
 
@@ -51,10 +51,10 @@ class FileSigner:
 
 
 def create_signing_key(path: Path, name: str) -> FileSigner:
-    """Makes a new signing key at ``path`` (PEM, PKCS #8, mode 0600) and its verifier key beside it (``.pub``).
+    """Creates a new signing key at ``path`` (PEM, PKCS #8, mode 0600) and its verifier key beside it (``.pub``).
 
     Raises:
-        KeyFileError: the name cannot be used, a key is there already, or the file cannot be written.
+        KeyFileError: the name is invalid, a key already exists, or the file cannot be written.
     """
     if not _NAME.fullmatch(name):
         raise KeyFileError(f"expected a key name of letters, digits and . _ / -, found {name!r}")
@@ -86,7 +86,7 @@ def load_signing_key(path: Path) -> FileSigner:
     public = load_verifier_key(path.with_suffix(PUBLIC_SUFFIX))
     raw = key.public_key().public_bytes_raw()
     if public.raw != raw:
-        # A rotation is half-way, or was cut off between its two renames; the new verifier key lies there already.
+        # A rotation is in progress, or was interrupted between its two renames; the new verifier key already exists.
         others = (load_verifier_key(other) for other in sorted(path.parent.glob(f"*{PUBLIC_SUFFIX}")))
         public = next((other for other in others if other.raw == raw), public)
     signer = FileSigner(key, public.name)
@@ -114,7 +114,7 @@ def load_verifier_key(path: Path) -> VerifyingKey:
 def load_verifier_keys(folder: Path) -> dict[str, VerifyingKey]:
     """Every ``.pub`` file of a folder, by key id.
 
-    A key that a rotation statement of the folder retires carries the time until which it may sign.
+    A key that a rotation statement of the folder retires has the time until which it may sign.
 
     Raises:
         KeyFileError: the folder cannot be read or one of the files is malformed.
@@ -132,28 +132,28 @@ def load_verifier_keys(folder: Path) -> dict[str, VerifyingKey]:
 
 
 def rotate_signing_key(path: Path, name: str, now: datetime, overlap: timedelta) -> Rotation:
-    """Puts a new signing key at ``path`` in the place of the old one.
+    """Replaces the signing key at ``path`` with a new one.
 
     Both verifier keys stay in the folder as ``<key id>.pub``, with a statement that both keys sign. The old private
-    key is gone afterwards. A crash leaves either key usable, and never none.
+    key is deleted. After a crash, either the old or the new key is usable.
 
     Args:
         path: the signing key.
         name: of the new key.
         now: the time of the rotation.
-        overlap: for how long checkpoints by the old key are still right.
+        overlap: how long checkpoints signed by the old key stay valid.
 
     Raises:
-        KeyFileError: the old key cannot be read, the name cannot be used, or a file cannot be written.
+        KeyFileError: the old key cannot be read, the name is invalid, or a file cannot be written.
     """
     old = load_signing_key(path)
     coming = path.with_name(f".{path.stem}-next{path.suffix}")
     for left in (coming, coming.with_suffix(PUBLIC_SUFFIX)):
-        left.unlink(missing_ok=True)  # by a rotation that was cut off before it took effect
+        left.unlink(missing_ok=True)  # from a rotation that was interrupted before it took effect
     new = create_signing_key(coming, name)
     rotation = Rotation(old.public_key, new.public_key, _moment(now), _moment(now + overlap))
     folder = path.parent
-    # 1. What proves the step, 2. both verifier keys under names of their own, 3. the key, 4. its verifier key.
+    # 1. The rotation statement, 2. both verifier keys under their own names, 3. the key, 4. its verifier key.
     note = sign_rotation(rotation, old, new).encode()
     _write_new(folder / ROTATIONS / f"{new.public_key.id}{NOTE_SUFFIX}", note, 0o644)
     for key in (rotation.old, rotation.new):
@@ -173,7 +173,7 @@ Stamp = tuple[int, int, int]
 
 
 def stamp(path: Path) -> Stamp | None:
-    """Changes when the file is replaced or written; None when there is none."""
+    """A value that changes when the file is replaced or written; None when it does not exist."""
     try:
         status = path.stat()
     except OSError:
@@ -196,10 +196,10 @@ def load_pseudonym_key(path: Path) -> bytes:
 
 
 def create_pseudonym_key(path: Path) -> bytes:
-    """Makes a new secret for the pseudonyms (mode 0600).
+    """Creates a new secret for the pseudonyms (mode 0600).
 
     Raises:
-        KeyFileError: a file is there already, or cannot be written.
+        KeyFileError: the file already exists, or cannot be written.
     """
     key = secrets.token_bytes(_PSEUDONYM_BYTES)
     _write_new(path, key, 0o600)
@@ -207,16 +207,16 @@ def create_pseudonym_key(path: Path) -> bytes:
 
 
 def read_private(path: Path) -> bytes:
-    """The bytes of a file that only its owner may read, who is this user or root.
+    """The bytes of a file that only its owner can read; the owner must be this user or root.
 
-    A link is followed, and what it leads to is judged. So is the folder: where anybody may rename files, anybody
-    may put another key there.
+    A link is followed, and its target is checked. The folder is checked too: a user who may rename files in it can
+    replace the key.
 
     Raises:
-        KeyFileError: it is missing, no regular file, or its mode, its owner or its folder lets others at it.
+        KeyFileError: it is missing or not a regular file, or its mode, owner or folder gives other users access.
     """
     try:
-        # Not blocking: a pipe in the key's place must not hang the service.
+        # Non-blocking: a pipe in the key's place must not hang the service.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise KeyFileError(f"{path}: expected a key file, found {_reason(error)}") from None
@@ -228,7 +228,7 @@ def read_private(path: Path) -> bytes:
         if status.st_mode & 0o077:
             raise KeyFileError(
                 f"{path}: expected a file that only its owner can read, found mode {status.st_mode & 0o777:04o}; "
-                f"run 'chmod 600' on it, and make a new key if somebody else may have read it"
+                f"run 'chmod 600' on it, and make a new key if another user may have read it"
             )
         user = os.geteuid()
         if user != 0 and status.st_uid not in (user, 0):
@@ -264,7 +264,9 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
             os.fsync(descriptor)
     except OSError as error:
         if path.exists():
-            raise KeyFileError(f"{path}: a key is there already; it is not overwritten") from None
+            raise KeyFileError(
+                f"{path}: expected no file, found an existing key; it is not overwritten"
+            ) from None
         raise KeyFileError(f"{path}: expected to write a key, found {_reason(error)}") from None
 
 

@@ -1,7 +1,7 @@
-"""Signers from elsewhere: a key management service or a hardware module, behind an entry point.
+"""External signers: a key management service or a hardware module, behind an entry point.
 
 ``MLAUDIT_SIGNER=name:reference`` loads the entry point ``name`` of the group ``mlaudit_signers`` and calls it with
-``reference`` (what follows the colon, may be empty). It returns a ``seal.checkpoint.Signer``.
+``reference`` (the part after the colon, may be empty). It returns a ``seal.checkpoint.Signer``.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _SECONDS: Final = 5.0
 
 
 class PluggedSigner:
-    """The signer of an entry point, held to its promise: it answers in time and rightly, or SignerError is raised.
+    """The signer of an entry point, checked at each call: a late or invalid answer raises SignerError.
 
-    Nothing is loaded or called before it is needed, so a service that cannot be reached at the start costs
-    signatures, not records.
+    Nothing is loaded or called before it is needed, so a service that is unreachable at the start costs signatures,
+    not records.
     """
 
     def __init__(self, name: str, seconds: float = _SECONDS) -> None:
-        """``name`` is the value of MLAUDIT_SIGNER; a call may take ``seconds``."""
+        """``name`` is the value of MLAUDIT_SIGNER; ``seconds`` is the time limit of a call."""
         self._name, _, self._reference = name.partition(":")
         self._seconds = seconds
         self._signer: Signer | None = None
@@ -39,7 +39,7 @@ class PluggedSigner:
 
     @property
     def public_key(self) -> VerifyingKey:
-        """Asked for once."""
+        """The signer's key, which is requested once."""
         if self._key is None:
             key = self._in_time(lambda: self._loaded().public_key)
             if not isinstance(key, VerifyingKey) or len(key.raw) != 32:
@@ -48,11 +48,13 @@ class PluggedSigner:
         return self._key
 
     def sign(self, message: bytes) -> bytes:
-        """Checked against the public key: a signature that nobody could verify is none."""
+        """The signature, after it was verified with the public key."""
         key = self.public_key
         signature = self._in_time(lambda: self._loaded().sign(message))
         if not isinstance(signature, bytes) or not key.verifies(signature, message):
-            raise SignerError(f"signer {self._name}: expected a signature by key {key.id}, found a false one")
+            raise SignerError(
+                f"signer {self._name}: expected a signature by key {key.id}, found an invalid one"
+            )
         return signature
 
     def _loaded(self) -> Signer:
@@ -62,18 +64,22 @@ class PluggedSigner:
                 known = sorted(point.name for point in entry_points(group=GROUP))
                 raise SignerError(
                     f"MLAUDIT_SIGNER: expected one entry point {self._name!r} of the group {GROUP}, found "
-                    f"{len(found)} (installed: {', '.join(known) or 'none'}); install the package that brings it"
+                    f"{len(found)} (installed: {', '.join(known) or 'none'}); install the package that provides it"
                 )
             self._signer = found[0].load()(self._reference)
         return self._signer
 
     def _in_time(self, work: Callable[[], Any]) -> Any:
-        """The result of ``work``, which runs in a thread of its own that may be left hanging, one at a time."""
+        """The result of ``work``, which runs in its own thread, one at a time; a hanging thread is abandoned."""
         if not self._turn.acquire(timeout=self._seconds):
-            raise SignerError(f"signer {self._name}: another signature is still awaited")
+            raise SignerError(
+                f"signer {self._name}: expected a free signer, found a signature still in progress"
+            )
         try:
             if self._call is not None and self._call.is_alive():
-                raise SignerError(f"signer {self._name}: the call before has not come back yet")
+                raise SignerError(
+                    f"signer {self._name}: expected a free signer, found the previous call still running"
+                )
             outcome: dict[str, Any] = {}
 
             def run() -> None:
@@ -96,5 +102,5 @@ class PluggedSigner:
             )
         if isinstance(error, SignerError):
             raise error
-        # Its text may hold what a log must not.
+        # The error's text may contain secrets, which must not be logged.
         raise SignerError(f"signer {self._name}: {type(error).__name__}") from error

@@ -1,4 +1,4 @@
-"""The statement that one signing key follows another: a note that both of them sign.
+"""The statement that one signing key replaces another: a note that both keys sign.
 
 Format (C2SP signed-note): ``mlaudit/rotation/v1``, the old verifier key, the new verifier key, the time of the
 rotation, the time until which the old key may still sign (RFC 3339, UTC), an empty line, both signatures.
@@ -31,7 +31,7 @@ ROTATIONS: Final = "rotations"
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """One key follows another; ``not_after`` is until when the old one may still sign."""
+    """One key replaces another; the old key may sign until ``not_after``."""
 
     old: VerifyingKey
     new: VerifyingKey
@@ -50,11 +50,11 @@ def sign_rotation(rotation: Rotation, old: Signer, new: Signer) -> str:
 
 
 def read_rotation(note: str) -> Rotation:
-    """Reads a rotation and checks both signatures. Whether the old key is trusted is for the caller to say.
+    """Parses a rotation and verifies both signatures. The caller decides whether the old key is trusted.
 
     Raises:
         ChainError: a signature line is malformed.
-        KeyFileError: it is no rotation, or one of the two keys did not sign it.
+        KeyFileError: it is not a rotation, or one of the two keys did not sign it.
     """
     text, separator, tail = note.partition("\n\n")
     lines = text.split("\n")
@@ -65,7 +65,7 @@ def read_rotation(note: str) -> Rotation:
     for key in (rotation.old, rotation.new):
         if not _signs(key, rotation, signatures):
             raise KeyFileError(
-                f"expected the signature of key {key.id} under the rotation, found none that holds"
+                f"expected the signature of key {key.id} under the rotation, found no valid one"
             )
     return rotation
 
@@ -75,7 +75,7 @@ def _signs(key: VerifyingKey, rotation: Rotation, signatures: tuple[Signature, .
 
 
 def follow_rotations(keys: Mapping[str, VerifyingKey], folder: Path) -> dict[str, VerifyingKey]:
-    """``keys`` and every key that one of them, or a key that follows from them, vouches for by a rotation.
+    """``keys`` and every key that replaces one of them, directly or through further rotations.
 
     Raises:
         KeyFileError: a rotation statement is malformed or not signed by both of its keys.
@@ -95,7 +95,7 @@ def follow_rotations(keys: Mapping[str, VerifyingKey], folder: Path) -> dict[str
 
 
 def load_rotations(folder: Path) -> list[Rotation]:
-    """The rotation statements of a key folder, oldest first; both signatures of each are checked.
+    """The rotation statements of a key folder, oldest first; both signatures of each are verified.
 
     Raises:
         KeyFileError: one is malformed or not signed by both of its keys.
@@ -110,7 +110,7 @@ def load_rotations(folder: Path) -> list[Rotation]:
 
 
 def rotation_note(folder: Path, key_id: str) -> str:
-    """The statement that brought the key, as it stands in its file; the empty string when there is none."""
+    """The rotation statement that introduced the key, as in its file; the empty string when there is none."""
     try:
         return (folder / ROTATIONS / f"{key_id}{NOTE_SUFFIX}").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):

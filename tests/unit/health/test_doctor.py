@@ -240,7 +240,7 @@ def test_absent_token_file(examine: Examine, tmp_path: Path) -> None:
         ((404, {}, b""), "HTTP 404"),
         ((503, {}, b""), "HTTP 503"),
         ((200, {"content-type": "text/html"}, b"<html>"), "text/html"),
-        ((200, PROTOBUF, b"\xff\xff"), "no ExportLogsServiceResponse"),
+        ((200, PROTOBUF, b"\xff\xff"), "not an ExportLogsServiceResponse"),
     ],
 )
 def test_receiver_that_takes_nothing(examine: Examine, receiver: Receiver, reply: Reply, found: str) -> None:

@@ -40,12 +40,12 @@ def test_two_hashes_for_one_record_are_shouted(tmp_path: Path) -> None:
 
 
 def test_altered_export_is_kept_and_named(tmp_path: Path) -> None:
-    """A file that is no checkpoint, is another stream's, or is signed by a stranger, is not overwritten."""
+    """A file that is not a checkpoint, belongs to another stream, or is signed by an unknown key, is not overwritten."""
     folder = CheckpointFolder(tmp_path)
     path = folder.path(STREAM_ID)
     other = "019ab8a0-0000-7000-8000-00000000000f"
     foreign = sign_note(Checkpoint(STREAM_ID, 10**18, "a" * 64, "2026-11-25T03:30:00Z"), STRANGER)
-    for content, reason in (("garbage", "altered or damaged"), (note(3, stream_id=other), "another's")):
+    for content, reason in (("garbage", "altered or damaged"), (note(3, stream_id=other), "one of another stream")):
         path.write_text(content)
         with pytest.raises(CheckpointError, match=reason):
             folder.put(note(5))

@@ -1,7 +1,8 @@
-"""Reading the receiver's answer: what exactly was acknowledged?
+"""Parses the receiver's answer: whether it acknowledges the records.
 
 Only one answer lets a record leave the spool: HTTP 200 with a well-formed ExportLogsServiceResponse that rejects
-nothing (OTLP 1.x, "OTLP/HTTP response"). Everything else, including every other 2xx and 3xx, is no acknowledgement.
+nothing (OTLP 1.x, "OTLP/HTTP response"). Any other answer, including every other 2xx and 3xx, is not an
+acknowledgement.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ class Verdict(Enum):
     """What to do with the batch."""
 
     ACKNOWLEDGED = "acknowledged"
-    RETRY = "retry"  # the receiver's trouble: all of it again, later
-    DIVIDE = "divide"  # the batch's trouble: find the record that it is
+    RETRY = "retry"  # a problem of the receiver: send the batch again later
+    DIVIDE = "divide"  # a problem of the batch: find the rejected record
     UNAUTHENTICATED = "unauthenticated"  # read the token again, then retry
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A verdict, the wait in seconds that the receiver asked for, and the reason in words.
+    """A verdict, the wait in seconds that the receiver requested, and the reason in words.
 
-    ``error_type`` is the reason as one of few words, for metrics: a status code, a class name; "" for none.
+    ``error_type`` is the reason with low cardinality, for metrics: a status code, a class name; "" for none.
     """
 
     verdict: Verdict
@@ -44,12 +45,12 @@ class Answer:
     error_type: str = ""
 
 
-# The receiver says that this content, not this moment, is wrong.
+# The receiver rejects the content of the request; a retry will not help.
 _CONTENT_FAULTS: Final = frozenset({400, 413, 415, 422, 431})
 
 
 def read_answer(status: int, headers: Mapping[str, str], body: bytes, now: datetime | None = None) -> Answer:
-    """The verdict on an OTLP/HTTP answer; ``headers`` are looked up in lower case."""
+    """The verdict on an OTLP/HTTP answer; the names of ``headers`` are in lower case."""
     if status == 200:
         return _read_success(headers.get("content-type", ""), body)
     reason, code = f"HTTP {status}", str(status)
@@ -68,7 +69,7 @@ def _read_success(content_type: str, body: bytes) -> Answer:
     try:
         response = ExportLogsServiceResponse.FromString(body)
     except DecodeError:
-        reason = "HTTP 200 with a body that is no ExportLogsServiceResponse"
+        reason = "HTTP 200 with a body that is not an ExportLogsServiceResponse"
         return Answer(Verdict.RETRY, reason, error_type="unreadable_answer")
     rejected = response.partial_success.rejected_log_records
     if rejected:

@@ -1,7 +1,7 @@
-"""A limit on the time of a whole HTTP exchange.
+"""A time limit on a whole HTTP exchange.
 
-The library's own time-out is for each read alone: a receiver that sends a byte now and then would hold the sender
-for ever.
+The HTTP library's timeout applies to each read: a receiver that sends a byte now and then would block the sender
+forever.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class Deadline:
-    """Cuts the connection of an exchange that takes too long. For the connections of one thread."""
+    """Closes the connection of an exchange that takes too long. For the connections of one thread."""
 
     def __init__(self, manager: PoolManager) -> None:
-        """Takes note of every connection that ``manager`` uses."""
+        """Tracks every connection that ``manager`` uses."""
         self._connection: HTTPConnection | None = None
         watch = self
 
@@ -48,7 +48,7 @@ class Deadline:
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
-        """Whatever is read from or written to the connection in the block fails after so many seconds."""
+        """Reads from and writes to the connection in the block fail after this number of seconds."""
         timer = threading.Timer(seconds, self._cut)
         timer.daemon = True
         timer.start()
@@ -62,6 +62,6 @@ class Deadline:
         connection = self._connection
         found = None if connection is None else connection.sock
         if found is not None:
-            # Not the method of a TLS socket: that one would take the session from under the thread that reads.
+            # Not the TLS socket's method, which would free the session while another thread reads.
             with suppress(OSError):
                 socket.socket.shutdown(found, socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""Spool and sender of one stream behind the two calls that the pipeline makes."""
+"""Combines spool and sender of one stream for the pipeline."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ class SpooledDelivery:
         return ticket
 
     def writable(self) -> bool:
-        """Whether the spool would take a record now."""
+        """Whether the spool would store a record now."""
         return self.spool.writable()
 
     def finish(self, deadline: float, *, keep: bool = False) -> bool:
-        """Sends what is left until ``deadline`` and closes; a stream that was wholly acknowledged is removed.
+        """Sends the remaining frames until ``deadline`` and closes; a wholly acknowledged stream is removed.
 
-        With ``keep`` it stays all the same, for whoever adopts it to end it.
+        With ``keep`` it stays, so that the process that adopts it can end it.
         """
         done = self.sender.stop(deadline)
         if self.sender.running:
-            # It waits for an answer still and will look at the spool once more: its descriptors stay open till then.
+            # The sender still waits for an answer and then uses the spool: its descriptors stay open until then.
             self.spool.sync()
             threading.Thread(
                 target=self._close_later, args=(keep,), name="mlaudit-closer", daemon=True

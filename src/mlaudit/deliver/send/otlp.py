@@ -1,7 +1,7 @@
-"""The OTLP wire form of a record, written once when it is sealed and sent as it was stored.
+"""The OTLP wire format of a record, encoded once when the record is sealed and sent as stored.
 
-The protobuf runtime's message objects cost several times what the rest of the pipeline does, so the few fields of a
-LogRecord are written here directly. Field numbers: opentelemetry-proto 1.x, ``logs/v1/logs.proto`` and
+The protobuf runtime's message objects cost several times as much as the rest of the pipeline, so the few fields of a
+LogRecord are encoded here directly. Field numbers: opentelemetry-proto 1.x, ``logs/v1/logs.proto`` and
 ``common/v1/common.proto``; the tests parse every output with the official classes.
 """
 
@@ -60,7 +60,7 @@ def _key_value(name: str, value: str | int) -> bytes:
 
 @lru_cache(maxsize=4096)
 def text_prefix(name: str, size: int) -> bytes:
-    """All of an attribute but its text, whose UTF-8 has ``size`` bytes."""
+    """An attribute without its text, whose UTF-8 has ``size`` bytes."""
     value_size = len(_STRING) + len(_varint(size)) + size
     value_head = _VALUE + _varint(value_size) + _STRING + _varint(size)
     pair_head = _field(_KEY, name.encode()) + value_head
@@ -69,7 +69,7 @@ def text_prefix(name: str, size: int) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _integer_prefix(name: str, size: int) -> bytes:
-    """All of an attribute but its integer, whose varint has ``size`` bytes."""
+    """An attribute without its integer, whose varint has ``size`` bytes."""
     pair_head = _field(_KEY, name.encode()) + _VALUE + _varint(len(_INTEGER) + size) + _INTEGER
     return _ATTRIBUTES + _varint(len(pair_head) + size) + pair_head
 
@@ -104,7 +104,7 @@ def log_record(
         time: nanoseconds since the epoch; also the observed time.
         severity: OTel severity number, 1 to 24.
         event_name: the event's kind.
-        body: UTF-8 text, sent as the string body exactly as it is.
+        body: UTF-8 text, sent unchanged as the string body.
         attributes: concatenated results of ``attribute``.
         trace_id: of the current span, 0 for none.
         span_id: likewise.
@@ -129,7 +129,7 @@ def log_record(
 
 
 class Envelope:
-    """What stands around the records of a request: one resource, one scope."""
+    """The envelope of the records of a request: one resource, one scope."""
 
     __slots__ = ("_resource", "_scope")
 

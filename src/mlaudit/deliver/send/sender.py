@@ -1,4 +1,4 @@
-"""From the spool to the receiver: a record leaves the spool only after a full acknowledgement."""
+"""Sends records from the spool to the receiver: a record leaves the spool only after a full acknowledgement."""
 
 from __future__ import annotations
 
@@ -33,42 +33,42 @@ _logger = logging.getLogger("mlaudit")
 
 @dataclass(slots=True)
 class SenderCounts:
-    """What a sender has done. Times are seconds since the epoch, 0 for never; ``failing_since`` also for not now."""
+    """The counters of a sender. Times are seconds since the epoch, 0 for never; ``failing_since`` is 0 on success."""
 
     acknowledged: int = 0
     requests: int = 0
     failures: int = 0
-    set_aside: int = 0
+    quarantined: int = 0
     last_failure: str = ""
     last_acknowledged: float = 0.0
     failing_since: float = 0.0
 
 
 class Sender:
-    """Sends what one stream's spool holds, in order, from a thread of its own."""
+    """Sends the records in one stream's spool, in order, from its own thread."""
 
     def __init__(
         self,
         spool: StreamSpool,
         transport: Transport,
         envelope: Envelope,
-        on_set_aside: Callable[[int, str], object] = lambda count, reason: None,
+        on_quarantined: Callable[[int, str], object] = lambda count, reason: None,
         on_export: Callable[[float, str], object] = lambda seconds, error_type: None,
     ) -> None:
-        """What to send, and how.
+        """Takes the spool to send from, and the transport.
 
         Args:
-            spool: of the stream.
-            transport: to the receiver.
-            envelope: around the records of a request.
-            on_set_aside: told how many records the receiver refused for good, and why.
-            on_export: told of each request how many seconds it took, and its kind of failure ("" for none).
+            spool: the stream's spool.
+            transport: the transport to the receiver.
+            envelope: the envelope of the records of a request.
+            on_quarantined: called with the number of records that the receiver finally rejected, and the reason.
+            on_export: called after each request with its duration in seconds and its type of error ("" for none).
         """
         self.counts = SenderCounts()
         self._spool = spool
         self._transport = transport
         self._envelope = envelope
-        self._on_set_aside = on_set_aside
+        self._on_quarantined = on_quarantined
         self._on_export = on_export
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -83,7 +83,7 @@ class Sender:
             self._thread.start()
 
     def stop(self, deadline: float) -> bool:
-        """Goes on sending until everything is acknowledged or ``deadline`` (monotonic seconds) has passed.
+        """Continues sending until everything is acknowledged or ``deadline`` (monotonic seconds) has passed.
 
         Returns whether everything was acknowledged.
         """
@@ -105,7 +105,7 @@ class Sender:
 
     def run(self) -> None:
         """Sends until stopped; the body of the thread."""
-        # The sender's own requests are no business of the service's HTTP instrumentation.
+        # The service's HTTP instrumentation must not trace the sender's own requests.
         attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
         while not self._over():
             self._spool.wait_for_data(0.1 if self._stopping.is_set() else 1.0)
@@ -121,10 +121,10 @@ class Sender:
         self._transport.close()
 
     def drain(self) -> bool:
-        """Sends what is there now; returns whether it is acknowledged, False when the deadline passed.
+        """Sends what is in the spool now; returns whether it is acknowledged, False when the deadline passed.
 
-        What comes meanwhile waits for the next time: under load there is always a record or two more, and
-        a request for each of those would cost more than all the rest.
+        Records that arrive meanwhile wait for the next call: under load there are always one or two more, and a
+        request for each of those would cost more than all others.
         """
         end = self._spool.synced_sequence
         while True:
@@ -155,10 +155,10 @@ class Sender:
         return False
 
     def _divide(self, frames: list[Frame], ack: Ack) -> bool:
-        """Finds the records that the receiver refuses and sets them aside.
+        """Finds the records that the receiver rejects and quarantines them.
 
-        Only while it takes others of the same batch: a receiver that refuses everything is in trouble itself,
-        and then every record stays where it is.
+        Only while it accepts others of the same batch: a receiver that rejects everything has a problem of its own,
+        and then every record stays in the spool.
         """
         refused: list[tuple[Frame, str]] = []
         pending = [frames[: len(frames) // 2], frames[len(frames) // 2 :]]
@@ -176,9 +176,9 @@ class Sender:
             else:
                 pending[:0] = [part[: len(part) // 2], part[len(part) // 2 :]]
         if not taken:
-            self._note_failure(Answer(Verdict.RETRY, f"every record is refused: {refused[0][1]}"))
+            self._note_failure(Answer(Verdict.RETRY, f"every record is rejected: {refused[0][1]}"))
             return False
-        # A refusal that hit a record by chance must not set it aside: it is asked once more, alone.
+        # A record must not be quarantined by chance: it is sent once more, alone.
         for frame, reason in tuple(refused):
             answer = self._post([frame])
             if answer.verdict is Verdict.ACKNOWLEDGED:
@@ -188,12 +188,14 @@ class Sender:
                 self._note_failure(answer)
                 return False
         for frame, reason in refused:
-            path = self._spool.set_aside(frame, reason)
-            _logger.error("audit record %d was refused (%s) and is kept in %s", frame.sequence, reason, path)
-        self.counts.set_aside += len(refused)
+            path = self._spool.quarantine(frame, reason)
+            _logger.error(
+                "audit record %d was rejected (%s) and is quarantined in %s", frame.sequence, reason, path
+            )
+        self.counts.quarantined += len(refused)
         self._acknowledge(ack, taken)
         if refused:
-            self._on_set_aside(len(refused), refused[0][1])
+            self._on_quarantined(len(refused), refused[0][1])
         return True
 
     def _post(self, frames: list[Frame]) -> Answer:

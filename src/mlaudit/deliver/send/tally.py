@@ -1,6 +1,6 @@
-"""What the deliveries of this process have done and still hold, over all its streams.
+"""The totals of this process's deliveries over all its streams.
 
-Metrics and status read here; appending and sending pay nothing for it, because the counters are theirs anyway.
+Metrics and status read them; appending and sending have no extra cost, because they maintain the counters anyway.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ class Totals:
 
     Attributes:
         sealed: records that this process appended.
-        acknowledged, set_aside, requests, failures: see ``SenderCounts``.
-        waiting, waiting_bytes: what this process holds and has no acknowledgement for.
+        acknowledged, quarantined, requests, failures: see ``SenderCounts``.
+        waiting, waiting_bytes: unacknowledged records of this process, and their bytes.
         oldest: time of the oldest such record, nanoseconds since the epoch; 0 when nothing waits.
     """
 
     sealed: int = 0
     acknowledged: int = 0
-    set_aside: int = 0
+    quarantined: int = 0
     requests: int = 0
     failures: int = 0
     waiting: int = 0
@@ -41,7 +41,7 @@ class Totals:
         """Adds ``other`` to this."""
         self.sealed += other.sealed
         self.acknowledged += other.acknowledged
-        self.set_aside += other.set_aside
+        self.quarantined += other.quarantined
         self.requests += other.requests
         self.failures += other.failures
         self.waiting += other.waiting
@@ -50,7 +50,7 @@ class Totals:
 
 
 class Tally:
-    """Every delivery that this process opened: its own streams, and those that it adopted. Thread-safe."""
+    """All deliveries that this process opened: its own streams, and those that it adopted. Thread-safe."""
 
     def __init__(self, spool_dir: Path) -> None:
         self.spool_dir = spool_dir
@@ -59,13 +59,13 @@ class Tally:
         self._past = {False: Totals(), True: Totals()}
 
     def watch(self, delivery: SpooledDelivery, *, adopted: bool) -> None:
-        """Counts a delivery in from now on."""
+        """Includes a delivery from now on."""
         with self._lock:
             self._fold()
             self._live.append(Watched(delivery, adopted))
 
     def totals(self, *, adopted: bool) -> Totals:
-        """The sums over this process's own streams, or over those it adopted; they never fall but for what waits."""
+        """The sums over this process's own streams, or over those it adopted; all but the waiting ones only grow."""
         sums = Totals()
         with self._lock:
             self._fold()
@@ -76,20 +76,20 @@ class Tally:
         return sums
 
     def failing_since(self) -> float:
-        """Since when this process's own senders fail without success between, seconds since the epoch; 0 if not."""
+        """Since when this process's own senders have failed without success, seconds since the epoch; 0 if not."""
         with self._lock:
             times = [one.delivery.sender.counts.failing_since for one in self._live if not one.adopted]
         return min(filter(None, times), default=0.0)
 
     def _fold(self) -> None:
-        """Keeps of a closed delivery only its sums; a sender that still runs may add to them."""
+        """Keeps only the sums of a closed delivery; a sender that still runs may add to them."""
         for watched in [one for one in self._live if one.delivery.closed and not one.delivery.sender.running]:
             self._live.remove(watched)
             self._past[watched.adopted].add(watched.totals())
 
 
 class Watched:
-    """One delivery, and what was last found out about its oldest waiting record."""
+    """One delivery, and the cached time of its oldest waiting record."""
 
     def __init__(self, delivery: SpooledDelivery, adopted: bool = False) -> None:
         self.delivery = delivery
@@ -98,13 +98,13 @@ class Watched:
         self._oldest = (-1, 0)
 
     def totals(self) -> Totals:
-        """The sums as they are now."""
+        """The current sums."""
         spool, counts = self.delivery.spool, self.delivery.sender.counts
         acknowledged = spool.acknowledged
         sums = Totals(
             sealed=spool.last_sequence - self._before,
             acknowledged=counts.acknowledged,
-            set_aside=counts.set_aside,
+            quarantined=counts.quarantined,
             requests=counts.requests,
             failures=counts.failures,
         )

@@ -24,7 +24,7 @@ _ANSWER_BYTES: Final = 1 << 20
 
 
 class Transport(Protocol):
-    """Takes a serialised ExportLogsServiceRequest and says what became of it. Never raises for the receiver."""
+    """Sends a serialised ExportLogsServiceRequest and returns the answer. Never raises for the receiver."""
 
     def post(self, request: bytes) -> Answer:
         """Sends one request."""
@@ -35,7 +35,7 @@ class Transport(Protocol):
         ...
 
     def close(self) -> None:
-        """Lets go of connections."""
+        """Closes connections."""
         ...
 
 
@@ -58,7 +58,7 @@ class HttpTransport:
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
         self._headers: dict[str, str] = {}
-        self._where = receiver.endpoint.partition("?")[0]  # what follows may be a secret
+        self._where = receiver.endpoint.partition("?")[0]  # the query may contain a secret
         self._pool = urllib3.PoolManager(
             num_pools=1,
             maxsize=1,
@@ -73,7 +73,7 @@ class HttpTransport:
         self._deadline = Deadline(self._pool)
 
     def post(self, request: bytes) -> Answer:
-        """Sends one request; a receiver that is away or answers badly is an Answer too."""
+        """Sends one request; an unreachable receiver or an invalid answer gives an Answer too."""
         if not self._headers:
             try:
                 self._headers = request_headers(self._receiver)
@@ -107,10 +107,10 @@ class HttpTransport:
 
 
 def request_headers(receiver: Receiver) -> dict[str, str]:
-    """The headers of a request, with the token as it is in its file now.
+    """The headers of a request, with the current token of the token file.
 
     Raises:
-        DeliveryError: the file that is to hold a token holds none, or something that no header can carry.
+        DeliveryError: the token file is empty, or its content is not valid in a header.
     """
     headers = {"content-type": PROTOBUF, "user-agent": "mlaudit", **dict(receiver.headers)}
     if receiver.gzip:
@@ -125,7 +125,7 @@ def request_headers(receiver: Receiver) -> dict[str, str]:
                 f"{receiver.token_file}: expected a bearer token, found none; see MLAUDIT_TOKEN_FILE"
             )
         if not all("!" <= character <= "~" for character in token):
-            # The HTTP library would refuse it, and quote it.
+            # The HTTP library would refuse the token, and quote it in the error.
             raise DeliveryError(
                 f"{receiver.token_file}: expected one bearer token, found blanks or line ends in it; "
                 "see MLAUDIT_TOKEN_FILE"
@@ -135,13 +135,13 @@ def request_headers(receiver: Receiver) -> dict[str, str]:
 
 
 def _read_body(response: urllib3.BaseHTTPResponse) -> bytes:
-    """The body of an answer that may be an acknowledgement; nothing of any other.
+    """The body of an answer that may be an acknowledgement; empty for any other answer.
 
-    No body at all says "everything taken": one that was cut off must not look like it.
+    An empty body means "everything accepted", so a truncated body must not look empty.
 
     Raises:
-        DeliveryError: it does not say where it ends, or does not end.
-        urllib3.exceptions.HTTPError: it is cut short.
+        DeliveryError: the answer does not declare its end, or does not end.
+        urllib3.exceptions.HTTPError: the body is truncated.
     """
     deadline = time.monotonic() + _ANSWER_SECONDS
     body = b""
@@ -149,8 +149,8 @@ def _read_body(response: urllib3.BaseHTTPResponse) -> bytes:
         if response.status == 200:
             if response.length_remaining is None and not response.chunked:
                 raise DeliveryError(
-                    "expected an answer that says where it ends (Content-Length, or chunks), found neither; "
-                    "what stands between sends on HTTP/1.0?"
+                    "expected an answer with a Content-Length or chunked encoding, found neither; "
+                    "check for an HTTP/1.0 proxy in between"
                 )
             while part := response.read1(_ANSWER_BYTES, decode_content=True):
                 body += part

@@ -1,5 +1,5 @@
-"""Everything on disk: segments of frames, one folder a stream.
+"""Everything on disk: segments of frames, with one folder for each stream.
 
-``layout`` knows every path, ``files`` every fsync and rename; ``spool`` appends and reads; ``recovery``, ``retained``
-and ``quarantine`` are what becomes of old records.
+``layout`` defines every path, ``files`` does every fsync and rename; ``spool`` appends and reads; ``recovery``,
+``retained`` and ``quarantine`` handle old records.
 """

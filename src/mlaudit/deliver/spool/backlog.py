@@ -1,4 +1,4 @@
-"""What waits in a stream folder, found out by reading alone: for metrics and status, also of other processes."""
+"""Reads how much waits in a stream folder, for metrics and status, also of other processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TIME_KEY: Final = 0x09
 
 
 def oldest_waiting(stream: Path, ack: Ack) -> int:
-    """The time of the first record behind ``ack``, nanoseconds since the epoch; 0 when that cannot be told."""
+    """The time of the first record after ``ack``, nanoseconds since the epoch; 0 when it is unknown."""
     places = [(ack.segment, ack.offset)]
     places += [
         (first, 0) for path in layout.segments(stream) if (first := layout.first_sequence(path)) > ack.segment
@@ -51,7 +51,7 @@ def last_sequence(stream: Path) -> int:
 
 
 def waiting_bytes(stream: Path, ack: Ack | None) -> int:
-    """Bytes of segments behind ``ack``."""
+    """Bytes of segments after ``ack``."""
     total = 0
     for path in layout.segments(stream):
         first = layout.first_sequence(path)
@@ -67,7 +67,7 @@ def waiting_bytes(stream: Path, ack: Ack | None) -> int:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Bytes of all files below a folder; 0 when it is not there."""
+    """Bytes of all files below a folder; 0 when it does not exist."""
     total = 0
     for path in folder.rglob("*"):
         try:

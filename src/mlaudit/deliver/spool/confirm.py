@@ -1,8 +1,8 @@
-"""How far the disk has confirmed, and what to do when it does not.
+"""Tracks how far the disk has confirmed, and rewrites frames that it does not confirm.
 
-After a failed fsync the kernel takes the pages for clean, so that trying again says nothing about them. The frames
-in doubt are therefore written anew, from memory or from what can still be read of the file, into a file of their
-own; only when that is confirmed are they safe. Until then nothing behind them is sent.
+After a failed fsync the kernel marks the pages as clean, so a second fsync proves nothing about them. The unconfirmed
+frames are therefore rewritten to a new file, from memory or from the readable part of the old file. They are safe
+only when that file is confirmed; until then no later frame is sent.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ _logger = logging.getLogger("mlaudit")
 
 
 class Confirmation:
-    """The segments that take no more frames but are not confirmed yet.
+    """The segments that receive no more frames but are not confirmed yet.
 
-    ``sync``, ``write_again`` and ``finish_retired`` are for one thread at a time; the rest is called with the spool's
-    ``lock`` held.
+    ``sync``, ``write_again`` and ``finish_retired`` are for one thread at a time; the other methods are called with
+    the spool's ``lock`` held.
 
     Args:
         lock: of the spool. recent: its frames in memory.
-        sizes: bytes of each segment by first sequence, kept up here.
-        make_room: frees so many bytes of a full disk; False when it cannot.
+        sizes: bytes of each segment by first sequence, updated here.
+        make_room: frees this number of bytes on a full disk; False when it cannot.
         through: everything up to this sequence is confirmed.
     """
 
@@ -56,40 +56,42 @@ class Confirmation:
         self._sizes = sizes
         self._make_room = make_room
         self._retired: dict[int, SegmentFile] = {}
-        self._doubts: dict[int, tuple[int, float]] = {}  # first sequence in doubt, when to try again
+        self._doubts: dict[
+            int, tuple[int, float]
+        ] = {}  # first unconfirmed sequence, time of the next attempt
         self._losses: list[tuple[int, str]] = []
 
     @property
     def doubtful(self) -> bool:
-        """Whether frames are in doubt that have to be written anew."""
+        """Whether there are unconfirmed frames that have to be rewritten."""
         return bool(self._doubts)
 
     def retire(self, segment: SegmentFile) -> None:
-        """Takes over a segment that gets no more frames."""
+        """Takes over a segment that receives no more frames."""
         self._retired[segment.first_sequence] = segment
 
     def synced_bytes(self, first: int, size: int) -> int:
-        """How much of a segment is confirmed; ``size`` is said of one that is not in hand here."""
+        """The confirmed bytes of a segment; ``size`` for a segment that is not tracked here."""
         segment = self._retired.get(first)
         return size if segment is None else segment.synced
 
     def sync(self, segment: SegmentFile, size: int) -> bool:
-        """Returns only after fsync of the first ``size`` bytes; False when the disk does not confirm."""
+        """Returns only after an fsync of the first ``size`` bytes; False when the disk does not confirm it."""
         if segment.synced >= size:
             return True
         try:
             segment.sync(size)
         except SpoolUnavailableError as error:
-            _logger.error("%s; its unconfirmed records are written anew", error)
+            _logger.error("%s; its unconfirmed records are rewritten", error)
             segment.torn = True
             self._doubts[segment.first_sequence] = (max(segment.first_sequence, self.through + 1), 0.0)
             return False
         return True
 
     def finish_retired(self) -> bool:
-        """Confirms the segments that were retired, and tries those in doubt again.
+        """Confirms the retired segments, and retries the unconfirmed ones.
 
-        Returns whether all is confirmed that was not in doubt before.
+        Returns whether everything is confirmed except segments that were unconfirmed before.
         """
         ok = True
         with self._lock:
@@ -107,7 +109,7 @@ class Confirmation:
         return ok
 
     def write_again(self, segment: SegmentFile) -> bool:
-        """Writes the unconfirmed frames of a retired segment into a file of their own; whether they are safe."""
+        """Rewrites the unconfirmed frames of a retired segment to a new file; returns whether they are safe."""
         first = segment.first_sequence
         begin, _ = self._doubts[first]
         frames = self._unconfirmed(segment)
@@ -117,11 +119,11 @@ class Confirmation:
             try:
                 self._put(path, data)
             except OSError as error:
-                _logger.error("%s: expected to write unconfirmed records anew, found %s", path, error)
+                _logger.error("%s: expected to rewrite unconfirmed records, found %s", path, error)
                 self._doubts[first] = (begin, time.monotonic() + _RETRY_SECONDS)
                 return False
         if path != segment.path or not frames:
-            with suppress(OSError):  # what stays there are the same frames, and a reader passes over them
+            with suppress(OSError):  # the remaining bytes are copies of the same frames, which readers skip
                 files.cut_file(segment.path, segment.synced)
         with self._lock:
             if first in self._sizes:
@@ -132,21 +134,21 @@ class Confirmation:
         segment.close()
         lost = segment.last_sequence - begin + 1 - len(frames)
         if lost > 0:
-            self._losses.append((lost, f"{segment.path}: not confirmed by the disk, and not readable either"))
+            self._losses.append((lost, f"{segment.path}: not confirmed by the disk, and not readable"))
         return lost <= 0
 
     def advance(self, last: int) -> None:
-        """Says that everything up to ``last`` was given to ``sync``."""
+        """Records that everything up to ``last`` was passed to ``sync``."""
         limit = min((begin for begin, _ in self._doubts.values()), default=last + 1)
         self.through = max(self.through, min(last, limit - 1))
 
     def take_losses(self) -> list[tuple[int, str]]:
-        """Counts and reasons of frames that could not be saved, once."""
+        """Counts and reasons of frames that could not be saved; each is returned once."""
         losses, self._losses = self._losses, []
         return losses
 
     def close(self) -> None:
-        """Lets go of the files."""
+        """Closes the files."""
         for segment in self._retired.values():
             segment.close()
 

@@ -1,6 +1,6 @@
-"""Every write, fsync and rename of the spool but for the appends (``segment_file``).
+"""Every write, fsync and rename of the spool except the appends (``segment_file``).
 
-A frame that a crash cut short fails its length or its CRC and ends the segment; ``frames`` has the format.
+A frame that a crash cut short fails its length or its CRC and ends the segment; ``frames`` defines the format.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
 
 _ACK: Final = struct.Struct("<QQQI")
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-# The file itself is the trouble, now and later; the rest (too many open files, no memory) passes.
+# Errors of the file itself, which persist; others (too many open files, no memory) are transient.
 _LASTING: Final = frozenset(
     {
         errno.EIO,
@@ -58,7 +58,7 @@ _LASTING: Final = frozenset(
 
 
 class Ack(NamedTuple):
-    """How far a stream is acknowledged: up to ``offset`` in the segment that begins with ``segment``."""
+    """The acknowledged position of a stream: ``offset`` in the segment that begins with sequence ``segment``."""
 
     sequence: int
     segment: int
@@ -66,10 +66,10 @@ class Ack(NamedTuple):
 
 
 def read_frames(segment: Path) -> tuple[list[Frame], int]:
-    """The frames of a segment, and how many bytes behind the last whole frame could not be read.
+    """The frames of a segment, and the number of unreadable bytes after the last whole frame.
 
     Raises:
-        SpoolError: the segment cannot be read at all.
+        SpoolError: the segment cannot be read.
     """
     data = read_range(segment, 0, -1)
     frames = list(parse_frames(data))
@@ -80,8 +80,8 @@ def read_range(segment: Path, start: int, size: int) -> bytes:
     """Up to ``size`` bytes of a segment from ``start`` on; -1 for all.
 
     Raises:
-        UnreadableSegmentError: the segment cannot be read, and trying again will not help.
-        SpoolError: it cannot be read now.
+        UnreadableSegmentError: the segment cannot be read, and a retry will not help.
+        SpoolError: it cannot be read at the moment.
     """
     try:
         with open_regular(segment) as file:
@@ -93,10 +93,10 @@ def read_range(segment: Path, start: int, size: int) -> bytes:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes a folder that only its owner can enter, and its parents; their names survive a power failure.
+    """Creates a folder that only its owner can enter, and its parents; their names survive a power failure.
 
     Raises:
-        SpoolUnavailableError: it cannot be made or written.
+        SpoolUnavailableError: it cannot be created or written.
     """
     try:
         missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
@@ -119,22 +119,22 @@ def unavailable(error: OSError, expected: str) -> SpoolUnavailableError:
 
 
 def is_full(error: OSError) -> bool:
-    """Whether a full disk, or quota, is the reason."""
+    """Whether a full disk or an exhausted quota is the reason."""
     return error.errno in _FULL
 
 
 def write_ack(descriptor: int, ack: Ack) -> None:
-    """Notes how far a stream is acknowledged.
+    """Writes the acknowledged position of a stream.
 
-    Not synced: after a power failure an older note only means that records are sent again, and their document
-    ids make that harmless.
+    Not synced: after a power failure an older position only means that records are sent again, which their document
+    ids make harmless.
     """
     body = struct.pack("<QQQ", *ack)
     os.pwrite(descriptor, body + struct.pack("<I", crc32(body)), 0)
 
 
 def read_ack(stream: Path) -> Ack | None:
-    """How far a stream is acknowledged; None when nothing is, or the note is damaged."""
+    """The acknowledged position of a stream; None when nothing is acknowledged, or the file is damaged."""
     try:
         with open_regular(layout.ack_file(stream)) as file:
             data = file.read(_ACK.size + 1)
@@ -150,7 +150,7 @@ def open_ack(stream: Path) -> int:
     """A descriptor for ``write_ack``."""
     descriptor = os.open(layout.ack_file(stream), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     if not os.fstat(descriptor).st_size:
-        # Takes its block now: a disk that fills up must not keep what is acknowledged from being noted and removed.
+        # Allocates the block now: a full disk must not prevent acknowledged records from being noted and removed.
         try:
             os.pwrite(descriptor, bytes(_ACK.size), 0)
         except OSError:
@@ -160,11 +160,11 @@ def open_ack(stream: Path) -> int:
 
 
 def remove_stream(stream: Path) -> None:
-    """Removes what is left of a stream whose segments are gone; its quarantine stays. The caller holds the lock."""
+    """Removes the rest of a stream whose segments are deleted; its quarantine stays. The caller holds the lock."""
     for path in (layout.ack_file(stream), layout.status_file(stream), layout.lock_file(stream)):
         with suppress(OSError):
             path.unlink()
-    with suppress(OSError):  # something was set aside, or another process has just looked for the lock
+    with suppress(OSError):  # the quarantine is not empty, or another process has just opened the lock
         stream.rmdir()
 
 
@@ -178,9 +178,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def replace_file(path: Path, content: bytes, *, sync: bool = True) -> None:
-    """Puts ``content`` at ``path`` so that a crash leaves either the old or the new file, whole.
+    """Replaces ``path`` with ``content`` atomically: a crash leaves either the old or the new file, whole.
 
-    Without ``sync`` that holds for the crash of a process, not for a power failure.
+    Without ``sync`` this covers the crash of a process, but not a power failure.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -200,14 +200,14 @@ def replace_file(path: Path, content: bytes, *, sync: bool = True) -> None:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Writes all of ``data``; OSError when the disk takes only a part of it."""
+    """Writes all of ``data``; raises OSError when the disk stores only a part of it."""
     written = os.write(descriptor, data)
     while written < len(data):
         written += os.write(descriptor, data[written:])
 
 
 def sync_file(path: Path) -> None:
-    """Returns only after fsync of a file that somebody else wrote. Raises OSError."""
+    """Returns only after an fsync of a file that another process wrote. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -216,7 +216,7 @@ def sync_file(path: Path) -> None:
 
 
 def cut_file(path: Path, size: int) -> None:
-    """Takes the end of a file off, and returns only after fsync. Raises OSError."""
+    """Truncates a file, and returns only after an fsync. Raises OSError."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.ftruncate(descriptor, size)

@@ -19,13 +19,13 @@ _PLACE: Final = struct.Struct("<Q32s")
 _SEARCHED: Final = struct.Struct("<IIQ")
 HEADER_BYTES: Final = _HEADER.size
 MAX_PAYLOAD: Final = 64 << 20
-# No stream gets to 2^40 records, so the last three bytes of a sequence are zero. Few other places are.
+# No stream reaches 2^40 records, so the last three bytes of a sequence are zero, which is rare elsewhere.
 _ZEROS: Final = re.compile(rb"\x00{3,}")
 _SEQUENCE_ZEROS_AT: Final = 13
 
 
 class Frame(NamedTuple):
-    """One frame as read; ``end`` is the offset behind it in its segment."""
+    """One frame as read; ``end`` is the offset after it in its segment."""
 
     sequence: int
     digest: bytes
@@ -34,9 +34,9 @@ class Frame(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """A stretch of a segment that holds no frame that can be read.
+    """A part of a segment without a readable frame.
 
-    ``previous`` and ``following`` are the sequences around it; ``following`` is 0 when there is none.
+    ``previous`` and ``following`` are the sequences before and after it; ``following`` is 0 when there is none.
     """
 
     start: int
@@ -52,7 +52,7 @@ def frame(sequence: int, digest: bytes, payload: bytes) -> bytes:
 
 
 def parse_frames(data: bytes | memoryview, offset: int = 0) -> Iterator[Frame]:
-    """The whole, undamaged frames of ``data``; stops before the first that is not.
+    """The whole, undamaged frames of ``data``, up to the first damaged one.
 
     ``offset`` is where ``data`` begins in its segment; the frames' ``end`` counts from the segment's start.
     """
@@ -71,14 +71,14 @@ def parse_frames(data: bytes | memoryview, offset: int = 0) -> Iterator[Frame]:
 
 
 def cut_short(data: bytes | memoryview) -> bool:
-    """Whether ``data`` is the beginning of a frame that a crash cut off, rather than a damaged frame."""
+    """Whether ``data`` is the beginning of a frame that a crash cut short, rather than a damaged frame."""
     return len(data) < HEADER_BYTES or HEADER_BYTES + _HEADER.unpack_from(data)[0] > len(data)
 
 
 def damaged_frame(data: bytes | memoryview, offset: int = 0) -> Frame | None:
-    """The frame at the beginning of ``data`` whatever its CRC says, or None when it was cut short.
+    """The frame at the beginning of ``data`` regardless of its CRC, or None when it was cut short.
 
-    For a reader that names what was damaged and goes on behind it; nothing in it is to be trusted.
+    For a reader that reports a damaged frame and continues after it; its content must not be trusted.
     """
     if cut_short(data):
         return None
@@ -88,10 +88,10 @@ def damaged_frame(data: bytes | memoryview, offset: int = 0) -> Frame | None:
 
 
 def find_frame(data: bytes | memoryview, previous: int) -> int:
-    """Where the first whole frame of ``data`` with a sequence behind ``previous`` begins, or -1.
+    """The offset of the first whole frame of ``data`` with a sequence after ``previous``, or -1.
 
-    A header is looked at only where its sequence can be one: between ``previous`` and as many as have room in
-    the bytes before it. So garbage costs one pass and hardly ever a CRC.
+    A header is checked only where its sequence is plausible: after ``previous``, by at most as many records as fit
+    into the bytes before it. So garbage costs one pass and rarely a CRC.
     """
     for zeros in _ZEROS.finditer(data):
         first = max(0, zeros.start() - _SEQUENCE_ZEROS_AT)
@@ -103,12 +103,12 @@ def find_frame(data: bytes | memoryview, previous: int) -> int:
 
 
 def read_pieces(data: bytes, previous: int) -> Iterator[Frame | Unreadable]:
-    """Everything in a segment: its frames, and between and behind them what cannot be read.
+    """Everything in a segment: its frames, and the unreadable parts between and after them.
 
     ``previous`` is the sequence before the segment.
     """
     position = 0
-    view = memoryview(data)  # a segment with a thousand damages must not be copied a thousand times
+    view = memoryview(data)  # a segment with a thousand damaged parts must not be copied a thousand times
     while position < len(data):
         for found in parse_frames(view[position:] if position else data, position):
             yield found
@@ -140,7 +140,7 @@ def _is_frame(data: bytes | memoryview, start: int, previous: int) -> bool:
 
 
 def is_unfinished(data: bytes, previous: int) -> bool:
-    """Whether ``data``, the end of a segment, is what a crash leaves of a write: zeros, or a frame's beginning."""
+    """Whether ``data``, the end of a segment, is an interrupted write: zeros, or the beginning of a frame."""
     if len(data) < _SEARCHED.size or not any(data):
         return True
     length, _, sequence = _SEARCHED.unpack_from(data)

@@ -3,12 +3,12 @@
 ::
 
     <spool>/<stream id>/lock           held (flock) by the process that writes or drains the stream
-    <spool>/<stream id>/ack            how far the receiver has acknowledged
-    <spool>/<stream id>/status         what its process says of itself, for mlaudit status (JSON)
+    <spool>/<stream id>/ack            the position that the receiver has acknowledged
+    <spool>/<stream id>/status         the status of its process, for mlaudit status (JSON)
     <spool>/<stream id>/<first>.seg    frames from sequence <first> on (20 digits, so that names sort)
-    <spool>/<stream id>/quarantine/    what no receiver takes or nobody can read, kept for a person to look at;
-                                       it stays when the rest of the stream is delivered and gone
-    <spool>/retained/<stream id>/      segments that are delivered, kept for ``mlaudit resend``
+    <spool>/<stream id>/quarantine/    rejected and unreadable records, kept for manual inspection;
+                                       it stays when the rest of the stream is delivered and removed
+    <spool>/retained/<stream id>/      delivered segments, kept for ``mlaudit resend``
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def ack_file(stream: Path) -> Path:
 
 
 def status_file(stream: Path) -> Path:
-    """What the process that writes a stream says of itself."""
+    """The status file of the process that writes a stream."""
     return stream / "status"
 
 
 def quarantine_folder(stream: Path) -> Path:
-    """Where rejected frames of a stream go."""
+    """The folder of a stream's quarantined frames."""
     return stream / "quarantine"
 
 
@@ -56,7 +56,7 @@ def segment_file(stream: Path, first_sequence: int) -> Path:
 
 
 def segments(stream: Path) -> list[Path]:
-    """The segments of a stream folder, oldest first; none where the folder has just been removed."""
+    """The segments of a stream folder, oldest first; empty when the folder has just been removed."""
     try:
         return sorted(entry for entry in stream.iterdir() if _SEGMENT_NAME.fullmatch(entry.name))
     except (FileNotFoundError, NotADirectoryError):
@@ -64,30 +64,30 @@ def segments(stream: Path) -> list[Path]:
 
 
 def first_sequence(segment: Path) -> int:
-    """The sequence with which a segment begins."""
+    """The first sequence of a segment."""
     return int(segment.stem)
 
 
 def streams(spool: Path) -> list[Path]:
     """The stream folders of a spool, oldest first (stream ids are time-ordered).
 
-    One that lost its lock file but holds segments is one too: what is in them may not be delivered.
+    A folder without a lock file but with segments is included: their records may not be delivered.
     """
     return [entry for entry in _folders(spool) if lock_file(entry).exists() or segments(entry)]
 
 
 def quarantined_streams(spool: Path) -> list[Path]:
-    """The stream folders in which something was set aside, delivered or not, oldest first."""
+    """The stream folders with quarantined records, delivered or not, oldest first."""
     return [entry for entry in _folders(spool) if quarantine_folder(entry).is_dir()]
 
 
 def retained_folder(spool: Path) -> Path:
-    """Where delivered segments wait for the end of their time."""
+    """The folder of delivered segments until their retention ends."""
     return spool / RETAINED
 
 
 def retained_streams(spool: Path) -> list[Path]:
-    """The folders of streams with delivered segments, oldest first; ``segments`` lists what is in one."""
+    """The folders of streams with delivered segments, oldest first; ``segments`` lists the content of one."""
     return [entry for entry in _folders(retained_folder(spool)) if segments(entry)]
 
 

@@ -1,4 +1,4 @@
-"""What no receiver takes, or nobody can read, is kept in the stream's folder for a person to look at."""
+"""The quarantine: rejected and unreadable records stay in the stream's folder for manual inspection."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _logger = logging.getLogger("mlaudit")
 
 
 class Damage(NamedTuple):
-    """At least so many ``records`` that the spool held and cannot give any more, and why, and where the rest is."""
+    """At least ``records`` records of the spool are lost; ``reason`` says why, and where the remaining bytes are."""
 
     records: int
     reason: str
 
 
 def keep_frame(stream: Path, frame: Frame, reason: str) -> Path:
-    """Keeps a frame that no receiver takes, and why; returns where. Raises OSError, SpoolUnavailableError."""
+    """Quarantines a rejected frame with the reason; returns its path. Raises OSError, SpoolUnavailableError."""
     path = _folder(stream) / f"{frame.sequence:020d}.otlp"
     files.replace_file(path, frame.payload)
     files.replace_file(path.with_suffix(".reason"), reason.encode())
@@ -33,9 +33,9 @@ def keep_frame(stream: Path, frame: Frame, reason: str) -> Path:
 
 
 def keep_damage(segment: Path, piece: Unreadable, following: int) -> Damage | None:
-    """Keeps the bytes of a segment that cannot be read; ``following`` is where the next segment begins, or 0.
+    """Quarantines the unreadable bytes of a segment; ``following`` is the first sequence of the next segment, or 0.
 
-    None when they are what a crash leaves of an unfinished write, or were kept before.
+    None when they are an interrupted write, or are already quarantined.
     """
     count = (piece.following or following) - piece.previous - 1
     if count <= 0 and is_unfinished(piece.data, piece.previous):
@@ -48,12 +48,12 @@ def keep_damage(segment: Path, piece: Unreadable, following: int) -> Damage | No
         _folder(segment.parent)
         files.replace_file(path, piece.data)
     except (OSError, SpoolUnavailableError) as error:
-        return _told(Damage(max(1, count), f"{what} and could not be kept: {error}"))
-    return _told(Damage(max(1, count), f"{what} and are kept in {path}"))
+        return _logged(Damage(max(1, count), f"{what} and could not be kept: {error}"))
+    return _logged(Damage(max(1, count), f"{what} and are kept in {path}"))
 
 
 def note_missing(stream: Path, first: int, last: int) -> Damage | None:
-    """Notes records that are not there at all; None when that was noted before."""
+    """Notes missing records; None when they were noted before."""
     path = layout.quarantine_folder(stream) / f"{first:020d}-{last:020d}.missing"
     if path.exists():
         return None
@@ -61,21 +61,21 @@ def note_missing(stream: Path, first: int, last: int) -> Damage | None:
         _folder(stream)
         files.replace_file(path, b"")
     except (OSError, SpoolUnavailableError) as error:
-        _logger.warning("%s: expected to note what is missing, found %s", path, error)
-    return _told(
+        _logger.warning("%s: expected to note missing records, found %s", path, error)
+    return _logged(
         Damage(last - first + 1, f"records {first} to {last} of {stream.name} are missing in the spool")
     )
 
 
 def keep_segment(segment: Path, count: int, error: Exception) -> Damage:
-    """Moves a segment that cannot be read at all out of the way.
+    """Quarantines a whole segment that cannot be read.
 
     Raises:
-        OSError, SpoolUnavailableError: it stays where it is.
+        OSError, SpoolUnavailableError: it could not be moved.
     """
     path = _folder(segment.parent) / segment.name
     segment.rename(path)
-    return _told(Damage(max(1, count), f"{error}; it is kept in {path}"))
+    return _logged(Damage(max(1, count), f"{error}; it is kept in {path}"))
 
 
 def _folder(stream: Path) -> Path:
@@ -84,6 +84,6 @@ def _folder(stream: Path) -> Path:
     return folder
 
 
-def _told(damage: Damage) -> Damage:
+def _logged(damage: Damage) -> Damage:
     _logger.error("damage in the audit spool, at least %d records: %s", damage.records, damage.reason)
     return damage

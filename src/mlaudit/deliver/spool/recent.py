@@ -1,7 +1,7 @@
-"""The newest frames of a stream, kept in memory so that the sender need not read back what was just written.
+"""The newest frames of a stream in memory, so that the sender need not read back what was just written.
 
-The files stay the truth: this holds only frames that are in them, lets the oldest go when it is full, and has
-nothing to say about a position that it does not reach back to.
+The files are authoritative: this holds only frames that are in them, drops the oldest when it is full, and returns
+nothing for a position before its oldest frame.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class RecentFrames:
-    """Frames in order, at most ``max_bytes`` of them. Not thread-safe: its owner orders the calls."""
+    """Frames in order, at most ``max_bytes`` of them. Not thread-safe: its owner serializes the calls."""
 
     __slots__ = ("_bytes", "_frames", "_max_bytes")
 
@@ -27,16 +27,16 @@ class RecentFrames:
         self._frames: deque[tuple[int, Frame]] = deque()
 
     def add(self, segment: int, frame: Frame) -> None:
-        """Takes the frame that was just written to the segment that begins with ``segment``."""
+        """Adds the frame that was just written to the segment that begins with sequence ``segment``."""
         self._frames.append((segment, frame))
         self._bytes += len(frame.payload)
         while self._bytes > self._max_bytes:
-            self._let_go()
+            self._drop_oldest()
 
     def after(self, position: Ack, max_bytes: int, through: int) -> tuple[list[Frame], Ack]:
-        """Frames right behind ``position``, and the position after them; an empty list when they are not here.
+        """Frames directly after ``position``, and the position after them; an empty list when they are not here.
 
-        About ``max_bytes`` of them, and none behind sequence ``through``.
+        About ``max_bytes`` of them, up to sequence ``through``.
         """
         if position.sequence >= through or not self._frames:
             return [], position
@@ -47,15 +47,15 @@ class RecentFrames:
         return [frame for _, frame in found], Ack(last.sequence, segment, last.end)
 
     def of_segment(self, segment: int) -> list[Frame]:
-        """The frames that were written to the segment that begins with ``segment``."""
+        """The frames of the segment that begins with sequence ``segment``."""
         return [frame for first, frame in self._frames if first == segment]
 
     def forget(self, sequence: int) -> None:
-        """Lets go of what is acknowledged, up to ``sequence``."""
+        """Drops the acknowledged frames, up to ``sequence``."""
         while self._frames and self._frames[0][1].sequence <= sequence:
-            self._let_go()
+            self._drop_oldest()
 
-    def _let_go(self) -> None:
+    def _drop_oldest(self) -> None:
         _, frame = self._frames.popleft()
         self._bytes -= len(frame.payload)
 

@@ -1,4 +1,4 @@
-"""What is in the folder of a stream whose process is gone."""
+"""Recovers the stream folder of a process that has ended."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Recovered:
-    """A stream as it was found.
+    """A stream as read from its folder.
 
     Attributes:
-        acknowledged: how far it was acknowledged.
+        acknowledged: its acknowledged position.
         sizes: bytes of each segment, by first sequence.
-        last_sequence, last_digest, last_payload: of the last frame that can be read; 0 when none can.
+        last_sequence, last_digest, last_payload: of the last readable frame; 0 when there is none.
         torn_bytes: bytes of writes that a crash cut short.
-        damage: what was not acknowledged and cannot be read, or is not there.
-        counted: how many records of it come after the last frame.
+        damage: unacknowledged records that are unreadable or missing.
+        counted: the number of these records that come after the last frame.
     """
 
     acknowledged: Ack
@@ -40,23 +40,23 @@ class Recovered:
 
 
 def recover(folder: Path) -> Recovered:
-    """Reads a stream folder whose lock is held, and sets aside what cannot be read of it.
+    """Reads a stream folder whose lock is held, and quarantines its unreadable parts.
 
-    Everything that was read is synced before this returns: what is sent must not be lost by a power failure,
-    whether or not the process that wrote it got to the sync.
+    Everything that was read is synced before this returns: a power failure must not lose records that are sent, even
+    if the process that wrote them did not sync them.
 
     Raises:
-        SpoolError, OSError: the disk refuses for the moment.
+        SpoolError, OSError: the disk fails at the moment.
     """
     paths = layout.segments(folder)
     firsts = [layout.first_sequence(path) for path in paths]
     beginning = firsts[0] if firsts else 1
     acknowledged = files.read_ack(folder)
     if acknowledged is None or acknowledged.sequence < beginning - 1:
-        # The note is older than the last segment that went, or lost: it is not synced.
+        # The position is older than the last removed segment, or lost: it is not synced.
         acknowledged = Ack(beginning - 1, beginning, 0)
     found = Recovered(acknowledged)
-    # Without a segment, as when the writer died before its first record, there is nothing to pair.
+    # Without a segment (the writer died before its first record) there is nothing to pair.
     for path, first, follower in zip(paths, firsts, [*firsts[1:], 0], strict=False):
         try:
             data = files.read_range(path, 0, -1)
@@ -92,7 +92,7 @@ def _read(found: Recovered, path: Path, data: bytes, previous: int, follower: in
 
 
 def _count_hole(found: Recovered, path: Path, sequence: int) -> None:
-    """Notes records before ``sequence`` that no damage accounts for: a power failure took the end of a segment."""
+    """Notes missing records before ``sequence`` without damage: a power failure cut off the end of a segment."""
     missing = sequence - 1 - max(found.last_sequence, found.acknowledged.sequence) - found.counted
     if missing > 0:
         damage = quarantine.note_missing(path.parent, sequence - missing, sequence - 1)

@@ -1,7 +1,7 @@
-"""Delivered segments stay for a while, so that what the far end lost after all can be sent again.
+"""Retains delivered segments for a while, so that records that the receiving end has lost can be sent again.
 
-Any number of processes keep, prune and read here at once: files are moved in by rename and go by unlink, and
-whoever comes second finds nothing to do.
+Any number of processes add, prune and read concurrently: files are added by rename and removed by unlink, and the
+second process to handle a file finds nothing to do.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class _Kept(NamedTuple):
 
 
 class Retention:
-    """How long, and how much, delivered segments of one spool are kept. Zero of either keeps nothing."""
+    """Limits on age and size of the delivered segments of one spool. Zero for either retains nothing."""
 
     def __init__(self, spool: Path, seconds: float, max_bytes: int) -> None:
         self._spool = spool
@@ -36,10 +36,10 @@ class Retention:
         self._max_bytes = max_bytes
 
     def take(self, segment: Path) -> None:
-        """Takes a delivered segment out of its stream's folder.
+        """Moves a delivered segment out of its stream's folder.
 
-        One that cannot be kept is deleted: what is delivered must not stand in the way of what is not.
-        Raises OSError when it cannot be deleted either.
+        A segment that cannot be retained is deleted: delivered records must not block undelivered ones. Raises
+        OSError when it cannot be deleted either.
         """
         if self._seconds > 0 and self._max_bytes > 0:
             try:
@@ -52,7 +52,7 @@ class Retention:
         segment.unlink(missing_ok=True)
 
     def prune(self) -> int:
-        """Deletes what was kept long enough, then the oldest until the rest is small enough; returns how many."""
+        """Deletes expired segments, then the oldest until the size limit is met; returns the number deleted."""
         kept = self._kept()
         total = sum(entry.size for entry in kept)
         horizon = time.time() - self._seconds
@@ -65,7 +65,7 @@ class Retention:
         return gone
 
     def give_up(self, size: int) -> bool:
-        """Deletes the oldest until ``size`` bytes are free for what is not delivered; False when there is nothing."""
+        """Deletes the oldest until ``size`` bytes are free for undelivered records; False without any segment."""
         freed = 0
         for entry in self._kept():
             if freed >= size:
@@ -73,7 +73,7 @@ class Retention:
             if _delete(entry.path):
                 freed += entry.size
         if freed:
-            _logger.warning("the disk is full: %d bytes of delivered records are given up", freed)
+            _logger.warning("the disk is full: deleted %d bytes of delivered records", freed)
         return freed > 0
 
     def _keep(self, segment: Path) -> None:
@@ -81,7 +81,7 @@ class Retention:
         for last_try in (False, True):
             files.make_folder(folder)
             try:
-                os.utime(segment)  # kept from now on, whenever it was written
+                os.utime(segment)  # retained from now on, whenever it was written
                 segment.rename(folder / segment.name)
             except FileNotFoundError:  # another process has just found the folder empty
                 if last_try:
@@ -90,7 +90,7 @@ class Retention:
                 return
 
     def _kept(self) -> list[_Kept]:
-        """Everything that is kept, oldest first."""
+        """All retained segments, oldest first."""
         found: list[_Kept] = []
         for folder in layout.retained_streams(self._spool):
             for path in layout.segments(folder):
@@ -103,7 +103,7 @@ class Retention:
 def _delete(path: Path) -> bool:
     try:
         path.unlink()
-    except OSError:  # another process was faster, or the disk is broken
+    except OSError:  # another process was faster, or the disk fails
         return False
     with suppress(OSError):
         path.parent.rmdir()

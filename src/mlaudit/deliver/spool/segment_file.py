@@ -1,4 +1,4 @@
-"""A segment while it is written: every append and fdatasync of the spool."""
+"""A segment that is being written: every append and fdatasync of the spool."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 
 class SegmentFile:
-    """One segment, open for appending. Its owner orders the calls.
+    """One segment, open for appending. Its owner serializes the calls.
 
     Attributes:
         size: bytes of whole frames in it. ``synced`` of them the disk has confirmed.
-        torn: nothing may be appended any more: bytes behind ``size`` could not be undone, or a sync failed.
-        last_sequence: of its last frame, set by the owner once it takes no more.
+        torn: nothing more may be appended: bytes after ``size`` could not be removed, or a sync failed.
+        last_sequence: of its last frame, set by the owner once the segment is complete.
     """
 
     __slots__ = ("_descriptor", "first_sequence", "last_sequence", "path", "size", "synced", "torn")
 
     def __init__(self, path: Path) -> None:
-        """Makes the segment.
+        """Creates the segment.
 
         Raises:
             SpoolUnavailableError: it cannot be opened.
@@ -42,7 +42,7 @@ class SegmentFile:
             raise files.unavailable(error, f"{path}: expected to open a segment") from None
 
     def append(self, data: bytes) -> None:
-        """Hands ``data`` to the operating system; returns when a kill -9 of this process cannot lose it.
+        """Hands ``data`` to the operating system; after it returns, a kill -9 of this process cannot lose it.
 
         Raises:
             SpoolUnavailableError: nothing of ``data`` is in the file (disk full, quota, I/O error).
@@ -66,7 +66,7 @@ class SegmentFile:
         """Returns only after fdatasync, which covers the first ``size`` bytes.
 
         Raises:
-            SpoolUnavailableError: the disk did not confirm; what was written since the last sync is in doubt.
+            SpoolUnavailableError: the disk did not confirm; everything written since the last sync is unconfirmed.
         """
         try:
             os.fdatasync(self._descriptor)

@@ -1,4 +1,4 @@
-"""Which segments a stream has, which of them is appended to, and how much of them is unsent."""
+"""The segments of a stream: the one that is appended to, and how much of all of them is unsent."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _logger = logging.getLogger("mlaudit")
 
 
 class Segments:
-    """The books of one stream's segments. The spool holds its lock around every call but ``take_away``.
+    """The index of one stream's segments. The spool holds its lock around every call except ``take_away``.
 
     Attributes:
         current: the segment that is appended to.
-        sizes: bytes of all the others, by first sequence.
-        unsent: bytes of all that are not acknowledged.
+        sizes: bytes of all other segments, by first sequence.
+        unsent: bytes that are not acknowledged.
     """
 
     def __init__(
@@ -44,24 +44,24 @@ class Segments:
 
     @property
     def retains(self) -> bool:
-        """Whether there may be delivered segments to give up."""
+        """Whether there may be delivered segments to delete."""
         return self._retention is not None
 
     def ready(self, sequence: int, confirmation: Confirmation) -> SegmentFile:
-        """The segment that ``sequence`` goes into.
+        """The segment to append ``sequence`` to.
 
         Raises:
-            SpoolUnavailableError: a new one is needed and cannot be made.
+            SpoolUnavailableError: a new one is needed and cannot be created.
         """
         segment = self.current
         if segment is None or segment.torn or segment.size >= self._segment_bytes:
             self.retire(sequence - 1, confirmation)
             segment = self.current = SegmentFile(layout.segment_file(self._folder, sequence))
-            self.sizes.pop(sequence, None)  # one whose first frame was cut short, and that begins anew
+            self.sizes.pop(sequence, None)  # a segment whose first frame was cut short, and that restarts
         return segment
 
     def retire(self, last_sequence: int, confirmation: Confirmation) -> None:
-        """Appends no more to the current segment, whose last frame is ``last_sequence``."""
+        """Completes the current segment, whose last frame is ``last_sequence``."""
         segment, self.current = self.current, None
         if segment is None:
             return
@@ -73,20 +73,20 @@ class Segments:
             segment.close()
 
     def after(self, first: int) -> int:
-        """The segment behind the one that begins with ``first``, or 0."""
+        """The segment after the one that begins with ``first``, or 0."""
         later = [segment for segment in self.sizes if segment > first]
         if self.current is not None and self.current.first_sequence > first:
             later.append(self.current.first_sequence)
         return min(later, default=0)
 
     def end_of(self, first: int, confirmation: Confirmation) -> int:
-        """How far a segment may be read."""
+        """The offset up to which a segment may be read."""
         if self.current is not None and self.current.first_sequence == first:
             return self.current.synced
         return confirmation.synced_bytes(first, self.sizes.get(first, 0))
 
     def count_unsent(self, ack: Ack) -> None:
-        """Finds out what is unsent when everything up to ``ack`` is acknowledged."""
+        """Counts what is unsent when everything up to ``ack`` is acknowledged."""
         sizes = self.sizes
         if self.current is not None:
             sizes = sizes | {self.current.first_sequence: self.current.size}
@@ -94,7 +94,7 @@ class Segments:
         self.unsent = behind + max(0, sizes.get(ack.segment, 0) - ack.offset)
 
     def acknowledged(self, ack: Ack) -> list[Path]:
-        """Takes segments that are delivered as a whole out of the books; the caller takes them away."""
+        """Removes wholly delivered segments from the index and returns them; the caller calls ``take_away``."""
         gone = sorted(first for first in self.sizes if first < ack.segment)
         for first in gone:
             del self.sizes[first]
@@ -102,7 +102,7 @@ class Segments:
         return [layout.segment_file(self._folder, first) for first in gone]
 
     def take_away(self, path: Path) -> None:
-        """Retains or deletes a delivered segment; one that cannot be is left where it is."""
+        """Retains or deletes a delivered segment; when neither is possible, it stays where it is."""
         try:
             if self._retention is not None:
                 self._retention.take(path)
@@ -112,5 +112,5 @@ class Segments:
             _logger.warning("%s: delivered, and cannot be removed: %s", path, error)
 
     def make_room(self, size: int) -> bool:
-        """On a full disk: gives up delivered segments for what is not delivered."""
+        """On a full disk: deletes delivered segments in favour of undelivered records."""
         return self._retention is not None and self._retention.give_up(size)

@@ -1,7 +1,7 @@
-"""The durable spool: a record is on disk before the call that made it returns, and stays until acknowledged.
+"""The durable spool: a record is on disk before the call that created it returns, and stays until acknowledged.
 
-Each writing process has one stream folder of append-only segments (see ``frames`` for the format). Plain appends
-beat an embedded store here by a factor of three and more; ADR 0003 has the figures.
+Each writing process has one stream folder of append-only segments (see ``frames`` for the format). Plain appends are
+at least three times as fast as an embedded store; ADR 0003 has the figures.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ _logger = logging.getLogger("mlaudit")
 
 
 class StreamSpool:
-    """The spool of one stream, held by this process. Appends are ordered by the caller; the rest is thread-safe.
+    """The spool of one stream, locked by this process. The caller serializes appends; the rest is thread-safe.
 
     Attributes:
         restarted: whether the machine has been restarted since the stream was made.
-        adopted_head: payload of the last frame that could be read when the stream was adopted.
+        adopted_head: payload of the last readable frame when the stream was adopted.
         torn_bytes: bytes of writes that a crash had cut short when the stream was adopted.
-        damage: what could not be read when the stream was adopted.
-        on_damage: told, with a count and a reason, of records that are lost in the spool later on.
+        damage: what was unreadable when the stream was adopted.
+        on_damage: called with a count and a reason when records are lost in the spool later.
     """
 
     def __init__(
@@ -85,10 +85,10 @@ class StreamSpool:
     def create(
         cls, spool: Path, stream_id: str, max_bytes: int, retention: Retention | None = None
     ) -> StreamSpool:
-        """Makes the folder of a new stream.
+        """Creates the folder of a new stream.
 
         Raises:
-            SpoolUnavailableError: the spool folder cannot be made, written or locked.
+            SpoolUnavailableError: the spool folder cannot be created, written or locked.
         """
         folder = layout.stream_folder(spool, stream_id)
         files.make_folder(folder)
@@ -106,10 +106,10 @@ class StreamSpool:
 
     @classmethod
     def adopt(cls, folder: Path, max_bytes: int, retention: Retention | None = None) -> StreamSpool | None:
-        """Takes over the folder of a process that is gone; None when its writer lives or it is gone itself.
+        """Adopts the folder of a process that has ended; None when its writer is alive or the folder is removed.
 
         Raises:
-            SpoolError, OSError: the disk refuses for the moment.
+            SpoolError, OSError: the disk fails at the moment.
         """
         if not folder.is_dir():
             return None
@@ -131,14 +131,14 @@ class StreamSpool:
         return spool
 
     def append(self, sequence: int, digest: bytes, payload: bytes, *, durable: bool) -> Ticket:
-        """Stores one frame behind the last.
+        """Stores one frame after the last.
 
         Returns after the operating system has it: a kill -9 of this process loses nothing. Every append is
         synced within 50 ms. With ``durable`` the ticket settles only after fsync.
 
         Raises:
-            SpoolFullError: the configured size is reached. SpoolUnavailableError: the disk refuses. In both
-            cases nothing of the frame is stored.
+            SpoolFullError: the configured size is reached. SpoolUnavailableError: the disk fails. In both cases no
+            part of the frame is stored.
         """
         data = frame(sequence, digest, payload)
         ticket = Ticket() if durable else SAFE
@@ -168,7 +168,7 @@ class StreamSpool:
         return ticket
 
     def writable(self) -> bool:
-        """Whether a record of usual size would be taken now, as far as one can know without writing."""
+        """Whether a record of usual size would be stored now, as far as this can be known without writing."""
         with self._mutex:
             if self._segments.unsent >= self._max_bytes or not os.access(self.folder, os.W_OK):
                 return False
@@ -180,18 +180,18 @@ class StreamSpool:
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes in segments of this stream that stand on disk, retained ones aside."""
+        """Bytes of this stream's segments on disk, without retained ones."""
         with self._mutex:
             return self._segments.stored
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes that are not acknowledged; these are what ``max_bytes`` bounds."""
+        """Bytes that are not acknowledged; ``max_bytes`` limits them."""
         return self._segments.unsent
 
     @property
     def synced_sequence(self) -> int:
-        """Everything up to here survives a power failure, and may be sent."""
+        """The sequence up to which everything survives a power failure, and may be sent."""
         return self._confirmation.through
 
     @property
@@ -201,14 +201,14 @@ class StreamSpool:
             return self.last_sequence > self.acknowledged.sequence
 
     def read(self, max_bytes: int) -> tuple[list[Frame], Ack]:
-        """Synced frames behind the acknowledged position, about ``max_bytes`` of them, and the position after them.
+        """Synced frames after the acknowledged position, about ``max_bytes`` of them, and the position after them.
 
-        Only what an fsync covers is given out: otherwise a power failure could leave the receiver with records
-        that the spool has lost, and the stream would go on with others under the same sequences. An empty list
-        means that everything synced is acknowledged. What cannot be read is set aside and passed over.
+        Only frames that an fsync covers are returned: otherwise a power failure could leave the receiver with records
+        that the spool has lost, and the stream would continue with other records under the same sequences. An empty
+        list means that everything synced is acknowledged. Unreadable parts are quarantined and skipped.
 
         Raises:
-            SpoolError: a segment cannot be read for the moment.
+            SpoolError: a segment cannot be read at the moment.
         """
         position = self.acknowledged
         with self._mutex:
@@ -230,15 +230,17 @@ class StreamSpool:
         return [], position
 
     def acknowledge(self, ack: Ack) -> None:
-        """Notes that everything up to ``ack`` is acknowledged, and lets go of segments that are no longer needed.
+        """Notes that everything up to ``ack`` is acknowledged, and removes segments that are no longer needed.
 
-        The newest segment with a frame in it stays: its last frame is the head of the chain, which whoever
-        continues or closes the stream has to know.
+        The newest segment with a frame in it stays: its last frame is the head of the chain, which is needed to
+        continue or close the stream.
         """
         try:
             files.write_ack(self._ack_descriptor, ack)
             self._noted = True
-        except OSError as error:  # the older note only means that a later process sends some of it again
+        except (
+            OSError
+        ) as error:  # the older position only means that a later process sends some records again
             self._noted = False
             _logger.warning("%s: the acknowledgement could not be noted yet: %s", self.folder, error)
         with self._mutex:
@@ -248,8 +250,8 @@ class StreamSpool:
         for path in gone:
             self._segments.take_away(path)
 
-    def set_aside(self, frame: Frame, reason: str) -> Path:
-        """Keeps a frame that no receiver takes for a person to look at, and returns where."""
+    def quarantine(self, frame: Frame, reason: str) -> Path:
+        """Quarantines a rejected frame for manual inspection, and returns its path."""
         try:
             return quarantine.keep_frame(self.folder, frame, reason)
         except OSError as error:
@@ -265,10 +267,10 @@ class StreamSpool:
             )
 
     def sync(self) -> bool:
-        """Returns only after fsync; whether the disk confirmed.
+        """Returns only after fsync: whether the disk confirmed.
 
-        A segment that the disk does not confirm is written anew elsewhere (see ``confirm``). Where that fails
-        too, durable tickets settle as broken, and the frames are tried again until they are safe.
+        A segment that the disk does not confirm is rewritten to a new file (see ``confirm``). When that fails too,
+        durable tickets settle as failed, and the rewrite is retried until the frames are safe.
         """
         with self._syncing:
             with self._mutex:
@@ -277,7 +279,7 @@ class StreamSpool:
                 size = 0 if current is None else current.size
                 waiting, self._waiting = self._waiting, []
                 self._sync_thread.dirty = self._sync_thread.urgent = False
-            # In the order of the chain: a power failure in between may cost its end, but leaves no hole.
+            # In the order of the chain: a power failure in between may cut its end off, but leaves no gap.
             ok = self._confirmation.finish_retired()
             if current is not None and not self._confirmation.sync(current, size):
                 with self._mutex:
@@ -294,10 +296,10 @@ class StreamSpool:
         return ok
 
     def close(self, *, remove: bool) -> None:
-        """Syncs and lets go of the folder; idempotent.
+        """Syncs and releases the folder; idempotent.
 
-        With ``remove`` a stream that is wholly acknowledged goes: its segments are retained, and its folder stays
-        only if something in it was set aside.
+        With ``remove`` a wholly acknowledged stream is removed: its segments are retained, and its folder stays only
+        if it contains quarantined records.
         """
         with self._mutex:
             if self._lock == _CLOSED:
@@ -318,16 +320,16 @@ class StreamSpool:
             for path in layout.segments(self.folder):
                 self._segments.take_away(path)
             files.remove_stream(self.folder)
-        self._let_go()
+        self._release()
 
     def forget(self) -> None:
-        """In a forked child: lets go of the parent's descriptors without touching its files."""
+        """In a forked child: closes the parent's descriptors without touching its files."""
         if self._segments.current is not None:
             self._segments.current.close()
         self._confirmation.close()
-        self._let_go()
+        self._release()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         held, self._lock = self._lock, _CLOSED
         if held != _CLOSED:
             os.close(self._ack_descriptor)
@@ -338,11 +340,11 @@ class StreamSpool:
             return SpoolUnavailableError(f"{self.folder}: expected an open spool, found one that was closed")
         return SpoolFullError(
             f"{self.folder}: expected at most {self._max_bytes} bytes unsent, found {self._segments.unsent}; "
-            f"is the collector reachable? MLAUDIT_SPOOL_MAX_BYTES sets the bound"
+            f"is the collector reachable? MLAUDIT_SPOOL_MAX_BYTES sets the limit"
         )
 
     def _settle_damage(self, segment: int) -> None:
-        """Tells of what reading came upon, and takes a segment that was moved away out of the books."""
+        """Reports the damage that reading found, and removes a segment that was moved from the index."""
         damage, moved = self._unsent.take_damage()
         if moved:
             with self._mutex:
@@ -359,7 +361,7 @@ def read_spool(spool: Path) -> list[Path]:
     """The stream folders of a spool, oldest first.
 
     Raises:
-        SpoolError: there is no such folder.
+        SpoolError: the folder does not exist.
     """
     if not spool.is_dir():
         raise SpoolError(f"{spool}: expected a spool folder, found none; MLAUDIT_SPOOL_DIR names it")

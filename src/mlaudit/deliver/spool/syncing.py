@@ -1,4 +1,4 @@
-"""When to sync: at once for durable records, and otherwise every 50 ms."""
+"""Schedules syncs: at once for durable records, otherwise every 50 ms."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _logger = logging.getLogger("mlaudit")
 
 
 class SyncThread:
-    """A thread that is started with the first record. Its fields belong to whoever holds the spool's lock.
+    """A thread that is started with the first record. Its fields are protected by the spool's lock.
 
     Args:
-        state: the condition to notify when there is something to do.
-        sync: does it.
-        doubtful: whether something is to be tried again although nothing is new.
+        state: the condition to notify when there is something to sync.
+        sync: does the sync.
+        doubtful: whether a retry is due although nothing is new.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class SyncThread:
             self._thread.start()
 
     def join(self) -> None:
-        """Returns when the thread, told to stop, has ended."""
+        """Returns when the thread, after it was stopped, has ended."""
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
@@ -57,7 +57,7 @@ class SyncThread:
                     if not self._state.wait(_RETRY_SECONDS if doubtful else None) and doubtful:
                         break
                 if not self.urgent and not self.stopping:
-                    # Only buffered records: let them gather, but no longer than promised.
+                    # Only buffered records: batch them, but no longer than guaranteed.
                     self._state.wait(max(0.0, SYNC_SECONDS - (time.monotonic() - last)))
                 if self.stopping and not self.dirty:
                     return

@@ -1,4 +1,4 @@
-"""Reads what a stream still has to send, past whatever cannot be read."""
+"""Reads the unsent frames of a stream, and skips unreadable parts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class UnsentFrames:
-    """For the one thread that sends."""
+    """Reads unsent frames, for the one thread that sends."""
 
     def __init__(self, stream: Path) -> None:
         self._stream = stream
@@ -26,17 +26,17 @@ class UnsentFrames:
         self._moved = False
 
     def read(self, position: Ack, end: int, max_bytes: int, through: int, following: int) -> list[Frame]:
-        """About ``max_bytes`` of frames of one segment; an empty list when it holds no more.
+        """About ``max_bytes`` of frames of one segment; an empty list when it has no more.
 
         Args:
-            position: frames behind this are read.
-            end: as far as the segment may be read.
+            position: frames after this are read.
+            end: the offset up to which the segment may be read.
             max_bytes: a single frame may be larger.
             through: frames up to this sequence are read.
             following: the sequence with which the next segment begins.
 
         Raises:
-            SpoolError: the segment cannot be read for the moment.
+            SpoolError: the segment cannot be read at the moment.
         """
         path = layout.segment_file(self._stream, position.segment)
         offset = position.offset
@@ -48,7 +48,7 @@ class UnsentFrames:
                     data = files.read_range(path, offset, end - offset)
                     found = list(islice(parse_frames(data, offset), 1))
                 if found:
-                    # Frames that were written anew after a failed sync may stand here a second time.
+                    # Frames that were rewritten after a failed sync may occur here a second time.
                     fresh = [frame for frame in found if position.sequence < frame.sequence <= through]
                     if fresh:
                         return fresh
@@ -63,13 +63,13 @@ class UnsentFrames:
         return []
 
     def take_damage(self) -> tuple[list[Damage], bool]:
-        """What could not be read since the last call, and whether a whole segment was moved away."""
+        """The damage found since the last call, and whether a whole segment was quarantined."""
         damage, self._damage = self._damage, []
         moved, self._moved = self._moved, False
         return damage, moved
 
     def _pass_over(self, path: Path, offset: int, data: bytes, previous: int, following: int) -> int:
-        """Sets aside the damaged beginning of ``data``; returns its length."""
+        """Quarantines the damaged beginning of ``data``; returns its length."""
         piece = next(read_pieces(data, max(previous, layout.first_sequence(path) - 1)))
         assert isinstance(piece, Unreadable)
         damage = quarantine.keep_damage(path, piece._replace(start=offset), following)

@@ -62,7 +62,7 @@ class SpoolSource:
                 if record.sequence > last:
                     last = record.sequence
                 yield record
-        yield from self._set_aside(folder, first, remarks)
+        yield from self._quarantined(folder, first, remarks)
         ack = files.read_ack(folder)
         if ack is not None and first and ack.sequence >= first - 1:
             remarks.trimmed[folder.name] = first - 1
@@ -100,7 +100,7 @@ class SpoolSource:
             remarks.note(Finding(codes.SOURCE_DAMAGED, text, stream_id, where=str(path)))
             position += skipped or len(rest)
 
-    def _set_aside(self, folder: Path, first: int, remarks: Remarks) -> Iterator[StoredRecord]:
+    def _quarantined(self, folder: Path, first: int, remarks: Remarks) -> Iterator[StoredRecord]:
         paths = sorted(layout.quarantine_folder(folder).glob(_QUARANTINED))
         if not paths:
             return

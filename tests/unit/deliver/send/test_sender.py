@@ -114,7 +114,7 @@ def test_poison_is_found_and_set_aside(spool: StreamSpool, receiver: Receiver, s
     receiver.script = script
     told: list[tuple[int, str]] = []
     put(spool, *(str(n) for n in range(37)), POISON, *(str(n) for n in range(37, 50)))
-    assert finish(sender(spool, receiver, on_set_aside=lambda count, reason: told.append((count, reason))))
+    assert finish(sender(spool, receiver, on_quarantined=lambda count, reason: told.append((count, reason))))
     assert sorted(bodies(receiver.taken), key=int) == [str(n) for n in range(50)]
     (kept,) = layout.quarantine_folder(spool.folder).glob("*.otlp")
     assert LogRecord.FromString(kept.read_bytes()).body.string_value == POISON
