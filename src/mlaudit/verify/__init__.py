@@ -1,5 +1,5 @@
 """Whether a trail is complete and unaltered.
 
-``sources`` read records, ``proof`` judges them without I/O, ``repair`` measures what Elasticsearch lacks and sends it
-again; ``verification`` drives them, ``report`` shows the result.
+``sources`` reads records, ``proof`` checks them without I/O, ``repair`` measures what Elasticsearch lacks and resends
+it; ``verification`` runs them, ``report`` shows the result.
 """

@@ -1,4 +1,4 @@
-"""``mlaudit checkpoint export``: the newest signed checkpoint of every stream, taken out of the store."""
+"""``mlaudit checkpoint export``: the newest signed checkpoint of every stream, exported from the store."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Newest:
 
     Attributes:
         notes: the text of each note by stream id, and its sequence and hash.
-        strangers: how many notes no trusted key signed.
-        conflicts: sentences about streams of which two good signatures tell two histories.
+        strangers: number of notes that no trusted key signed.
+        conflicts: sentences about streams with two good signatures over different histories.
     """
 
     notes: dict[str, tuple[int, str, str]] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Newest:
     conflicts: list[str] = field(default_factory=list)
 
     def add(self, text: str, keys: Mapping[str, VerifyingKey]) -> None:
-        """Takes one note, if a trusted key signed it."""
+        """Adds one note if a trusted key signed it."""
         try:
             note = SignedNote.parse(text)
         except ChainError:
@@ -65,7 +65,7 @@ class Newest:
 def newest_checkpoints(
     sources: Iterable[Source], keys: Mapping[str, VerifyingKey], stream: str = ""
 ) -> Newest:
-    """Looks through sources; memory grows with the number of streams only.
+    """Reads sources; memory grows with the number of streams only.
 
     Raises:
         SourceError: a source could not be checked.
@@ -90,7 +90,7 @@ def export(
     tsa: str,
     tsa_ca: Path | None,
 ) -> int:
-    """Exports and says what was done; 0 when all is well, 1 when something contradicts what was exported before.
+    """Exports and reports the result; 0 when all is well, 1 when something contradicts an earlier export.
 
     Raises:
         SourceError: there is no source, nowhere to write, or no signed checkpoint at all.
@@ -100,7 +100,9 @@ def export(
     if bool(to) == bool(append):
         raise SourceError("expected one target: --to FOLDER, --to - or --append FILE")
     if tsa and (not to or to == STANDARD_OUTPUT):
-        raise SourceError("expected --to FOLDER with --tsa: the time-stamp lies beside the checkpoint's file")
+        raise SourceError(
+            "expected --to FOLDER with --tsa: the time-stamp is written next to the checkpoint's file"
+        )
     newest = newest_checkpoints(sources, keys, stream)
     console = Console(stderr=True, highlight=False)
     if not newest.notes:

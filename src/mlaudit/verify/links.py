@@ -1,4 +1,4 @@
-"""What streams say about each other: restarts, forks, and checkpoints that came by another way."""
+"""Links between streams: restarts, forks, and checkpoints from outside the source."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Links:
         self._absent: set[str] = set()
 
     def judge(self, known: Iterable[Checkpoint] = ()) -> None:
-        """Adds what it finds to the findings."""
+        """Adds its results to the findings."""
         for stream_id, summary in sorted(self._streams.items()):
             previous = summary.facts.get(_PREVIOUS + "id")
             if isinstance(previous, str):
@@ -121,7 +121,7 @@ class Links:
             )
 
     def _is_disowned(self, stream: StreamSummary, sequence: int) -> bool:
-        """Whether a finding about the signatures of a stream explains that its unsigned end is another."""
+        """Whether a finding about the signatures of a stream explains its different unsigned end."""
         return sequence > stream.last_signed and any(
             found.stream_id == stream.stream_id and found.code.startswith("checkpoint.")
             for found in self._findings
@@ -131,7 +131,7 @@ class Links:
         if previous.state != "open" or self._touched(previous.stream_id, previous.last):
             return
         if self._tail_is_known_missing(previous.stream_id):
-            return  # a checkpoint from elsewhere has said so
+            return  # an outside checkpoint has reported it
         if previous.last_time >= summary.first_time:
             return  # both ran at the same time: another worker of the service, not a restart
         if summary.first_time >= self._fresh_after:

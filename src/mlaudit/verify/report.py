@@ -1,4 +1,4 @@
-"""The result of a verification: for a program as JSON, for a person as text."""
+"""The result of a verification: as JSON for programs, as text for people."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Report:
     Attributes:
         source: name of the source.
         records: how many records were read.
-        unsealed: how many documents the collector made itself: neither records of a stream nor proven.
-        findings: what was found, also what is for information only.
+        unsealed: number of documents that the collector made itself; they belong to no stream and are not proven.
+        findings: all findings, including those for information only.
         suppressed: findings beyond the limit of one stream, counted but not kept.
         not_checked: what was not checked, as sentences.
         keys: the trusted verifier keys.
         signatures: False when signatures were not checked.
-        window: ``since``, ``until`` and ``stream`` as asked for.
+        window: ``since``, ``until`` and ``stream`` as requested.
         times: what time-stamps prove: file, stream, sequence and time of each.
     """
 
@@ -57,7 +57,7 @@ class Report:
     def add_known(
         self, findings: list[Finding], times: list[dict[str, str | int]], not_checked: list[str]
     ) -> None:
-        """Adds what there is to say about checkpoints that came by another way."""
+        """Adds the findings about checkpoints from outside the source."""
         self.findings.extend(findings)
         self.times.extend(times)
         self.not_checked.extend(not_checked)
@@ -87,7 +87,7 @@ class Report:
         }
 
     def print(self, console: Console) -> None:
-        """Writes the report for a person; nothing that a record holds reaches the terminal unescaped."""
+        """Prints the report for a person; content of records is escaped."""
         if not self.signatures:
             console.print(
                 "[bold yellow]SIGNATURES WERE NOT CHECKED[/] (--unsigned): whoever can write here could have computed "

@@ -1,4 +1,4 @@
-"""RFC 3161 time-stamps over exported checkpoints: an authority that nobody here controls says that they existed.
+"""RFC 3161 time-stamps over exported checkpoints: an independent authority attests when they existed.
 
 Needs the extra ``timestamp`` (rfc3161-client).
 """
@@ -42,10 +42,10 @@ def load_authorities(path: Path) -> list[Certificate]:
 def fetch_timestamp(url: str, message: bytes, authorities: Sequence[Certificate] = ()) -> bytes:
     """A time-stamp over the SHA-256 of ``message``, as the authority at ``url`` gave it (DER, TimeStampResp).
 
-    It is checked before it is returned, with ``authorities`` also whether one of them signed it.
+    It is checked before it is returned; with ``authorities``, one of them must have signed it.
 
     Raises:
-        TimestampError: the authority is away, refuses, or answers with something else.
+        TimestampError: the authority is unreachable, refuses, or sends an invalid answer.
     """
     client = _client()
     request = client.TimestampRequestBuilder(
@@ -87,7 +87,7 @@ def check_timestamp(stamp: bytes, message: bytes, authorities: Sequence[Certific
     Certificates need to have been valid at that time, not now.
 
     Raises:
-        TimestampError: the time-stamp is about something else, is damaged, or no trusted authority signed it.
+        TimestampError: the time-stamp covers something else, is damaged, or no trusted authority signed it.
     """
     client = _client()
     response = _decode(stamp)

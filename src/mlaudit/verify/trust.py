@@ -1,4 +1,4 @@
-"""What a verification starts from: the keys that the caller trusts, and checkpoints that came by another way."""
+"""The inputs of a verification: the keys that the caller trusts, and checkpoints from outside the source."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Known:
-    """Checkpoints from elsewhere, signatures checked, and what there is to say about them.
+    """Checkpoints from outside the source, with checked signatures and findings.
 
     Attributes:
         checkpoints: all of them.
@@ -37,14 +37,14 @@ class Known:
 
 
 def keys_folder() -> Path:
-    """Where keys are that nobody named."""
+    """The default folder of keys."""
     return Settings.from_env().state_dir / "keys"
 
 
 def trusted_keys(folder: Path | None, *, follow_rotations: bool = False) -> dict[str, VerifyingKey]:
-    """The keys of ``folder``, else those that the settings lead to.
+    """The keys of ``folder``, else those of the settings.
 
-    With ``follow_rotations`` also those that a rotation statement of the folder derives from one of them.
+    With ``follow_rotations`` also keys that a rotation statement in the folder derives from one of them.
 
     Raises:
         KeyFileError: there is none, or one is malformed.
@@ -80,11 +80,11 @@ def some_keys(folder: Path) -> dict[str, VerifyingKey]:
 def known_checkpoints(
     paths: Iterable[Path], trusted: Mapping[str, VerifyingKey] | None, tsa_ca: Path | None = None
 ) -> Known:
-    """Reads checkpoints that came by another way: files of one or more notes, and folders of those.
+    """Reads checkpoints from outside the source: files of one or more notes, and folders of such files.
 
     Args:
         paths: files and folders.
-        trusted: the keys; each checkpoint must be signed by one of them. None leaves signatures out.
+        trusted: the keys; each checkpoint must be signed by one of them. None skips signatures.
         tsa_ca: certificates (PEM) of the authorities that are trusted for time-stamps.
 
     Raises:

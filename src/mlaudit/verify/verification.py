@@ -1,4 +1,4 @@
-"""Drives the proof over a source: every stream, then what the streams say about each other."""
+"""Runs the proof over a source: every stream, then the links between streams."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # No setting lets a running process leave records unsigned for longer (MLAUDIT_CHECKPOINT_SECONDS).
 _SILENCE: Final = timedelta(days=1)
-# A gap in an open stream this fresh may be a batch that is still on its way.
+# A gap in an open stream this fresh may be a batch in transit.
 _FRESH: Final = timedelta(seconds=60)
 _LOOK_AGAIN_SECONDS: Final = 0.5
 _MALFORMED_SHOWN: Final = 1000
@@ -44,20 +44,20 @@ def verify_source(
     now: datetime | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Report:
-    """Proves everything in a source, or says what does not hold.
+    """Proves everything in a source, or reports what does not hold.
 
     Memory is bounded by the longest block of the sorter and the number of streams, not by the number of records.
 
     Args:
         source: see ``open_source`` and ``ElasticsearchSource``.
-        keys: trusted verifier keys by key id; None checks everything but signatures, which the report then says.
-        since: leave out what is older (``parse_moment``); streams are cut there, which is no finding.
-        until: leave out what is as young or younger.
-        stream: look at this stream alone.
-        checkpoints: signed checkpoints that came by another way, their signatures already checked.
-        settle: seconds to wait for records of a running service that are still on their way into a live source.
+        keys: trusted verifier keys by key id; None checks everything but signatures, and the report says so.
+        since: leave out older records (``parse_moment``); streams are cut there, which is not a finding.
+        until: leave out records at or after this time.
+        stream: check only this stream.
+        checkpoints: signed checkpoints from outside the source, their signatures already checked.
+        settle: seconds to wait for records of a running service that are in transit to a live source.
         now: the present, for tests.
-        progress: called with the number of records read so far, now and then.
+        progress: called periodically with the number of records read so far.
 
     Raises:
         SourceError: the source could not be checked, or holds no record at all, which proves nothing.
@@ -143,7 +143,7 @@ class _Run:
         return sum(self._suppressed.values()) + self.remarks.suppressed
 
     def look(self, selection: Selection, progress: Callable[[int], None] | None) -> None:
-        """Reads and proves the streams of a selection; a second look replaces the first."""
+        """Reads and proves the streams of a selection; a second pass replaces the first."""
         sorter = RecordSorter()
         remarks = Remarks()
         contested: list[StoredRecord] = []
@@ -180,7 +180,7 @@ class _Run:
                 self._prove(stream_id, inside, window=True)
 
     def fresh_gaps(self) -> frozenset[str]:
-        """The streams that wrote or were signed just now and in which records seem to be missing."""
+        """Streams written or signed just now in which records seem to be missing."""
         signed = {
             checkpoint.stream_id
             for checkpoint in self._known
@@ -212,7 +212,7 @@ class _Run:
         self._linked = found
 
     def all_findings(self) -> list[Finding]:
-        """Everything that was found: first about the source, then stream by stream."""
+        """All findings: first about the source, then stream by stream."""
         ordered = sorted(self._linked, key=lambda found: (found.stream_id, found.sequence, found.code))
         return [*self.remarks.findings, *self._nowhere, *ordered]
 
@@ -235,7 +235,7 @@ class _Run:
             self._suppressed[stream_id] = proof.suppressed
 
     def _note_link(self, record: StoredRecord) -> None:
-        """Remembers which record of which stream another one continues, before that stream is proven."""
+        """Remembers which record of which stream another stream continues, before that stream is proven."""
         previous, sequence, linked = (
             (record.facts or {}).get(f"audit.stream.previous.{name}") for name in ("id", "sequence", "hash")
         )
@@ -243,7 +243,7 @@ class _Run:
             self._named.setdefault(previous, {}).setdefault(sequence, linked)
 
     def _outside(self, records: Iterator[StoredRecord]) -> None:
-        """Records that name no stream: no chain can vouch for them."""
+        """Records that name no stream: no chain can prove them."""
         self._nowhere = []
         for record in records:
             if len(self._nowhere) >= _MALFORMED_SHOWN:

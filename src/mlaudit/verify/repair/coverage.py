@@ -1,6 +1,6 @@
-"""What signed checkpoints promise, against what is stored: which records are missing, exactly, and why if that shows.
+"""Compares what signed checkpoints promise with what is stored: exactly which records are missing, and why if known.
 
-Coverage says that a record is there. That it is the genuine one, verification says.
+Coverage checks that a record is present; verification checks that it is genuine.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 UNKNOWN: Final = "unknown"
 REFUSED: Final = "refused"
 REASONS: Final[dict[str, str]] = {
-    SPOOL: "waits in the spool, not delivered yet: is the collector there? 'mlaudit spool drain' for dead processes",
-    QUARANTINE: "set aside in the spool: the collector refused it",
-    REFUSED: "Elasticsearch cannot take it: a key inside an object field holds a NUL or is longer than 32,766 bytes",
+    SPOOL: "waits in the spool, not delivered yet: is the collector up? 'mlaudit spool drain' for dead processes",
+    QUARANTINE: "quarantined in the spool: the collector rejected it",
+    REFUSED: "Elasticsearch cannot store it: a key inside an object field holds a NUL or is longer than 32,766 bytes",
     RETAINED: "the collector took it, Elasticsearch does not have it: rejected there, or deleted; 'mlaudit resend'",
     ARCHIVE: "it is archived, Elasticsearch does not have it: rejected there, or deleted; 'mlaudit resend --archive'",
-    UNKNOWN: "no trace of it on this host; look at the host that wrote it, or name an archive with --archive",
+    UNKNOWN: "no trace of it on this host; check the host that wrote it, or name an archive with --archive",
 }
 _ORDER: Final = (SPOOL, QUARANTINE, REFUSED, RETAINED, ARCHIVE)
 _LOOK_AGAIN_SECONDS: Final = 0.5
@@ -56,7 +56,7 @@ class StreamCoverage:
         signed: the record up to which a good signature promises everything; ``hash`` is what it says of that one.
         time: when it was signed.
         stored: the sequences in Elasticsearch, and by class how many.
-        missing: the promised ones that are not there, by reason (a key of ``REASONS``).
+        missing: the promised sequences that are not stored, by reason (a key of ``REASONS``).
         missing_classes: how many of those by class, as far as known.
         contradicted: the stored record ``signed`` has another hash.
     """
@@ -101,13 +101,13 @@ class StreamCoverage:
 
 @dataclass(slots=True)
 class Local:
-    """Where records may lie besides Elasticsearch: a spool folder, and archive files."""
+    """Further places of records: a spool folder, and archive files."""
 
     spool: Path | None = None
     archives: list[Path] = field(default_factory=list)
 
     def originals(self, wanted: Callable[[str, int], bool]) -> Iterator[Original]:
-        """Those that are wanted.
+        """The originals of the wanted records.
 
         Raises:
             SourceError: an archive cannot be read.
@@ -120,12 +120,12 @@ class Local:
 def promised(
     newest: Newest, known: Iterable[Checkpoint], stream: str = "", since: str = ""
 ) -> dict[str, StreamCoverage]:
-    """The streams about which there is a good signature, with the furthest one.
+    """The streams with a good signature, with the furthest one.
 
     Args:
         newest: from the store and this host.
-        known: from elsewhere, signatures checked.
-        stream: this one alone.
+        known: from outside the source, signatures checked.
+        stream: only this one.
         since: leave out streams that were signed last before (RFC 3339).
     """
     streams: dict[str, StreamCoverage] = {}

@@ -1,4 +1,4 @@
-"""Sends again what the far end lacks, byte for byte, after looking whether it is genuine."""
+"""Resends what the store lacks, byte for byte, after a check that it is genuine."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _REFUSALS_KEPT: Final = 1000
 
 @dataclass(slots=True)
 class Anchors:
-    """What is known for certain around missing records: by stream and sequence, the hash of that record.
+    """Trusted hashes around missing records, by stream and sequence.
 
     From the stored neighbours of each gap, and from signatures.
     """
 
     hashes: dict[tuple[str, int], str] = field(default_factory=dict)
-    # The hash that the record before a gap has, which the first of the gap names as its previous.
+    # The hash of the record before a gap, which the first record of the gap names as its previous.
     before: dict[tuple[str, int], str] = field(default_factory=dict)
 
     def fault(self, original: Original) -> str:
-        """Why a record cannot be the genuine one; empty when nothing speaks against it."""
+        """Why a record cannot be genuine; empty when nothing contradicts it."""
         place = (original.stream_id, original.sequence)
         known = self.hashes.get(place)
         if known and known != original.hash:
@@ -55,11 +55,11 @@ class Anchors:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a resend did.
+    """The result of a resend.
 
     Attributes:
         sent: by stream, what the collector acknowledged (with ``dry_run``: what would be sent).
-        by_place: how many of those came from where.
+        by_place: number of those by place.
         waiting: records that the spool has not delivered yet, which is its sender's work.
         refused: sentences about records that were not sent because they do not fit.
         refused_count: how many those are.
@@ -75,7 +75,7 @@ class Outcome:
 
     @property
     def count(self) -> int:
-        """How many records were sent."""
+        """Number of records sent."""
         return sum(ranges.count for ranges in self.sent.values())
 
 
@@ -119,12 +119,12 @@ class Resend:
         self._away = False
 
     def run(self, originals: Iterable[Original]) -> Outcome:
-        """Sends what fits; ends early when the collector takes nothing."""
+        """Sends what fits; ends early when the collector accepts nothing."""
         for original in originals:
             if self._away:
                 break
             if original.sequence in self._taken.get(original.stream_id, ()):
-                continue  # it lies in more than one place
+                continue  # it is in more than one place
             if original.place == SPOOL:
                 self.outcome.waiting += 1
                 continue
@@ -138,7 +138,7 @@ class Resend:
         return self.outcome
 
     def _unlinked(self, original: Original) -> str:
-        """Whether it does not follow on the record that was taken right before it."""
+        """Whether the record does not continue the one sent right before it."""
         stream_id, sequence, digest = self._last
         follows = (original.stream_id, original.sequence) == (stream_id, sequence + 1)
         if follows and original.previous_hash != digest:
@@ -184,7 +184,7 @@ class Resend:
             self._away = answer.verdict is not Verdict.DIVIDE
 
     def _post(self, batch: list[Original]) -> Answer:
-        """Tries again for a while when the receiver is in trouble itself."""
+        """Posts a batch; retries for a while on a server error."""
         request = Envelope(dict(batch[0].resource), "mlaudit", __version__).request(
             original.payload for original in batch
         )
@@ -212,7 +212,7 @@ def wait_until_stored(
         sent: by stream.
         source: the cluster.
         seconds: how long to wait.
-        still: told how many are missing, after each look.
+        still: called with the number of missing records after each check.
 
     Raises:
         SourceError: the cluster could not be checked.

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 _KINDS: Final = "audit."
 _STREAM: Final = "audit.sequence.stream_id"
-# No exporter writes such an attribute: it is told as a difference.
+# No exporter writes such an attribute: it is reported as a difference.
 _MALFORMED: Final = "audit.(malformed attribute)"
 # A line holds one batch. Longer ones are not read into memory.
 _LINE_BYTES: Final = 64 << 20
 
 
 class ArchiveSource:
-    """Archive files. The order of lines means nothing: a batch that was sent again may come later."""
+    """Archive files. The order of lines is not significant: a resent batch may come later."""
 
     complete = True
     live = False
@@ -82,7 +82,7 @@ def _read_file(
 def _log_records(request: Any) -> Iterator[tuple[dict[str, Any], str]]:
     """Every record of mlaudit, with the name of its scope.
 
-    Scope, attributes and original each say whether it is one; one of them may have been changed.
+    Scope, attributes and original each identify it; one of them may have been changed.
     """
     for resource_logs in request.get("resourceLogs", ()):
         for scope_logs in resource_logs.get("scopeLogs", ()):
@@ -94,14 +94,14 @@ def _log_records(request: Any) -> Iterator[tuple[dict[str, Any], str]]:
 
 
 def _claims_place(log_record: dict[str, Any]) -> bool:
-    """Whether a record calls itself one, by its event name or its attributes."""
+    """Whether event name or attributes claim that this is a record of mlaudit."""
     return _text(log_record.get("eventName")).startswith(_KINDS) or _STREAM in _attributes(
         log_record.get("attributes")
     )
 
 
 def _has_place(log_record: dict[str, Any]) -> bool:
-    """Whether a record is one by its original, whatever stands around it."""
+    """Whether the original is a record of mlaudit, whatever its envelope says."""
     return f'"{_STREAM}":' in _body(log_record)
 
 

@@ -39,7 +39,7 @@ _PLACE_FIELDS: Final = [_STREAM, _NUMBER, "event.hash", "audit.sequence.previous
 
 
 class Place(NamedTuple):
-    """Where one document stands, as its searchable fields say."""
+    """The place of one document in its stream, according to its searchable fields."""
 
     stream_id: str
     sequence: int
@@ -63,7 +63,7 @@ class ElasticsearchSource:
         namespace: str = "*",
         page: int = _PAGE,
     ) -> None:
-        """``namespace`` is that of the data streams; ``*`` for all.
+        """``namespace``: of the data streams; ``*`` for all.
 
         Raises:
             SourceError: the address or the CA file cannot be used.
@@ -84,7 +84,7 @@ class ElasticsearchSource:
                 yield from self._judged(self._documents(point, query), remarks)
 
     def _judged(self, found: Iterable[Hit], remarks: Remarks) -> Iterator[StoredRecord]:
-        """The sealed records among the hits; of the others a remark."""
+        """The sealed records among the hits; the others become remarks."""
         for hit in found:
             findings = examine_unsealed(hit)
             if findings is None:
@@ -95,7 +95,7 @@ class ElasticsearchSource:
                 remarks.note(finding)
 
     def places(self, streams: Iterable[str]) -> Iterator[Place]:
-        """Where each document of some streams has its place; reads no originals but of those without fields.
+        """The place of each document of some streams; reads originals only of documents without the fields.
 
         Raises:
             SourceError: the cluster could not be checked.
@@ -135,7 +135,7 @@ class ElasticsearchSource:
         for stream_id, first, last in self._cuts(point, window):
             place = [{"term": {_STREAM: stream_id}}, {"range": {_NUMBER: {"gte": first, "lte": last}}}]
             yield {"bool": {"filter": place}}
-        # What has no place in any stream is still to be looked at.
+        # Documents without a place in any stream are still to be checked.
         yield {"bool": {"filter": [window], "must_not": [{"exists": {"field": _STREAM}}]}}
 
     def _cuts(self, point: PointInTime, window: dict[str, Any]) -> Iterator[tuple[str, int, int]]:
@@ -149,14 +149,14 @@ class ElasticsearchSource:
         return hits(point.search, query=query, sort=_SORT, size=self._page)
 
     def _columns(self, point: PointInTime, query: dict[str, Any]) -> Iterator[Hit]:
-        """The hits with the values of their place, without the documents."""
+        """Hits with the fields of their place only, without the documents."""
         columns = [{"field": name} for name in _PLACE_FIELDS]
         size = _COLUMNS_PAGE if self._page == _PAGE else self._page
         return hits(point.search, query=query, sort=_SORT, size=size, source=False, docvalue_fields=columns)
 
 
 def read_hit(hit: dict[str, Any]) -> StoredRecord:
-    """One document of a search's answer as a stored record."""
+    """One hit of a search as a stored record."""
     document = hit["_source"]
     text = document.get("event.original")
     original = text.encode("utf-8", "surrogatepass") if type(text) is str else b""
@@ -196,7 +196,7 @@ def _place(index: str, source: dict[str, Any]) -> Place:
 
 
 def _integer(value: Any) -> int:
-    """A sequence as Elasticsearch gives it back, e.g. ``2.0``; 0 for anything else."""
+    """A sequence as Elasticsearch returns it, e.g. ``2.0``; 0 for anything else."""
     if isinstance(value, float):
         return int(value) if value.is_integer() and value > 0 else 0
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

@@ -1,4 +1,4 @@
-"""The sources that a path or a command line names, and those that this host has anyway."""
+"""Opens the sources that a path or a command line names, and the local ones of this host."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def one_source(path: Path | None, url: str | None, namespace: str, ca_file: Path
     """The one source that was named.
 
     Raises:
-        SourceError: none was named, or both were, or it cannot be used.
+        SourceError: none or both were named, or the source cannot be used.
     """
     if (path is None) == (url is None):
         raise SourceError("expected one source: a path (spool folder, archive) or --elasticsearch URL")
@@ -45,7 +45,7 @@ def cluster(url: str, namespace: str, ca_file: Path | None) -> ElasticsearchSour
 
 
 def local_sources(spool: Path) -> list[Source]:
-    """The spool and its window of delivered records, as far as there are any."""
+    """The spool and its retained records, where they exist."""
     waiting = layout.streams(spool)
     retained = layout.retained_streams(spool)
     sources: list[Source] = []
@@ -60,7 +60,7 @@ def open_source(path: Path) -> Source:
     """The source at ``path``: a spool folder, one stream of it, an archive file or a folder of those.
 
     Raises:
-        SourceError: there is nothing, or nothing of these.
+        SourceError: nothing exists there, or something else.
     """
     if path.is_file():
         return ArchiveSource([path], path)

@@ -1,4 +1,4 @@
-"""Whether what is searchable says the same as the sealed original."""
+"""Compares the searchable fields of a document with its sealed original."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCOPE: Final = "mlaudit"
 _REMOVED: Final = re.compile(
     r"^(event|mlaudit|data_stream)$|^(mlaudit|data_stream)[.]|^_|^\s*$|^[.]|[.]$|[.]\s*[.]"
 )
-# And objects by whose contents Elasticsearch would read a field a second time.
+# And objects whose contents Elasticsearch would read as a duplicate field.
 _OBJECTS: Final = frozenset(
     name[:place] for name in FIELD_TYPES for place, sign in enumerate(name) if sign == "."
 ) - frozenset(FIELD_TYPES)
@@ -30,7 +30,7 @@ _TIMESTAMP: Final = "@timestamp"
 _TIME: Final = re.compile(
     r"(19[7-9]\d|2[01]\d\d|22[0-5]\d)-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}[.]\d{1,9}Z", re.ASCII
 )
-# Attributes that repeat the original's place and hash; they are judged as the store's claims.
+# Attributes that repeat the original's place and hash; they are checked as the store's claims.
 _CLAIMS: Final = frozenset({"audit.record.id", "audit.integrity.value", "audit.sequence.number"})
 _REPEATED: Final = (
     "audit.record.id",
@@ -44,7 +44,7 @@ _REPEATED: Final = (
     "audit.target.id",
     "audit.target.type",
 )
-# By its class a record finds its data stream; what has another goes where everything else goes.
+# The class of a record selects its data stream; any other value goes to the default one.
 CLASSES: Final = frozenset(kind.stream for kind in KINDS.values())
 _OTHERS: Final = "system"
 _BACKING: Final = re.compile(
@@ -73,7 +73,7 @@ def _class_of(dataset: str) -> str:
 
 
 def misplaced(class_: str, namespace: str, fields: Mapping[str, Any]) -> Difference | None:
-    """The data stream in which a record should lie and the one in which it lies, where those are two."""
+    """The expected and the actual data stream of a record, where they differ."""
     own = class_of(fields)
     if not class_ or class_ == own:
         return None
@@ -122,7 +122,7 @@ def compare_document(
         and not (name == _TIMESTAMP and _is_retimed(document, None))
     ]
     if UNSEALED in document:
-        # A sealed record never has it: somebody wants it to be passed over.
+        # A sealed record never has it: the mark would exclude the record from checks.
         differences.append(Difference(UNSEALED, ABSENT, shown(document[UNSEALED])))
     if class_:
         own = class_of(fields)
@@ -140,7 +140,7 @@ def _collectors(document: Mapping[str, Any], name: str, expected: str) -> Differ
 
 
 class Outside(NamedTuple):
-    """What stands around an original in a LogRecord and repeats parts of it; empty or 0 where it is absent."""
+    """The envelope of an original in a LogRecord, which repeats parts of it; empty or 0 where it is absent."""
 
     attributes: Mapping[str, str | int]
     event_name: str
@@ -151,7 +151,7 @@ class Outside(NamedTuple):
 
 
 def compare_outside(outside: Outside, fields: Mapping[str, Any]) -> list[Difference]:
-    """What a LogRecord says around its body that differs from the body.
+    """Values of a LogRecord's envelope that differ from its body.
 
     An empty attribute and an absent field are the same; an attribute that mlaudit always writes must be there where the
     body has the field.
@@ -219,14 +219,14 @@ def same(expected: Any, found: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A value as text for a finding, cut to a bearable length."""
+    """A value as text for a finding, truncated."""
     try:
         text = value if type(value) is str else json.dumps(value, ensure_ascii=False)
-    except RecursionError:  # a stranger's record, kept whole by Elasticsearch
+    except RecursionError:  # a foreign record, which Elasticsearch keeps as it is
         return "(nested too deeply to show)"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"
 
 
 def _is_retimed(document: Mapping[str, Any], value: Any) -> bool:
-    """Whether the collector had to replace a time that no data stream takes."""
+    """Whether the collector had to replace a time that no data stream accepts."""
     return document.get(_RETIMED) is True and not (isinstance(value, str) and _TIME.fullmatch(value))

@@ -1,4 +1,4 @@
-"""Puts records into the order of their places, however many there are: what memory cannot hold goes to a file."""
+"""External sort of records by their place: what does not fit into memory goes to a file."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _values: Final = attrgetter(*_NAMES)
 
 
 class RecordSorter:
-    """Takes records in any order and gives them back by stream and sequence, as often as asked.
+    """Takes records in any order and iterates over them by stream and sequence, any number of times.
 
-    Holds at most one chunk in memory, and one block for each sorted run while giving back. A source that is
-    ordered already makes a single run. The file is anonymous and gone with the sorter.
+    Holds at most one chunk in memory, and one block for each sorted run during iteration. A source that is
+    ordered already makes a single run. The file is anonymous and is removed with the sorter.
     """
 
     def __init__(self, chunk: int = _CHUNK) -> None:
@@ -47,14 +47,14 @@ class RecordSorter:
         return self._arrived
 
     def add(self, record: StoredRecord) -> None:
-        """Takes a record."""
+        """Adds a record."""
         self._arrived += 1
         self._items.append((record.stream_id, record.sequence, self._arrived, record))
         if len(self._items) >= self._chunk:
             self._spill()
 
     def extend(self, records: Iterable[StoredRecord]) -> None:
-        """Takes several records."""
+        """Adds several records."""
         for record in records:
             self.add(record)
 
@@ -83,7 +83,7 @@ class RecordSorter:
     def _read(self, run: list[tuple[int, int]]) -> Iterator[_Item]:
         for offset, size in run:
             self._file.seek(offset)
-            # This process wrote it, and nobody else can.
+            # Only this process can write it.
             for stream_id, sequence, arrived, *rest in marshal.loads(self._file.read(size)):  # noqa: S302
                 yield stream_id, sequence, arrived, _unpacked(rest)
 

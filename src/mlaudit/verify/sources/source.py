@@ -19,7 +19,7 @@ _FINDINGS: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which records to look at.
+    """Which records to check.
 
     ``since`` and ``until`` are RFC 3339 in UTC with nanoseconds, so that they compare as text; until is exclusive.
     Each stream is checked from its first to its last record in the window, by sequence.
@@ -48,13 +48,13 @@ class Selection:
 
 @dataclass(slots=True)
 class Remarks:
-    """What a source has to say besides its records.
+    """What a source reports besides its records.
 
     Attributes:
         findings: about the source itself, e.g. a damaged file.
         not_checked: what could not or need not be checked, as sentences.
         trimmed: by stream, up to which sequence records have left the source on purpose.
-        suppressed: findings beyond the limit, counted but not kept: a file of nothing but garbage has a million.
+        suppressed: findings beyond the limit, counted but not kept: a file of garbage can have a million.
         unsealed: documents that the collector made itself and that no process sealed.
     """
 
@@ -87,7 +87,7 @@ class Source(Protocol):
 
     @property
     def live(self) -> bool:
-        """Whether records may still be on their way here, so that a fresh gap is worth a second look."""
+        """Whether records may still be on their way here, so that a fresh gap is worth a second check."""
         ...
 
     def read(self, selection: Selection, remarks: Remarks) -> Iterator[StoredRecord]:
@@ -103,7 +103,7 @@ def parse_moment(text: str) -> str:
     """A date or time as the user gives it (ISO 8601; without an offset: UTC), in the form of ``Selection``.
 
     Raises:
-        SourceError: it is no such thing.
+        SourceError: it is neither.
     """
     try:
         moment = datetime.fromisoformat(text.strip())

@@ -1,4 +1,4 @@
-"""Reads the spool of the audited process: segments of frames, what was set aside, and what a crash cut off."""
+"""Reads the spool of the audited process: segments of frames, quarantined records, and what a crash cut off."""
 
 from __future__ import annotations
 
@@ -78,7 +78,9 @@ class SpoolSource:
             raise SourceError(f"{path}: expected a readable segment, found {error.strerror}") from None
         position = 0
         previous = layout.first_sequence(path) - 1
-        view = memoryview(data)  # a segment with a thousand damages must not be copied a thousand times
+        view = memoryview(
+            data
+        )  # a segment with a thousand damaged places must not be copied a thousand times
         while position < len(data):
             for frame in files.parse_frames(view[position:] if position else data, position):
                 yield frame
@@ -88,7 +90,7 @@ class SpoolSource:
                 return
             damaged = files.damaged_frame(rest, position)
             if damaged is not None and damaged.sequence and _begins_frame(view[damaged.end :]):
-                yield damaged  # its hash says what is wrong with it
+                yield damaged  # its hash shows what is wrong
                 position = damaged.end
                 continue
             skipped = max(0, find_frame(rest, previous))
@@ -104,7 +106,7 @@ class SpoolSource:
         paths = sorted(layout.quarantine_folder(folder).glob(_QUARANTINED))
         if not paths:
             return
-        text = f"{len(paths)} records are set aside because no receiver took them"
+        text = f"{len(paths)} records are quarantined because no receiver accepted them"
         remarks.note(Finding(codes.SOURCE_QUARANTINED, text, folder.name, where=str(paths[0].parent)))
         for path in paths:
             if path.stem.isdigit() and not (first and int(path.stem) >= first):
@@ -117,12 +119,12 @@ class SpoolSource:
 
 
 def _begins_frame(data: memoryview) -> bool:
-    """Whether a good frame, or nothing, comes next."""
+    """Whether a valid frame or the end comes next."""
     return not data or next(files.parse_frames(data), None) is not None
 
 
 def read_log_record(payload: bytes) -> tuple[bytes, Outside] | None:
-    """Body of a serialised LogRecord, and what stands around it, or None when it is none."""
+    """Body and envelope of a serialised LogRecord, or None when it is not one."""
     try:
         message = LogRecord.FromString(payload)
     except DecodeError:

@@ -1,4 +1,4 @@
-"""Documents that no process sealed: what the collector saw itself, flagged ``mlaudit.unsealed``. Never proven."""
+"""Documents that no process sealed: the collector's own observations, flagged ``mlaudit.unsealed``. Never proven."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ _PLACE: Final = "audit.sequence."
 
 
 def examine_unsealed(hit: Mapping[str, Any]) -> list[Finding] | None:
-    """What contradicts itself in an unsealed document; None for a document that has to be sealed.
+    """Contradictions within an unsealed document; None for a document that has to be sealed.
 
-    The flag alone frees no document from being judged. It counts only where neither the original nor a searchable
+    The flag alone exempts no document from the check. It counts only where neither the original nor a searchable
     field names a place in a stream, and for the kinds that the collector makes: a sealed record to which somebody adds
-    the flag is judged as before, and one whose place was taken out too leaves a gap in its stream.
+    the flag is checked as before, and one whose place was removed too leaves a gap in its stream.
 
-    Nothing protects such a document. That hash, fields and id fit the original shows a careless change, no more.
+    Nothing protects such a document: comparing hash, fields and id with the original reveals careless changes only.
     """
     document = hit["_source"]
     if document.get(UNSEALED) is not True or "event.sequence" in document or _has_place(document):
