@@ -149,7 +149,11 @@ class purpose:  # noqa: N801 - used like a function: with mlaudit.purpose("month
     """
 
     def __init__(self, text: str) -> None:
-        """Why, in a few words; no personal data."""
+        """Why the data is accessed.
+
+        Args:
+            text: a few words without personal data; at most 256 characters are kept.
+        """
         self._text = str(text)[:256]
         self._setting = Setting(current_purpose)
 

@@ -5,14 +5,18 @@ Every message says what was expected, what was found, and what to do about it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
 class MlauditError(Exception):
-    """Root of every error that mlaudit raises on purpose."""
+    """Root of every error that mlaudit raises on purpose.
+
+    An error whose constructor takes anything but its message says in ``__reduce__`` how it is made again: a worker
+    process hands its errors to its parent as pickles, and a pool waits for ever for one that cannot be read.
+    """
 
 
 class SettingsError(MlauditError):
@@ -21,6 +25,9 @@ class SettingsError(MlauditError):
     def __init__(self, faults: Sequence[str]) -> None:
         self.faults = tuple(faults)
         super().__init__(_listed("mlaudit settings are wrong", self.faults))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.faults,), self.__dict__
 
 
 class PolicyError(MlauditError):
@@ -31,6 +38,9 @@ class PolicyError(MlauditError):
         self.faults = tuple(faults)
         super().__init__(_listed(f"policy {source} is wrong", self.faults))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.source, self.faults), self.__dict__
+
 
 class CatalogError(MlauditError):
     """The event catalog contradicts itself; ``faults`` lists every contradiction."""
@@ -38,6 +48,9 @@ class CatalogError(MlauditError):
     def __init__(self, faults: Sequence[str]) -> None:
         self.faults = tuple(faults)
         super().__init__(_listed("the event catalog is wrong", self.faults))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.faults,), self.__dict__
 
 
 class EventError(MlauditError):
@@ -49,7 +62,10 @@ class KeyFileError(MlauditError):
 
 
 class SignerError(MlauditError):
-    """A signer gave no signature; checkpoints wait and are tried again, records go on."""
+    """A signer gave no signature; checkpoints wait and are tried again, records go on.
+
+    A signer raises it with a text that may be recorded. Of any other exception only the class is recorded.
+    """
 
 
 class CheckpointError(MlauditError):
@@ -90,13 +106,19 @@ class UnconfirmedError(SpoolUnavailableError):
     def __init__(self) -> None:
         super().__init__("the disk did not confirm the record")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (), self.__dict__
+
 
 class StreamOverError(MlauditError):
     """A stream takes no more records: it was ended, or an interrupted write left it in doubt."""
 
 
 class AuditRefusedError(MlauditError):
-    """The policy says ``on_failure: refuse`` and the action could not be recorded."""
+    """The policy says ``on_failure: refuse`` and the action could not be recorded.
+
+    Raised in place of the action or of its result: let it pass, or answer that the service is unavailable (HTTP 503).
+    """
 
 
 class DeliveryError(MlauditError):

@@ -54,10 +54,13 @@ os.register_at_fork(after_in_child=_tails.clear)
 class Actor:
     """Who acted.
 
-    ``id`` is as captured; the policy's redaction decides what of it reaches a record.
-    ``type`` is one of ``user``, ``service`` and ``system`` (OTel audit draft, ``audit.actor.type``).
-    ``method`` says how the actor became known: ``authenticated``, ``header``, ``credential``, ``context``,
-    ``process`` or ``anonymous``.
+    Attributes:
+        id: as the service knows it; the policy's redaction decides what of it reaches a record.
+        type: ``user``, ``service`` or ``system`` (OTel audit draft, ``audit.actor.type``).
+        name: a name that people recognise.
+        roles: what the actor may do.
+        method: how the actor became known: ``authenticated``, ``header``, ``credential``, ``context``, ``process``
+            or ``anonymous``.
     """
 
     id: str
@@ -69,7 +72,12 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What was acted on, e.g. ``Target("model", "fraud@3")``."""
+    """What was acted on, e.g. ``Target("model", "fraud@3")``.
+
+    Attributes:
+        type: the sort of thing, e.g. ``model``, ``dataset`` or ``report``.
+        id: which one of its sort.
+    """
 
     type: str
     id: str

@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
 
 class AuditLog:
-    """The records made so far, in the order of their chain. Stands in for the spool (``deliver.ticket``)."""
+    """The records made so far, in the order of their chain. Stands in for the spool.
+
+    For tests of a service: ``records``, ``of``, ``kinds``, ``originals``, ``payloads``, ``fail`` and ``heal``. The
+    pipeline calls the other methods.
+    """
 
     def __init__(self) -> None:
         self.pipeline: Pipeline
@@ -38,7 +42,7 @@ class AuditLog:
 
     @property
     def originals(self) -> list[bytes]:
-        """The sealed bytes of each record."""
+        """The sealed bytes of each record: UTF-8 JSON, over which its hash is."""
         from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
         with self._lock:
@@ -47,7 +51,7 @@ class AuditLog:
 
     @property
     def records(self) -> list[dict[str, Any]]:
-        """The decoded records."""
+        """The decoded records: flat, with dotted field names."""
         import orjson
 
         return [orjson.loads(original) for original in self.originals]
@@ -67,9 +71,15 @@ class AuditLog:
         own = ("audit.stream.", "audit.policy.")
         return [kind for record in self.records if not (kind := record["audit.kind"]).startswith(own)]
 
-    def fail(self, error: Exception) -> None:
-        """From now on every append raises ``error`` (a SpoolError), as a full disk would."""
-        self._error = error
+    def fail(self, error: Exception | None = None) -> None:
+        """From now on no record can be stored.
+
+        Args:
+            error: why, as the spool would say it; None for a spool that is full.
+        """
+        from mlaudit.errors import SpoolFullError
+
+        self._error = error or SpoolFullError("the spool is full")
 
     def heal(self) -> None:
         """Appends work again."""
@@ -167,7 +177,7 @@ def capture(
         instrument: set the hooks into the libraries that are imported, as ``MLAUDIT_ENABLED`` would.
 
     Raises:
-        PolicyError, SettingsError: what is wrong with the arguments.
+        MlauditError: what is wrong with the policy or the settings.
     """
     from mlaudit.pipeline import current
     from mlaudit.pipeline.pipeline import Pipeline

@@ -43,23 +43,43 @@ class Checkpoint:
 
 
 class Signer(Protocol):
-    """Signs checkpoints: a key in a file (``seal.keys.FileSigner``), or the signer that ``MLAUDIT_SIGNER`` names."""
+    """Signs checkpoints. The default is a key in a file; ``MLAUDIT_SIGNER`` names another, see docs/keys.md.
+
+    Both members may be slow: they are used in a thread of their own, one at a time, and have 5 seconds.
+    """
 
     @property
     def public_key(self) -> VerifyingKey:
-        """The key that verifies what this signer signs, with its id. Raises SignerError when it is not available."""
+        """The key that verifies what this signer signs.
+
+        Raises:
+            SignerError: it is not available now.
+        """
         ...
 
     def sign(self, message: bytes) -> bytes:
-        """The 64-byte Ed25519 signature (RFC 8032) of ``message``. Raises SignerError when signing fails."""
+        """Signs the message itself, not a hash of it.
+
+        Args:
+            message: some hundred bytes of UTF-8 text.
+
+        Returns:
+            The Ed25519 signature (RFC 8032), 64 bytes.
+
+        Raises:
+            SignerError: signing failed; mlaudit tries again.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyingKey:
-    """A named Ed25519 public key; ``raw`` is its 32 bytes.
+    """A named Ed25519 public key.
 
-    ``not_after`` (RFC 3339, UTC; empty for never) is when it was retired: later signatures are not valid.
+    Attributes:
+        name: any printable text without spaces and plus signs.
+        raw: the public key (RFC 8032), 32 bytes.
+        not_after: when it was retired, RFC 3339 in UTC; empty for never. Later signatures are not valid.
     """
 
     name: str
@@ -79,8 +99,11 @@ class VerifyingKey:
     def decode(cls, line: str) -> VerifyingKey:
         """Parses the line that ``encode`` writes.
 
+        Args:
+            line: ``name+id+base64``; white space around it is ignored.
+
         Raises:
-            KeyFileError: the line is malformed, or its id does not belong to its key.
+            KeyFileError: a MlauditError; the line is malformed, or its id does not belong to its key.
         """
         name, _, rest = line.strip().partition("+")
         stated, _, encoded = rest.partition("+")
@@ -99,7 +122,12 @@ class VerifyingKey:
         return key
 
     def verifies(self, signature: bytes, message: bytes) -> bool:
-        """Whether ``signature`` is a valid signature of ``message`` by this key."""
+        """Whether ``signature`` is a valid signature of ``message`` by this key.
+
+        Args:
+            signature: an Ed25519 signature, 64 bytes; any other length is not valid.
+            message: the signed bytes.
+        """
         try:
             Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, message)
         except (InvalidSignature, ValueError):

@@ -12,7 +12,7 @@ from typing import Any
 from tests.fuzz.choices import Choices
 from tests.fuzz.targets.encode import audit_log, forget_records
 
-from mlaudit.capture.web.asgi import MARK, AuditMiddleware
+from mlaudit.capture.web.asgi import MARK, AsgiMiddleware
 
 _PATHS = ("/predict", "/config/a", "/health", "/", "/login", "/x" * 700)
 _HEADERS = (
@@ -116,7 +116,7 @@ def _play(audited: bool, scope: Any, incoming: list[Any], script: list[Any], bre
                 scope[what] = value
 
     async def play() -> None:
-        target = AuditMiddleware(app) if audited else app
+        target = AsgiMiddleware(app) if audited else app
         await asyncio.wait_for(target(scope, receive, send), 10)
 
     try:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mlaudit.capture.web.asgi import AuditMiddleware
+from mlaudit.capture.web.asgi import AsgiMiddleware
 from mlaudit.testing import capture
 
 FULL = """
@@ -55,7 +55,7 @@ def exchange(
         "headers": list(headers), **scope,
     }  # fmt: skip
     with capture(FULL, instrument=False) as log:
-        asyncio.run(AuditMiddleware(application)(whole, receive, send))
+        asyncio.run(AsgiMiddleware(application)(whole, receive, send))
         (record,) = [
             r for r in log.records if not r["audit.kind"].startswith(("audit.stream.", "audit.policy."))
         ]

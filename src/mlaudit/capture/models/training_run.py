@@ -43,6 +43,10 @@ class training_run:  # noqa: N801 - used like a function: with mlaudit.training_
     Enters with ``audit.ml.training.started`` and leaves with ``completed``, or with ``failed`` when the block
     raises. What library hooks record inside carries this run's id as ``ml.training.parent_run_id``, and its model
     name. Works with ``with`` and ``async with``.
+
+    Raises:
+        AuditRefusedError: on entering, when the start could not be recorded and the policy says
+            ``on_failure: refuse``. The run does not begin.
     """
 
     def __init__(
@@ -59,7 +63,7 @@ class training_run:  # noqa: N801 - used like a function: with mlaudit.training_
             name: of the model.
             dataset: its name, or the data itself (see ``dataset``).
             parameters: hyperparameters.
-            purpose: why, in a few words.
+            purpose: why, in a few words; at most 256 characters are kept.
         """
         outer = current_run.get()
         self._run = TrainingRun(
@@ -79,20 +83,31 @@ class training_run:  # noqa: N801 - used like a function: with mlaudit.training_
     def log_metric(self, name: str, value: float) -> None:
         """Keeps a metric for the run's last record; a later value replaces an earlier one.
 
-        A value that is not finite is recorded as text: JSON has no NaN.
+        Args:
+            name: of the metric, e.g. ``auc``; state the unit where there is one (``latency_ms``).
+            value: a number. One that is not finite is recorded as text: JSON has no NaN.
         """
         if current_pipeline() is None:
             return
         self._contained(lambda: self._log(str(name), value))
 
     def dataset(self, data: Any = None, target: Any = None, *, name: str | None = None) -> None:
-        """Says what the model learns from: rows, columns and digests of arrays, frames and lists are recorded."""
+        """Says what the model learns from: its rows, columns and SHA-256 are recorded, never the data.
+
+        Args:
+            data: the rows, shape (rows, columns) or (rows,): an array, a data frame, a list of lists.
+            target: what is to be predicted, shape (rows,) or (rows, outputs), digested apart.
+            name: of the data set.
+        """
         if current_pipeline() is None:
             return
         self._contained(lambda: self._describe(data, target, name))
 
     def artifact(self, path: str | os.PathLike[str]) -> None:
-        """Records ``audit.ml.model.saved`` for a file (or folder) that the run wrote, with its digest.
+        """Records ``audit.ml.model.saved`` for a file that the run wrote, with its SHA-256.
+
+        Args:
+            path: of the file, or of a folder whose files are digested together.
 
         Raises:
             AuditRefusedError: the record could not be stored and the policy says ``on_failure: refuse``.

@@ -33,18 +33,36 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 MARK: Final = "mlaudit"
 
 
-class AuditMiddleware:
-    """Audits any ASGI application; not needed where Starlette or FastAPI is instrumented automatically.
+class AsgiMiddleware:
+    """Audits any ASGI 3.0 application; not needed for FastAPI and Starlette, which are audited as they are.
+
+    ::
+
+        app = mlaudit.AsgiMiddleware(app)
 
     A request that passes through two of them, or through one and an instrumented application, is recorded once.
     """
 
     def __init__(self, app: App) -> None:
-        """Takes the application."""
+        """Wraps an application.
+
+        Args:
+            app: called as ``await app(scope, receive, send)``.
+        """
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Runs the application; HTTP requests are recorded, everything else passes through untouched."""
+        """Runs the application; HTTP requests are recorded, everything else passes through untouched.
+
+        Args:
+            scope: of the connection, as the server gives it.
+            receive: gives the application the server's messages.
+            send: gives the server the application's messages.
+
+        Raises:
+            AuditRefusedError: a streamed answer could not be recorded, and the policy says refuse. Besides that,
+                what the application raises.
+        """
         await audited(self.app, scope, receive, send)
 
 

@@ -27,18 +27,38 @@ Environ = dict[str, Any]
 App = Callable[[Environ, Any], Iterable[bytes]]
 
 
-class AuditMiddleware:
-    """Audits any WSGI application; not needed where Flask or Django is instrumented automatically.
+class WsgiMiddleware:
+    """Audits any WSGI application (PEP 3333); not needed for Flask and Django, which are audited as they are.
+
+    ::
+
+        app = mlaudit.WsgiMiddleware(app)
 
     A request that passes through two of them, or through one and an instrumented application, is recorded once.
     """
 
     def __init__(self, app: App) -> None:
-        """Takes the application."""
+        """Wraps an application.
+
+        Args:
+            app: called as ``app(environ, start_response)``.
+        """
         self.app = app
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
-        """Runs the application and records the request."""
+        """Runs the application and records the request.
+
+        Args:
+            environ: of the request, as the server gives it.
+            start_response: takes the status and the headers of the answer.
+
+        Returns:
+            The pieces of the answer.
+
+        Raises:
+            AuditRefusedError: from the iterable, when a streamed answer could not be recorded and the policy says
+                refuse. Besides that, what the application raises.
+        """
         return audited(self.app, environ, start_response)
 
 

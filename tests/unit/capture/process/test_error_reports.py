@@ -16,7 +16,7 @@ from mlaudit.capture import request_context
 from mlaudit.capture.process import audit_hooks, error_reports
 from mlaudit.capture.process.error_reports import ErrorReports
 from mlaudit.capture.process.lifecycle import Lifecycle
-from mlaudit.capture.web.asgi import AuditMiddleware
+from mlaudit.capture.web.asgi import AsgiMiddleware
 from mlaudit.catalog.names import ERROR_REPORTED, SERVICE_CRASHED
 from mlaudit.testing import AuditLog, capture
 
@@ -152,7 +152,7 @@ def test_request_that_failed_is_not_told_again(log: AuditLog, ask: Ask) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         fail()
 
-    heard = ask(AuditMiddleware(app), path="/predict", method="POST")
+    heard = ask(AsgiMiddleware(app), path="/predict", method="POST")
     assert isinstance(heard.error, KeyError)
     logging.getLogger("uvicorn.error").error("Exception in ASGI application", exc_info=heard.error)
     assert log.of(KIND) == []

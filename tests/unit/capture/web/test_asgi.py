@@ -16,7 +16,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.routing import Mount, Route
 
 from mlaudit.capture.request_context import ModelUse, current_request, open_trail
-from mlaudit.capture.web.asgi import AuditMiddleware
+from mlaudit.capture.web.asgi import AsgiMiddleware
 from mlaudit.capture.web.starlette import StarletteIntegration
 from mlaudit.testing import AuditLog, capture
 
@@ -44,7 +44,7 @@ def answering(*chunks: bytes, status: int = 200, headers: Any = (), length: bool
                 {"type": "http.response.body", "body": chunk, "more_body": index < len(chunks) - 1},
             )
 
-    return AuditMiddleware(app)
+    return AsgiMiddleware(app)
 
 
 def only(log: AuditLog) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def test_an_exception_of_a_bare_application_is_a_failed_request(ask: Any, log: A
     async def app(scope: Any, receive: Any, send: Any) -> None:
         raise LookupError("secret detail")
 
-    heard = ask(AuditMiddleware(app))
+    heard = ask(AsgiMiddleware(app))
     record = only(log)
     assert isinstance(heard.error, LookupError)
     assert record["event.outcome"] == "failure"
@@ -193,7 +193,7 @@ def test_an_exception_that_a_framework_answers_is_named_in_the_record(ask: Any, 
     async def boom() -> None:
         raise ZeroDivisionError
 
-    ask(AuditMiddleware(app), "GET", "/boom")
+    ask(AsgiMiddleware(app), "GET", "/boom")
     assert only(log)["error.type"] == "ZeroDivisionError"
     assert only(log)["http.route"] == "/boom"
 
@@ -208,7 +208,7 @@ def test_an_exception_in_the_middle_of_a_stream_is_a_failure_with_the_status_tha
         await send({"type": "http.response.body", "body": b"half", "more_body": True})
         raise OSError
 
-    ask(AuditMiddleware(app))
+    ask(AsgiMiddleware(app))
     record = only(log)
     assert (record["http.response.status_code"], record["event.outcome"]) == (200, "failure")
     assert record["error.type"] == "OSError"
@@ -221,7 +221,7 @@ def test_an_application_that_answers_nothing_is_a_failed_request(ask: Any, log: 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         return
 
-    ask(AuditMiddleware(app))
+    ask(AsgiMiddleware(app))
     assert only(log)["event.outcome"] == "failure"
     assert only(log)["event.reason"] == "the application returned without a complete response"
 
@@ -235,7 +235,7 @@ def test_a_client_that_goes_away_leaves_a_record_of_unknown_outcome(ask: Any, lo
         await send({"type": "http.response.body", "body": b"half", "more_body": True})
         assert (await receive())["type"] == "http.disconnect"
 
-    ask(AuditMiddleware(app))
+    ask(AsgiMiddleware(app))
     assert only(log)["event.outcome"] == "unknown"
     assert "disconnected" in only(log)["event.reason"]
 
@@ -249,7 +249,7 @@ def test_a_cancelled_request_leaves_one_record(ask: Any, log: AuditLog) -> None:
 
     async def run() -> Any:
         reached = asyncio.Event()
-        task = asyncio.create_task(ask.send(AuditMiddleware(app), reached=reached))
+        task = asyncio.create_task(ask.send(AsgiMiddleware(app), reached=reached))
         await reached.wait()
         task.cancel()
         return await task
@@ -269,7 +269,7 @@ def test_a_background_task_runs_after_the_record_and_sees_no_open_request(ask: A
         background.add_task(lambda: seen.append((open_trail(), len(log.of("audit.api.request")))))
         return "ok"
 
-    ask(AuditMiddleware(app))
+    ask(AsgiMiddleware(app))
     assert seen == [(None, 1)]
 
 
@@ -288,7 +288,7 @@ def test_a_model_that_answers_in_a_thread_joins_the_record_of_its_request(ask: A
         )
         return 1
 
-    ask(AuditMiddleware(app), "GET", "/ask")
+    ask(AsgiMiddleware(app), "GET", "/ask")
     record = only(log)
     assert record["audit.kind"] == "audit.ml.prediction"
     assert record["audit.target.id"] == "churn@3"
@@ -307,7 +307,7 @@ def test_several_models_are_all_named(ask: Any, log: AuditLog) -> None:
         trail.models += [ModelUse("filter"), ModelUse("ranker"), ModelUse("filter")]
         await answering(b"x").app(scope, receive, send)
 
-    ask(AuditMiddleware(app))
+    ask(AsgiMiddleware(app))
     assert only(log)["ml.models"] == ["filter", "ranker"]
     assert only(log)["ml.model.name"] == "filter"
 
@@ -325,7 +325,7 @@ def test_the_route_is_the_template_with_every_prefix(ask: Any, log: AuditLog) ->
     app.include_router(middle, prefix="/a")
     app.mount("/sub", mounted)
     for path in ("/a/b/items/1", "/sub/inner/items/2", "/nowhere"):
-        ask(AuditMiddleware(app), "GET", path)
+        ask(AsgiMiddleware(app), "GET", path)
     assert [record.get("http.route") for record in log.of("audit.api.request")] == [
         "/a/b/items/{number}",
         "/sub/inner/items/{number}",
@@ -357,13 +357,13 @@ def test_a_route_template_of_the_policy_gives_the_kind(ask: Any) -> None:
         return name
 
     with capture(policy, instrument=False) as log:
-        ask(AuditMiddleware(app), "GET", "/models/a")
+        ask(AsgiMiddleware(app), "GET", "/models/a")
         assert only(log)["audit.kind"] == "audit.ml.model.loaded"
 
 
 def test_an_application_inside_an_application_is_recorded_once(ask: Any, log: AuditLog) -> None:
     """Two middlewares around one request make one record."""
-    ask(AuditMiddleware(answering(b"x")))
+    ask(AsgiMiddleware(answering(b"x")))
     only(log)
 
 
@@ -380,7 +380,7 @@ def test_websockets_and_unknown_protocols_pass_through_untouched(ask: Any, log: 
 
     for kind in ("websocket", "webtransport"):
         scope = {"type": kind}
-        asyncio.run(AuditMiddleware(app)(scope, receive, send))
+        asyncio.run(AsgiMiddleware(app)(scope, receive, send))
         assert seen.pop() == ({"type": kind}, receive, send)
     assert log.kinds() == []
 
@@ -397,7 +397,7 @@ def test_a_websocket_of_fastapi_works(log: AuditLog) -> None:
         await socket.send_text((await socket.receive_text()).upper())
         await socket.close()
 
-    client = TestClient(AuditMiddleware(app))
+    client = TestClient(AsgiMiddleware(app))
     with client.websocket_connect("/ws") as socket:
         socket.send_text("hello")
         assert socket.receive_text() == "HELLO"
@@ -455,7 +455,7 @@ def test_a_request_body_that_nobody_read_has_no_digest(ask: Any, log: AuditLog) 
         await send({"type": "http.response.start", "status": 413, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    ask(AuditMiddleware(app), "POST", "/upload", body=[b"part", b"rest"])
+    ask(AsgiMiddleware(app), "POST", "/upload", body=[b"part", b"rest"])
     assert "http.request.body.hash.sha256" not in only(log)
     assert "http.request.body.bytes" not in only(log)
 
@@ -522,8 +522,8 @@ def test_a_fastapi_service_with_basic_authentication_is_audited_by_user(ask: Any
     header = ("authorization", "Basic YWxpY2U6cmlnaHQ=")
     wrong = ("authorization", "Basic YWxpY2U6d3Jvbmc=")
     with capture(FULL + "redact: []\n", instrument=False) as log:
-        ask(AuditMiddleware(app), "POST", "/predict", headers=[header])
-        ask(AuditMiddleware(app), "POST", "/predict", headers=[wrong])
+        ask(AsgiMiddleware(app), "POST", "/predict", headers=[header])
+        ask(AsgiMiddleware(app), "POST", "/predict", headers=[wrong])
         # Beside the first one there is a record of the authentication, where FastAPI is hooked.
         good, bad = (record for record in log.records if "http.response.body.bytes" in record)
     assert (good["user.id"], good["audit.actor.method"]) == ("alice", "credential")
@@ -540,9 +540,9 @@ def test_header_iterators_reach_application_and_server_unused(ask: Any, log: Aud
         )
         await send({"type": "http.response.body", "body": b"1"})
 
-    heard = ask(AuditMiddleware(app))
+    heard = ask(AsgiMiddleware(app))
     assert heard.error is not None  # the first request has no such header: the assertion above is alive
-    heard = asyncio.run(_with_iterator(ask, AuditMiddleware(app)))
+    heard = asyncio.run(_with_iterator(ask, AsgiMiddleware(app)))
     assert heard.error is None
     assert heard.headers == {b"content-length": b"1"}
 
@@ -569,7 +569,7 @@ def test_a_file_response_is_recorded_before_its_last_bytes(ask: Any, log: AuditL
 
     seen: list[tuple[int, int]] = []
     ask.on_message = lambda m: seen.append((len(m.get("body", b"")), len(log.of("audit.api.request"))))
-    ask(AuditMiddleware(app), "GET", "/file")
+    ask(AsgiMiddleware(app), "GET", "/file")
     assert [records for size, records in seen if size] == [0, 1]
     assert only(log)["http.response.body.bytes"] == path.stat().st_size
 
@@ -591,7 +591,7 @@ def test_a_large_streamed_body_is_never_held(ask: Any) -> None:
 
     with capture(FULL, instrument=False) as log:
         ask.on_message = lambda message: message.update(body=b"")
-        ask(AuditMiddleware(app), "POST", "/predict", body=[chunk] * 100)
+        ask(AsgiMiddleware(app), "POST", "/predict", body=[chunk] * 100)
         record = only(log)
     assert kept == [None, None]
     assert record["http.request.body.bytes"] == record["http.response.body.bytes"] == 100 << 20
@@ -610,6 +610,6 @@ def test_a_streaming_endpoint_of_fastapi_is_one_record(ask: Any, log: AuditLog) 
     async def empty() -> Response:
         return Response(status_code=204)
 
-    assert ask(AuditMiddleware(app), "GET", "/stream").body == b"ab"
-    assert ask(AuditMiddleware(app), "GET", "/empty").status == 204
+    assert ask(AsgiMiddleware(app), "GET", "/stream").body == b"ab"
+    assert ask(AsgiMiddleware(app), "GET", "/empty").status == 204
     assert [record["http.response.status_code"] for record in log.of("audit.api.request")] == [200, 204]

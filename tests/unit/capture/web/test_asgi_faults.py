@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mlaudit.capture.web import asgi, asgi_exchange, http_exchange
-from mlaudit.capture.web.asgi import AuditMiddleware
+from mlaudit.capture.web.asgi import AsgiMiddleware
 from mlaudit.testing import AuditLog, capture
 
 
@@ -53,7 +53,7 @@ def test_a_broken_part_costs_the_client_nothing_and_is_told(
 ) -> None:
     """The answer arrives whole, and the trail says which component failed, without the data it failed on."""
     monkeypatch.setattr(module, name, broken)
-    heard = ask(AuditMiddleware(app), "POST", "/predict", body=b"1")
+    heard = ask(AsgiMiddleware(app), "POST", "/predict", body=b"1")
     assert (heard.status, heard.body, heard.error) == (201, b"abcd", None)
     assert log.pipeline.counts.faults >= 1
     told = [record for record in log.records if "asgi" in record.get("audit.failure.reason", "")]
@@ -67,7 +67,7 @@ def test_a_request_that_could_not_be_described_is_recorded_as_failed_audit(
 ) -> None:
     """The event itself is not lost: its kind, method and status are there, marked as incomplete."""
     monkeypatch.setattr(asgi_exchange if name == "route_of" else http_exchange, name, broken)
-    ask(AuditMiddleware(app), "POST", "/predict")
+    ask(AsgiMiddleware(app), "POST", "/predict")
     (record,) = log.of("audit.ml.prediction")
     assert record["audit.failed"] is True
     assert record["http.response.status_code"] == 201
@@ -79,7 +79,7 @@ def test_a_broken_policy_lookup_lets_the_request_through(
 ) -> None:
     """When even the kind cannot be asked, the request goes on and the trail says so."""
     monkeypatch.setattr(log.pipeline.policy, "route_kind", broken)
-    heard = ask(AuditMiddleware(app))
+    heard = ask(AsgiMiddleware(app))
     assert heard.body == b"abcd"
     assert log.of("audit.pipeline.failure")[0]["audit.component"] == "asgi"
 
@@ -91,7 +91,7 @@ def test_headers_that_are_no_headers_do_no_harm(ask: Any, log: AuditLog) -> None
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"many")]})
         await send({"type": "http.response.body", "body": b"x"})
 
-    heard = ask(AuditMiddleware(odd))
+    heard = ask(AsgiMiddleware(odd))
     assert heard.headers == {b"content-length": b"many"}
     assert log.kinds().count("audit.api.request") == 1
 
@@ -103,7 +103,7 @@ def test_a_scope_without_headers_is_passed_on(ask: Any, log: AuditLog) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"x"})
 
-    assert ask(AuditMiddleware(bare), headers=()).body == b"x"
-    assert ask(AuditMiddleware(bare), client=None, state=None).body == b"x"
-    assert ask(AuditMiddleware(bare), client=("unix", None)).body == b"x"
+    assert ask(AsgiMiddleware(bare), headers=()).body == b"x"
+    assert ask(AsgiMiddleware(bare), client=None, state=None).body == b"x"
+    assert ask(AsgiMiddleware(bare), client=("unix", None)).body == b"x"
     assert log.kinds() == ["audit.api.request"] * 3

@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
-from mlaudit.capture.web.asgi import AuditMiddleware
+from mlaudit.capture.web.asgi import AsgiMiddleware
 from mlaudit.deliver.ticket import Ticket
 from mlaudit.errors import AuditRefusedError, SpoolFullError
 from mlaudit.testing import AuditLog, capture
@@ -58,7 +58,7 @@ def test_the_application_is_not_called_while_nothing_can_be_written(ask: Any, lo
     """503 with a problem document, and the model has not answered."""
     app = App()
     log.fail(SpoolFullError("full"))
-    heard = ask(AuditMiddleware(app), "POST", "/predict")
+    heard = ask(AsgiMiddleware(app), "POST", "/predict")
     assert (app.called, heard.status) == (0, 503)
     assert heard.headers[b"content-type"] == b"application/problem+json"
     assert b"result" not in heard.body
@@ -68,22 +68,22 @@ def test_the_application_is_not_called_while_nothing_can_be_written(ask: Any, lo
 def test_what_the_policy_lets_go_on_is_answered_meanwhile(ask: Any, log: AuditLog) -> None:
     """Another kind, under a rule that says continue, is not stopped by the same full spool."""
     log.fail(SpoolFullError("full"))
-    heard = ask(AuditMiddleware(App()), "POST", "/predict")
+    heard = ask(AsgiMiddleware(App()), "POST", "/predict")
     assert heard.status == 503
-    assert ask(AuditMiddleware(App()), "PUT", "/predict").status == 503  # a model may answer on any route
+    assert ask(AsgiMiddleware(App()), "PUT", "/predict").status == 503  # a model may answer on any route
     policy = REFUSE.replace(
         "kind: audit.ml.prediction}\n    level", "kind: audit.ml.config.changed}\n    level"
     )
     with capture(policy, instrument=False) as other:
         other.fail(SpoolFullError("full"))
-        assert ask(AuditMiddleware(App()), "GET", "/x").body == b"result"
+        assert ask(AsgiMiddleware(App()), "GET", "/x").body == b"result"
         assert sum(other.pipeline.counts.lost.values()) == 1
 
 
 def test_an_answer_whose_record_fails_becomes_a_503(ask: Any, log: AuditLog) -> None:
     """The result was computed, but nobody gets it."""
     app = App(before_end=lambda: log.fail(SpoolFullError("full")))
-    heard = ask(AuditMiddleware(app), "POST", "/predict")
+    heard = ask(AsgiMiddleware(app), "POST", "/predict")
     assert app.called == 1
     assert heard.status == 503
     assert b"result" not in heard.body
@@ -94,7 +94,7 @@ def test_an_answer_whose_record_fails_becomes_a_503(ask: Any, log: AuditLog) -> 
 def test_a_stream_whose_record_fails_is_broken_off(ask: Any, log: AuditLog) -> None:
     """What has begun cannot become a 503: the end is withheld and the server breaks the connection."""
     app = App(stream=True, before_end=lambda: log.fail(SpoolFullError("full")))
-    heard = ask(AuditMiddleware(app), "POST", "/predict")
+    heard = ask(AsgiMiddleware(app), "POST", "/predict")
     assert heard.body == b"part"
     assert not heard.complete
     assert isinstance(heard.error, AuditRefusedError)
@@ -113,7 +113,7 @@ def test_an_application_that_swallows_the_refusal_cannot_go_on_with_the_answer(
             with contextlib.suppress(AuditRefusedError):
                 await send({"type": "http.response.body", "body": b"result"})
 
-    heard = ask(AuditMiddleware(stubborn), "POST", "/predict")
+    heard = ask(AsgiMiddleware(stubborn), "POST", "/predict")
     assert heard.body == b"part"
     assert isinstance(heard.error, AuditRefusedError)
 
@@ -131,7 +131,7 @@ def test_a_streaming_endpoint_of_fastapi_is_broken_off(ask: Any, log: AuditLog) 
 
         return StreamingResponse(chunks())
 
-    heard = ask(AuditMiddleware(app), "POST", "/predict")
+    heard = ask(AsgiMiddleware(app), "POST", "/predict")
     assert not heard.complete
     assert heard.error is not None
 
@@ -145,7 +145,7 @@ def test_a_durable_record_that_the_disk_does_not_confirm(
         broken = Ticket()
         broken.settle(ok=False)
         monkeypatch.setattr(log, "append", lambda *_, **__: broken)
-        assert ask(AuditMiddleware(App()), "POST", "/predict").status == status
+        assert ask(AsgiMiddleware(App()), "POST", "/predict").status == status
 
 
 def test_an_answer_waits_for_the_disk_without_holding_up_the_event_loop(
@@ -156,10 +156,10 @@ def test_an_answer_waits_for_the_disk_without_holding_up_the_event_loop(
 
     async def run() -> None:
         monkeypatch.setattr(log, "append", lambda *_, **__: slow)
-        waiting = asyncio.create_task(ask.send(AuditMiddleware(App()), "POST", "/predict"))
+        waiting = asyncio.create_task(ask.send(AsgiMiddleware(App()), "POST", "/predict"))
         await asyncio.sleep(0)
         monkeypatch.undo()
-        other = await ask.send(AuditMiddleware(App()), "GET", "/x")
+        other = await ask.send(AsgiMiddleware(App()), "GET", "/x")
         assert other.body == b"result"
         assert not waiting.done()
         slow.settle(ok=True)
@@ -171,7 +171,7 @@ def test_an_answer_waits_for_the_disk_without_holding_up_the_event_loop(
 def test_a_refusal_is_told_once_writing_works_again(ask: Any, log: AuditLog) -> None:
     """The trail says later that requests were turned away."""
     log.fail(SpoolFullError("full"))
-    ask(AuditMiddleware(App()), "POST", "/predict")
+    ask(AsgiMiddleware(App()), "POST", "/predict")
     log.heal()
     log.pipeline.close("test", 0.0)
     (record,) = log.of("audit.pipeline.failure")

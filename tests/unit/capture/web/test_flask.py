@@ -15,7 +15,7 @@ import flask
 from flask import Flask, abort, g, jsonify, request, stream_with_context
 
 from mlaudit.capture.request_context import ModelUse, open_trail
-from mlaudit.capture.web.wsgi import AuditMiddleware
+from mlaudit.capture.web.wsgi import WsgiMiddleware
 from mlaudit.testing import AuditLog
 
 Hooked = Callable[..., AbstractContextManager[AuditLog]]
@@ -164,7 +164,7 @@ def test_the_user_is_found_where_flask_programs_keep_it(
 def test_a_middleware_and_the_integration_make_one_record_with_the_route(hooked: Hooked) -> None:
     """An application wrapped by hand is recorded once, and knows its route."""
     with hooked("flask") as log:
-        app: Any = AuditMiddleware(service())
+        app: Any = WsgiMiddleware(service())
         from werkzeug.test import Client
 
         assert Client(app).get("/me").status_code == 200

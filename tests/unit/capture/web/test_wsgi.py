@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from mlaudit.capture import request_context
 from mlaudit.capture.request_context import ModelUse, open_trail
 from mlaudit.capture.web import http_exchange, wsgi, wsgi_exchange
-from mlaudit.capture.web.wsgi import AuditMiddleware
+from mlaudit.capture.web.wsgi import WsgiMiddleware
 from mlaudit.errors import SpoolFullError
 from mlaudit.testing import AuditLog, capture
 
@@ -116,7 +116,7 @@ def answering(*pieces: bytes, status: str = "200 OK", headers: Any = (), length:
         start_response(status, [*headers, *sized])
         yield from pieces
 
-    return AuditMiddleware(app)
+    return WsgiMiddleware(app)
 
 
 def only(log: AuditLog) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def test_with_a_length_the_last_piece_waits_for_the_record(log: AuditLog) -> Non
 
 def test_without_a_length_the_end_of_the_answer_waits_for_the_record(log: AuditLog) -> None:
     """No piece of a stream is held back; the record is there before the server hears of the end."""
-    answer = AuditMiddleware(lambda _, start: start("200 OK", []) and iter([b"a", b"b"]))(
+    answer = WsgiMiddleware(lambda _, start: start("200 OK", []) and iter([b"a", b"b"]))(
         {**_environ(), "REQUEST_METHOD": "GET"}, lambda *_: print
     )
     assert [next(iter(answer)), next(iter(answer))] == [b"a", b"b"]
@@ -187,7 +187,7 @@ def test_without_a_length_the_end_of_the_answer_waits_for_the_record(log: AuditL
 def test_an_answer_in_a_list_reaches_the_server_as_that_list(log: AuditLog) -> None:
     """Servers take the length of a list for the length of the answer."""
     pieces = [b"whole"]
-    answer = AuditMiddleware(lambda _, start: start("200 OK", []) and pieces)(_environ(), lambda *_: print)
+    answer = WsgiMiddleware(lambda _, start: start("200 OK", []) and pieces)(_environ(), lambda *_: print)
     assert answer is pieces
     assert only(log)["http.response.body.bytes"] == 5
 
@@ -196,7 +196,7 @@ def test_a_file_is_left_to_the_server(log: AuditLog) -> None:
     """The server gets its own wrapper back, so that it can send the file by itself."""
     wrapper = FileWrapper(io.BytesIO(b"data"))
     environ = {**_environ(), "wsgi.file_wrapper": FileWrapper}
-    answer = AuditMiddleware(lambda _, start: start("200 OK", []) and wrapper)(environ, lambda *_: print)
+    answer = WsgiMiddleware(lambda _, start: start("200 OK", []) and wrapper)(environ, lambda *_: print)
     assert answer is wrapper
     assert "http.response.body.bytes" not in only(log)
 
@@ -210,7 +210,7 @@ def test_pieces_given_to_write_are_of_the_answer(log: AuditLog) -> None:
         write(b"c")
         return iter([b"d"])
 
-    assert ask(AuditMiddleware(app)).body == b"abcd"
+    assert ask(WsgiMiddleware(app)).body == b"abcd"
     assert only(log)["http.response.body.bytes"] == 4
 
 
@@ -221,7 +221,7 @@ def test_answers_without_content_are_recorded(log: AuditLog, method: str, status
     """Also when the server does not look into them."""
     heard = ask(answering(status=status), method)
     assert heard.status == status
-    ask(AuditMiddleware(lambda _, start: start(status, []) and iter([b"x"])), method, stop_after=0)
+    ask(WsgiMiddleware(lambda _, start: start(status, []) and iter([b"x"])), method, stop_after=0)
     assert [record["event.outcome"] for record in log.of("audit.api.request")] == ["success", "success"]
 
 
@@ -250,8 +250,8 @@ def test_an_exception_of_the_application_reaches_the_server_and_the_record(log: 
         yield b"a"
         raise ValueError("data")
 
-    assert isinstance(ask(AuditMiddleware(early)).error, KeyError)
-    heard = ask(AuditMiddleware(late))
+    assert isinstance(ask(WsgiMiddleware(early)).error, KeyError)
+    heard = ask(WsgiMiddleware(late))
     assert isinstance(heard.error, ValueError)
     assert heard.body == b"a"
     first, second = log.of("audit.api.request")
@@ -272,8 +272,8 @@ def test_an_error_page_names_the_exception_behind_it(log: AuditLog) -> None:
             start_response("500 Internal Server Error", [], *more)
         return iter([b"sorry"])
 
-    ask(AuditMiddleware(app), path="/with")
-    ask(AuditMiddleware(app))
+    ask(WsgiMiddleware(app), path="/with")
+    ask(WsgiMiddleware(app))
     assert [record["error.type"] for record in log.of("audit.api.request")] == ["LookupError"] * 2
 
 
@@ -288,7 +288,7 @@ def test_a_client_that_goes_away_is_told_as_unknown(log: AuditLog) -> None:
 def test_an_application_that_never_answers_is_a_failure(log: AuditLog) -> None:
     """An iterable without a status."""
     environ = _environ()
-    answer: Any = AuditMiddleware(lambda *_: iter([b"a"]))(environ, lambda *_: print)
+    answer: Any = WsgiMiddleware(lambda *_: iter([b"a"]))(environ, lambda *_: print)
     answer.close()
     assert only(log)["event.reason"] == "the application returned without a response"
 
@@ -301,7 +301,7 @@ def test_a_body_that_was_not_read_has_no_digest(log: AuditLog) -> None:
         start_response("200 OK", [])
         return [b""]
 
-    ask(AuditMiddleware(app), "POST", body=b"abcdef")
+    ask(WsgiMiddleware(app), "POST", body=b"abcdef")
     assert "http.request.body.hash.sha256" not in only(log)
 
 
@@ -328,7 +328,7 @@ def test_a_body_is_seen_however_it_is_read(log: AuditLog, how: str) -> None:
         return [b""]
 
     more = {"CONTENT_LENGTH": ""} if how == "chunked" else {}
-    ask(AuditMiddleware(app), "POST", body=body, **more)
+    ask(WsgiMiddleware(app), "POST", body=body, **more)
     assert only(log)["http.request.body.hash.sha256"] == hashlib.sha256(body).hexdigest()
 
 
@@ -342,7 +342,7 @@ def test_a_model_asked_inside_a_request_is_in_the_requests_record(log: AuditLog)
         trail.models.append(ModelUse(name="credit", version="3", rows=2))
         yield b"1"
 
-    ask(AuditMiddleware(app))
+    ask(WsgiMiddleware(app))
     record = only(log)
     assert (record["audit.kind"], record["audit.target.id"]) == ("audit.ml.prediction", "credit@3")
     assert record["ml.prediction.rows"] == 2
@@ -440,7 +440,7 @@ def test_the_record_and_the_span_of_a_request_lead_to_each_other(log: AuditLog) 
 
     with tracer.start_as_current_span("server") as server:
         ask(answering(b"a"), HTTP_AUTHORIZATION="Basic Y2FybDpzZWNyZXQ=")
-    ask(AuditMiddleware(app))
+    ask(WsgiMiddleware(app))
     first, second = log.of("audit.api.request")
     assert first["trace.id"] == f"{server.get_span_context().trace_id:032x}"
     assert server.attributes["audit.record.id"] == first["audit.record.id"]  # type: ignore[attr-defined]
@@ -456,14 +456,14 @@ def test_without_a_span_the_callers_trace_is_joined(log: AuditLog) -> None:
 
 def test_two_layers_make_one_record(log: AuditLog) -> None:
     """A request that passes through two of them is recorded by the outer one."""
-    ask(AuditMiddleware(answering(b"a")))
+    ask(WsgiMiddleware(answering(b"a")))
     only(log)
 
 
 def test_without_auditing_the_application_is_called_as_it_is() -> None:
     """No pipeline, no wrapper."""
     pieces = [b"a"]
-    assert AuditMiddleware(lambda *_: pieces)(_environ(), print) is pieces
+    assert WsgiMiddleware(lambda *_: pieces)(_environ(), print) is pieces
 
 
 def test_nothing_runs_that_cannot_be_recorded() -> None:
@@ -471,7 +471,7 @@ def test_nothing_runs_that_cannot_be_recorded() -> None:
     called = []
     with capture(REFUSE, instrument=False) as log:
         log.fail(SpoolFullError("full"))
-        heard = ask(AuditMiddleware(lambda *_: called.append(1)), "POST", "/predict")
+        heard = ask(WsgiMiddleware(lambda *_: called.append(1)), "POST", "/predict")
     assert heard.status == "503 Service Unavailable"
     assert heard.headers["content-type"] == "application/problem+json"
     assert called == []
@@ -487,7 +487,7 @@ def test_an_answer_whose_record_cannot_be_stored_is_replaced(whole: bool) -> Non
             start_response("200 OK", [("Content-Length", "4")])
             return [b"data"] if whole else iter([b"data"])
 
-        heard = ask(AuditMiddleware(app), "POST", "/predict")
+        heard = ask(WsgiMiddleware(app), "POST", "/predict")
     assert heard.status == "503 Service Unavailable"
     assert b"data" not in heard.body
 
@@ -502,7 +502,7 @@ def test_a_stream_whose_record_cannot_be_stored_breaks_off() -> None:
             log.fail(SpoolFullError("full"))
             yield b"b"
 
-        heard = ask(AuditMiddleware(app), "POST", "/predict")
+        heard = ask(WsgiMiddleware(app), "POST", "/predict")
     assert type(heard.error).__name__ == "AuditRefusedError"
 
 
