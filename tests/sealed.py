@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mlaudit.deliver.send import otlp
 from mlaudit.deliver.spool import files, layout
-from mlaudit.records.build import rfc3339
 from mlaudit.records.encode import encode
+from mlaudit.rfc3339 import from_nanoseconds
 from mlaudit.seal.chain import GENESIS, Chain
 from mlaudit.seal.checkpoint import Checkpoint, Signer, sign_note
 from mlaudit.seal.keys import FileSigner
@@ -105,12 +105,12 @@ def make_stream(
         elif number % every == 0:
             kind, fields = "audit.stream.checkpoint", note
         if fields is note:
-            checkpoint = Checkpoint(stream_id, chain.sequence, chain.head, rfc3339(moment))
+            checkpoint = Checkpoint(stream_id, chain.sequence, chain.head, from_nanoseconds(moment))
             note["audit.checkpoint.note"] = sign_note(checkpoint, signer)
         record_id = f"{stream_id[:-12]}{number:012x}"
         encoded = encode(
             {
-                "@timestamp": rfc3339(moment),
+                "@timestamp": from_nanoseconds(moment),
                 "audit.actor.id": "hmac:2c1d:77",
                 "audit.kind": kind,
                 "audit.record.id": record_id,

@@ -14,7 +14,7 @@ import orjson
 from tests.tamper.entry import Entry
 from tests.tamper.stores import Edit, Store
 
-from mlaudit.records.build import rfc3339
+from mlaudit.rfc3339 import from_nanoseconds
 from mlaudit.seal.checkpoint import Checkpoint, Signer, sign_note
 
 NOTE = "audit.checkpoint.note"
@@ -135,7 +135,7 @@ class Scene:
     def export(self, stream: str, sequence: int | None = None) -> Checkpoint:
         """A checkpoint of a stream that left the machine: its head, unless said otherwise."""
         entry = self.streams[stream][-1 if sequence is None else sequence - 1]
-        return Checkpoint(stream, entry.sequence, entry.hash, rfc3339(1))
+        return Checkpoint(stream, entry.sequence, entry.hash, from_nanoseconds(1))
 
     def at(self, entry: Entry, code: str, fields: Iterable[str] = ()) -> Expected:
         """A finding at a record."""

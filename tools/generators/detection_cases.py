@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 
 from mlaudit.errors import RuleError
+from mlaudit.rfc3339 import from_datetime
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -50,10 +51,10 @@ class Case:
                 identity = str(uuid.uuid5(_SPACE, f"{self.rule}/{self.name}/{number}/{turn}"))
                 body = catalog.sample_of(record["kind"])
                 body |= {
-                    "@timestamp": _rfc3339(happened),
+                    "@timestamp": from_datetime(happened),
                     "event.id": identity,
                     "audit.record.id": identity,
-                    "event.ingested": _rfc3339(happened + timedelta(seconds=record.get("late", 0))),
+                    "event.ingested": from_datetime(happened + timedelta(seconds=record.get("late", 0))),
                     "event.sequence": sequence,
                 }
                 body |= {key: _numbered(value, turn) for key, value in record.get("set", {}).items()}
@@ -92,7 +93,3 @@ def _read(file: Path) -> Iterator[Case]:
 
 def _numbered(value: Any, turn: int) -> Any:
     return value.replace("{n}", str(turn)) if isinstance(value, str) else value
-
-
-def _rfc3339(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f000Z")

@@ -22,6 +22,7 @@ from mlaudit.detect.events import record_alerts
 from mlaudit.detect.kibana import record_new
 from mlaudit.detect.run_rules import run_rules
 from mlaudit.errors import SourceError
+from mlaudit.rfc3339 import with_offset
 from mlaudit.safety.printable import safe
 from mlaudit.settings import Settings
 
@@ -156,8 +157,8 @@ def beginning(since: str, until: datetime) -> datetime:
 def answer(alerts: Iterable[Alert], since: datetime, until: datetime) -> dict[str, Any]:
     """The machine-readable answer."""
     return {
-        "since": since.isoformat(),
-        "until": until.isoformat(),
+        "since": with_offset(since, "microseconds"),
+        "until": with_offset(until, "microseconds"),
         "alerts": [asdict(alert) for alert in alerts],
     }
 

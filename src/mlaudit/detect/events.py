@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mlaudit.catalog.names import DETECTION_ALERT
 from mlaudit.detect.plans import load_plans
 from mlaudit.event import SYSTEM, Actor, AuditEvent, Target
+from mlaudit.rfc3339 import with_offset
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -39,7 +40,7 @@ def record_alerts(trail: AlertTrail, alerts: Iterable[Alert], until: datetime | 
         trail.tell(finding_key(alert), alert_event(alert)) for alert in alerts if not about_alerts(alert)
     )
     if until is not None:
-        trail.reach(until.isoformat(timespec="microseconds"))
+        trail.reach(with_offset(until, "microseconds"))
     return recorded
 
 

@@ -14,6 +14,7 @@ from mlaudit.cluster.page import hits, search
 from mlaudit.detect.events import DETECTION, SEVERITY, source_of, target_of
 from mlaudit.errors import ClusterError, SourceError
 from mlaudit.event import AuditEvent, Target
+from mlaudit.rfc3339 import with_offset
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -55,7 +56,7 @@ def record_new(
             recorded += trail.tell(f"kibana {identity}", kibana_event(source, identity))
         moment = _moment(value_of(source, "@timestamp"))
         if moment is not None:
-            trail.reach(moment.isoformat(timespec="milliseconds"))
+            trail.reach(with_offset(moment))
     return recorded
 
 
@@ -69,7 +70,7 @@ def read_alerts(
     """
     index = INDEX.format(space=space)
     filters: list[dict[str, Any]] = [
-        {"range": {"@timestamp": {"gte": since.astimezone(UTC).isoformat(timespec="milliseconds")}}},
+        {"range": {"@timestamp": {"gte": with_offset(since)}}},
         {"term": {"kibana.alert.rule.tags": TAG}},
     ]
     alerts = partial(search, client, "reading alerts", index=index)

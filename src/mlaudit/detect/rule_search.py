@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from mlaudit import rfc3339
 from mlaudit.cluster import page
 from mlaudit.errors import SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from elasticsearch import Elasticsearch
 
@@ -51,7 +52,7 @@ class Searcher:
     def __init__(self, client: Elasticsearch, index: str, since: datetime, until: datetime) -> None:
         self._client = client
         self._index = index
-        arrived = {"gte": _rfc3339(since), "lt": _rfc3339(until)}
+        arrived = {"gte": rfc3339.from_datetime(since), "lt": rfc3339.from_datetime(until)}
         # Records that did not come through the collector have no time of arrival.
         self.fresh: Query = _any(
             {"range": {"event.ingested": arrived}},
@@ -126,7 +127,7 @@ class Searcher:
         if nanoseconds is None:
             filters.append(self.fresh)
         else:
-            first, last = (timestamp(time) for time in nanoseconds)
+            first, last = (rfc3339.from_nanoseconds(time) for time in nanoseconds)
             filters.append({"range": {"@timestamp": {"gte": first, "lte": last}}})
         last_first = [{"@timestamp": {"order": "desc", "numeric_type": "date_nanos"}}]
         answer = self._search(
@@ -192,12 +193,6 @@ def same(fields: Iterable[str], key: Group) -> Query:
     )
 
 
-def timestamp(nanoseconds: int) -> str:
-    """RFC 3339 in UTC with nanoseconds, as in a record."""
-    seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
-
-
 def _between(first: int, last: int) -> Query:
     return {"range": {"@timestamp": {"gte": first, "lte": last, "format": "epoch_millis"}}}
 
@@ -208,9 +203,3 @@ def _all(*queries: Query) -> Query:
 
 def _any(*queries: Query) -> Query:
     return {"bool": {"should": list(queries), "minimum_should_match": 1}}
-
-
-def _rfc3339(moment: datetime) -> str:
-    if moment.tzinfo is None:
-        raise ValueError(f"expected a time with a time zone, found {moment!r}")
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

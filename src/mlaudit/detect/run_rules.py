@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from mlaudit.detect.compiled_rule import INDEX, LEVELS, Alert, Plan
 from mlaudit.detect.plans import load_plans, select
-from mlaudit.detect.rule_search import Description, Group, Searcher, timestamp
+from mlaudit.detect.rule_search import Description, Group, Searcher
 from mlaudit.detect.window import episodes, may_fit
+from mlaudit.rfc3339 import from_nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -59,8 +60,8 @@ def _run(searcher: Searcher, plan: Plan) -> Iterator[Alert]:
                 name: str(value) for name, value in zip(plan.group_by, key, strict=True) if value is not None
             },
             entities=description.entities,
-            first=timestamp(description.first),
-            last=timestamp(description.last),
+            first=from_nanoseconds(description.first),
+            last=from_nanoseconds(description.last),
             records=description.records,
         )
 

@@ -20,6 +20,7 @@ from mlaudit.deliver.send.delivery import SpooledDelivery
 from mlaudit.deliver.send.tally import Watched
 from mlaudit.deliver.spool import layout
 from mlaudit.deliver.spool.files import replace_file
+from mlaudit.rfc3339 import with_offset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -134,4 +135,4 @@ def note_adopter(folder: Path, adopter: str) -> None:
 
 def _moment(seconds: float) -> str:
     """RFC 3339 in UTC; "" for never."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds") if seconds else ""
+    return with_offset(datetime.fromtimestamp(seconds, UTC)) if seconds else ""

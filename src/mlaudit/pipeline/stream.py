@@ -19,7 +19,8 @@ from mlaudit.catalog.names import (
 from mlaudit.deliver.send import otlp
 from mlaudit.errors import SignerError, SpoolError, StreamOverError
 from mlaudit.event import SYSTEM, Actor, AuditEvent, Target
-from mlaudit.records.build import Draft, RecordBuilder, kind_of, rfc3339
+from mlaudit.records.build import Draft, RecordBuilder, kind_of
+from mlaudit.rfc3339 import from_nanoseconds
 from mlaudit.seal.chain import GENESIS, Chain
 from mlaudit.seal.checkpoint import Checkpoint, Signer, sign_note
 from mlaudit.seal.keys import FileSigner
@@ -237,7 +238,7 @@ class Stream:
 
     def _head_now(self) -> Checkpoint:
         sequence, head = self.head
-        return Checkpoint(self.id, sequence, head, rfc3339(time.time_ns()))
+        return Checkpoint(self.id, sequence, head, from_nanoseconds(time.time_ns()))
 
     def _note_signed(self, kind: str, checkpoint: Checkpoint, note: str, fields: Mapping[str, Any]) -> None:
         key_id = self._signer.public_key.id

@@ -6,7 +6,6 @@ assembled once. An event then costs only its own fields, the redaction and the m
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from mlaudit.catalog import names
@@ -14,6 +13,7 @@ from mlaudit.catalog.names import ECS_RELEASE, SCHEMA_VERSION, Kind
 from mlaudit.errors import EventError
 from mlaudit.event import SUCCESS, USER, AuditEvent
 from mlaudit.records.encode import Common, EncodedRecord, encoded_texts
+from mlaudit.rfc3339 import from_nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,21 +78,6 @@ _FIXED: Final = frozenset(
         "event.type",
     }
 )
-
-
-def rfc3339(nanoseconds: int) -> str:
-    """UTC with nanoseconds, e.g. ``2026-11-25T03:30:00.123456789Z``."""
-    global _last_second
-    second, rest = divmod(nanoseconds, 1_000_000_000)
-    # Most records share their second with the one before. One tuple, so that no thread sees half of a change.
-    cached, text = _last_second
-    if second != cached:
-        text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        _last_second = (second, text)
-    return f"{text}.{rest:09d}Z"
-
-
-_last_second = (-1, "")
 
 
 class Draft(NamedTuple):
@@ -160,7 +145,7 @@ class RecordBuilder:
         if actor is not None and not is_person:
             # "anonymous" or the name of a service: not personal data.
             fields["audit.actor.id"] = actor.id
-        fields["@timestamp"] = rfc3339(event.timestamp)
+        fields["@timestamp"] = from_nanoseconds(event.timestamp)
         fields["event.id"] = fields["audit.record.id"] = event.record_id
         fields["event.outcome"] = fields["audit.outcome"] = event.outcome
         if event.action:

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mlaudit.deliver.spool.files import sync_folder
 from mlaudit.errors import KeyFileError
+from mlaudit.rfc3339 import from_datetime
 from mlaudit.seal.checkpoint import VerifyingKey
 from mlaudit.seal.rotation import NOTE_SUFFIX, ROTATIONS, Rotation, load_rotations, sign_rotation
 
@@ -151,7 +152,7 @@ def rotate_signing_key(path: Path, name: str, now: datetime, overlap: timedelta)
     for left in (coming, coming.with_suffix(PUBLIC_SUFFIX)):
         left.unlink(missing_ok=True)  # from a rotation that was interrupted before it took effect
     new = create_signing_key(coming, name)
-    rotation = Rotation(old.public_key, new.public_key, _moment(now), _moment(now + overlap))
+    rotation = Rotation(old.public_key, new.public_key, from_datetime(now), from_datetime(now + overlap))
     folder = path.parent
     # 1. The rotation statement, 2. both verifier keys under their own names, 3. the key, 4. its verifier key.
     note = sign_rotation(rotation, old, new).encode()
@@ -248,10 +249,6 @@ def _check_folder(path: Path) -> None:
                 f"{path}: expected a folder in which others cannot replace files, found {folder} with mode "
                 f"{mode & 0o7777:04o}; run 'chmod o-w' on it, and check that the key is still yours"
             )
-
-
-def _moment(time: datetime) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S.%f") + "000Z"
 
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import urllib3
 
 from mlaudit.errors import SourceError, TimestampError
+from mlaudit.rfc3339 import shortest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,7 +100,7 @@ def check_timestamp(stamp: bytes, message: bytes, authorities: Sequence[Certific
         verifier.verify_message(response, message)
     except (client.VerificationError, ValueError) as error:
         raise TimestampError(f"expected a time-stamp by a trusted authority, found: {error}") from None
-    return str(response.tst_info.gen_time.isoformat()).replace("+00:00", "Z")
+    return shortest(response.tst_info.gen_time)
 
 
 def _check_imprint(response: Any, message: bytes) -> None:

@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from mlaudit.errors import KeyFileError, SourceError
+from mlaudit.rfc3339 import from_datetime
 from mlaudit.verify.links import Links
 from mlaudit.verify.proof import finding_codes as codes
 from mlaudit.verify.proof.finding_codes import Finding
@@ -124,8 +125,8 @@ class _Run:
         self._source = source
         self._keys = keys
         self._known = known
-        self._fresh_after = _stamp(now - _FRESH)
-        self._silent_before = _stamp(now - _SILENCE)
+        self._fresh_after = from_datetime(now - _FRESH)
+        self._silent_before = from_datetime(now - _SILENCE)
         self.remarks = Remarks()
         self.summaries: dict[str, StreamSummary] = {}
         self._findings: dict[str, list[Finding]] = {}
@@ -268,7 +269,3 @@ def _cuts(records: Iterable[StoredRecord], selection: Selection) -> dict[str, tu
             first, _ = cuts.get(record.stream_id, (record.sequence, 0))
             cuts[record.stream_id] = (first, record.sequence)
     return cuts
-
-
-def _stamp(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f") + "000Z"

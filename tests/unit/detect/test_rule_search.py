@@ -7,16 +7,17 @@ from datetime import UTC, datetime
 import pytest
 from elasticsearch import Elasticsearch
 
-from mlaudit.detect.rule_search import Searcher, same, timestamp
+from mlaudit.detect.rule_search import Searcher, same
 from mlaudit.errors import SourceError
+from mlaudit.rfc3339 import from_nanoseconds
 
 NOW = datetime(2026, 11, 25, 3, 30, tzinfo=UTC)
 
 
 def test_a_time_is_written_with_all_its_nanoseconds() -> None:
     """Nanoseconds since the epoch become RFC 3339 without losing a digit."""
-    assert timestamp(1_795_577_400_123_456_789) == "2026-11-25T03:30:00.123456789Z"
-    assert timestamp(1_795_577_400_000_000_001) == "2026-11-25T03:30:00.000000001Z"
+    assert from_nanoseconds(1_795_577_400_123_456_789) == "2026-11-25T03:30:00.123456789Z"
+    assert from_nanoseconds(1_795_577_400_000_000_001) == "2026-11-25T03:30:00.000000001Z"
 
 
 def test_a_group_without_a_value_is_asked_by_its_absence() -> None:

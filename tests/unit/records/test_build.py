@@ -9,8 +9,9 @@ import pytest
 
 from mlaudit.errors import EventError
 from mlaudit.event import SERVICE, Actor, AuditEvent, Target
-from mlaudit.records.build import RecordBuilder, rfc3339
+from mlaudit.records.build import RecordBuilder
 from mlaudit.records.encode import encode
+from mlaudit.rfc3339 import from_nanoseconds
 
 
 class Keep:
@@ -133,7 +134,7 @@ def test_times_are_right_on_many_threads() -> None:
 
     def check(second: int) -> None:
         for _ in range(3000):
-            text = rfc3339(second * 1_000_000_000 + 5)
+            text = from_nanoseconds(second * 1_000_000_000 + 5)
             if text != f"1970-01-01T00:00:{second:02d}.000000005Z":
                 wrong.append(text)
 

@@ -25,7 +25,7 @@ from tests.sealed import (
 )
 
 from mlaudit.errors import KeyFileError, SourceError
-from mlaudit.records.build import rfc3339
+from mlaudit.rfc3339 import from_nanoseconds
 from mlaudit.seal.checkpoint import Checkpoint
 from mlaudit.verify.proof.stored import StoredRecord
 from mlaudit.verify.report import Report
@@ -171,8 +171,8 @@ def test_last_record_is_vouched_for_by_the_next_stream(tmp_path: Path) -> None:
 
 def test_window_says_what_was_not_looked_at(tmp_path: Path) -> None:
     """Time cuts streams without findings, records between two of the window belong to it, and the report says so."""
-    since = rfc3339(BEGIN + 5 * SECOND)
-    until = rfc3339(BEGIN + 10 * SECOND)
+    since = from_nanoseconds(BEGIN + 5 * SECOND)
+    until = from_nanoseconds(BEGIN + 10 * SECOND)
 
     report = verify(tmp_path, FIRST, follower(FIRST), since=since, until=until)
 
@@ -187,7 +187,7 @@ def test_tamper_inside_a_window_is_named(tmp_path: Path) -> None:
     documents = copy_of(FIRST)
     del documents[6]
 
-    report = verify(tmp_path, documents, since=rfc3339(BEGIN + 5 * SECOND))
+    report = verify(tmp_path, documents, since=from_nanoseconds(BEGIN + 5 * SECOND))
 
     assert named(report.findings) == [("chain.gap", 7, 7)]
 
@@ -195,7 +195,7 @@ def test_tamper_inside_a_window_is_named(tmp_path: Path) -> None:
 def test_window_without_a_record_proves_nothing(tmp_path: Path) -> None:
     """Nothing found is not the same as nothing wrong."""
     with pytest.raises(SourceError, match="proves nothing"):
-        verify(tmp_path, FIRST, since=rfc3339(BEGIN + 1000 * SECOND))
+        verify(tmp_path, FIRST, since=from_nanoseconds(BEGIN + 1000 * SECOND))
 
 
 def test_one_stream_alone(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Protocol
 
 from mlaudit.errors import SourceError
+from mlaudit.rfc3339 import from_datetime
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -107,12 +108,11 @@ def parse_moment(text: str) -> str:
     """
     try:
         moment = datetime.fromisoformat(text.strip())
-    except ValueError:
+        return from_datetime(moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment)
+    except (ValueError, OverflowError):
         raise SourceError(
             f"expected a date or time such as 2026-11-25 or 2026-11-25T03:30:00Z, found {text!r}"
         ) from None
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f") + "000Z"
 
 
 def attribute_claims(attributes: Mapping[str, str | int]) -> tuple[str, str, str, int]:

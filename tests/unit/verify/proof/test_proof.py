@@ -26,7 +26,7 @@ from tests.sealed import (
     rehash,
 )
 
-from mlaudit.records.build import rfc3339
+from mlaudit.rfc3339 import from_nanoseconds
 from mlaudit.seal.checkpoint import Checkpoint
 from mlaudit.verify.proof.finding_codes import CODES, Finding
 from mlaudit.verify.proof.proof import StreamProof
@@ -260,7 +260,7 @@ def test_open_stream_is_no_finding() -> None:
 
 def test_open_stream_that_is_long_silent_must_be_signed() -> None:
     """No setting lets a running process leave records unsigned for a day, so one that does is not proven."""
-    later = Scope(silent_before=rfc3339(BEGIN + 100 * SECOND))
+    later = Scope(silent_before=from_nanoseconds(BEGIN + 100 * SECOND))
 
     _, findings = prove(records(OPEN), scope=later)
 
@@ -457,7 +457,7 @@ def test_old_signature_repeated_is_refused() -> None:
 def test_open_stream_that_goes_on_without_signatures_is_not_proven() -> None:
     """Going on writing does not make up for a signature that is a day late."""
     documents = make_stream(18, every=100, end="open")
-    scope = Scope(silent_before=rfc3339(BEGIN + 5 * SECOND))
+    scope = Scope(silent_before=from_nanoseconds(BEGIN + 5 * SECOND))
 
     _, findings = prove(records(documents), scope=scope)
 
