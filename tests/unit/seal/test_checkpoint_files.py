@@ -45,7 +45,10 @@ def test_altered_export_is_kept_and_named(tmp_path: Path) -> None:
     path = folder.path(STREAM_ID)
     other = "019ab8a0-0000-7000-8000-00000000000f"
     foreign = sign_note(Checkpoint(STREAM_ID, 10**18, "a" * 64, "2026-11-25T03:30:00Z"), STRANGER)
-    for content, reason in (("garbage", "altered or damaged"), (note(3, stream_id=other), "one of another stream")):
+    for content, reason in (
+        ("garbage", "altered or damaged"),
+        (note(3, stream_id=other), "one of another stream"),
+    ):
         path.write_text(content)
         with pytest.raises(CheckpointError, match=reason):
             folder.put(note(5))
