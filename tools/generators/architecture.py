@@ -48,8 +48,9 @@ ROOMS: Final = {
     "settings": ("base", "MLAUDIT_* variables"),
     "catalog": ("base", "event kinds and fields"),
     "event": ("base", "an event, before policy"),
-    "safety": ("base", "files, terminal, network"),
+    "safety": ("base", "network, files, locks, YAML"),
     "errors": ("base", "every error class"),
+    "rfc3339": ("base", "every time as text"),
 }
 
 WIDTH: Final = 800.0

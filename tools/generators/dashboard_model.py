@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic import Field as Setting
 
 from mlaudit.errors import RuleError
+from tools.generators.yaml_file import read_mapping
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -238,7 +238,7 @@ def read_dashboards(file: Path) -> list[Dashboard]:
     Raises:
         RuleError: the file has not the expected shape; lists every fault.
     """
-    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    content = read_mapping(file, aliases=True)
     if strangers := [key for key in content if key != "dashboards" and not key.startswith(".")]:
         raise RuleError(f"{file.name}: expected dashboards, found {', '.join(strangers)}")
     try:

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-import yaml
-
 from mlaudit.errors import RuleError
 from mlaudit.rfc3339 import from_datetime
+from tools.generators.yaml_file import read_mapping
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -74,7 +73,7 @@ def read_cases(folder: Path) -> tuple[Case, ...]:
 
 
 def _read(file: Path) -> Iterator[Case]:
-    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    content = read_mapping(file)
     if content.get("rule") != file.stem:
         raise RuleError(f"{file.name}: expected rule: {file.stem}, found {content.get('rule')!r}")
     for entry in content["cases"]:

@@ -4,34 +4,16 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from mlaudit.catalog.check import check
 from mlaudit.catalog.model import Catalog
 from mlaudit.errors import CatalogError
-
-if TYPE_CHECKING:
-    from collections.abc import Hashable
+from mlaudit.safety.strict_yaml import parse
 
 DATA = Path(__file__).parent / "data"
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML that refuses a key written twice; the standard loader would silently keep the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[Hashable] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is written twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
 
 
 @cache
@@ -84,18 +66,16 @@ def read_catalog(folder: Path) -> Catalog:
 
 def _read(path: Path, faults: list[str]) -> dict[str, Any]:
     try:
-        with path.open(encoding="utf-8") as stream:
-            content = yaml.load(stream, Loader=_UniqueKeys)  # noqa: S506 - a SafeLoader
-    except OSError as error:
-        faults.append(f"{path.name}: cannot be read: {error.strerror}")
+        parsed = parse(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        faults.append(f"{path.name}: cannot be read: {getattr(error, 'strerror', '') or error}")
         return {}
-    except yaml.YAMLError as error:
-        faults.append(f"{path.name}: is not valid YAML: {error}")
+    faults.extend(f"{path.name}:{line}: {fault}" for line, fault in parsed.faults)
+    if not isinstance(parsed.value, dict):
+        if not parsed.faults:
+            faults.append(f"{path.name}:1: expected a mapping, found {type(parsed.value).__name__}")
         return {}
-    if not isinstance(content, dict):
-        faults.append(f"{path.name}: expected a mapping, found {type(content).__name__}")
-        return {}
-    return content
+    return parsed.value
 
 
 def _merge(into: dict[str, Any], content: dict[str, Any], path: Path, faults: list[str]) -> None:

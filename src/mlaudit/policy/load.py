@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 from pydantic import BaseModel, ValidationError
 
 from mlaudit.errors import PolicyError
-from mlaudit.policy import document
 from mlaudit.policy.model import Policy
 from mlaudit.policy.validate import check
+from mlaudit.safety import strict_yaml
 from mlaudit.safety.printable import safe
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def read_file(path: Path) -> bytes:
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
-        return file.read(4 * document.MAX_CHARACTERS + 1)
+        return file.read(4 * strict_yaml.MAX_CHARACTERS + 1)
 
 
 def parse_policy(content: str | bytes, source: str, *, now: datetime | None = None) -> Policy:
@@ -90,7 +90,7 @@ def built_in_text() -> str:
 @lru_cache(maxsize=1)
 def built_in_values() -> Mapping[str, Any]:
     """The built-in policy's plain values."""
-    value = document.parse(built_in_text()).value
+    value = strict_yaml.parse(built_in_text()).value
     return value if isinstance(value, dict) else {}
 
 
@@ -113,7 +113,7 @@ def _inspect(content: str | bytes, now: datetime, *, inherited: Mapping[str, Any
             return Inspection(
                 None, (f"line {line}: expected UTF-8, found byte 0x{content[error.start]:02x}",), ()
             )
-    parsed = document.parse(text)
+    parsed = strict_yaml.parse(text, empty="expected a policy, found an empty file")
     faults = list(parsed.faults)
     warnings: list[tuple[int, str]] = []
     policy: Policy | None = None
@@ -128,7 +128,7 @@ def _inspect(content: str | bytes, now: datetime, *, inherited: Mapping[str, Any
                 if not any(one["loc"][: len(place)] == place for place in parsed.unread)
             )
         for issue in check(parsed.value, now):
-            text = f"{document.place(issue.path)}: {issue.text}"
+            text = f"{strict_yaml.place(issue.path)}: {issue.text}"
             (warnings if issue.warning else faults).append((parsed.line(issue.path), text))
     elif not faults:
         faults.append((1, f"expected a mapping of {_keys(Policy)}, found {_shown(parsed.value)}"))
@@ -140,7 +140,7 @@ def _sorted(found: list[tuple[int, str]]) -> tuple[str, ...]:
     return tuple(f"line {line}: {safe(text)}" for line, text in sorted(dict.fromkeys(found))[:_FAULTS_SHOWN])
 
 
-def _fault(parsed: document.Document, loc: tuple[int | str, ...], error: Any) -> tuple[int, str]:
+def _fault(parsed: strict_yaml.Document, loc: tuple[int | str, ...], error: Any) -> tuple[int, str]:
     expected = _expected()
     kind = error["type"]
     path = loc
@@ -162,7 +162,7 @@ def _fault(parsed: document.Document, loc: tuple[int | str, ...], error: Any) ->
     shown = tuple(part for index, part in enumerate(loc) if loc[: index + 1] in parsed.lines or index == 0)
     if kind == "missing":
         shown = loc
-    return parsed.line(shown), f"{document.place(shown)}: {text}"
+    return parsed.line(shown), f"{strict_yaml.place(shown)}: {text}"
 
 
 def _shown(value: object) -> str:

@@ -18,7 +18,7 @@ from mlaudit.policy.vocabulary import CATALOG_KINDS, CUSTOM_PREFIX, FINAL_RULE, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from mlaudit.policy.document import Path
+    from mlaudit.safety.strict_yaml import Path
 
 
 # Each entry is compared with all earlier ones, to warn of entries that are never reached; without a limit this would

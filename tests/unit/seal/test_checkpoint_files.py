@@ -40,7 +40,7 @@ def test_two_hashes_for_one_record_are_shouted(tmp_path: Path) -> None:
 
 
 def test_altered_export_is_kept_and_named(tmp_path: Path) -> None:
-    """A file that is not a checkpoint, belongs to another stream, or is signed by an unknown key, is not overwritten."""
+    """A file that is no checkpoint, belongs to another stream, or is signed by an unknown key, is not overwritten."""
     folder = CheckpointFolder(tmp_path)
     path = folder.path(STREAM_ID)
     other = "019ab8a0-0000-7000-8000-00000000000f"

@@ -31,9 +31,9 @@ def flat_keys(path: str, content: bytes) -> dict[str, Any] | None:
         if name.endswith(".json"):
             parsed: Any = json.loads(text)
         elif name.endswith((".yaml", ".yml")):
-            import yaml
+            from mlaudit.safety.strict_yaml import parse_foreign
 
-            parsed = yaml.safe_load(text)
+            parsed = parse_foreign(text)
         elif name.endswith(".toml"):
             parsed = tomllib.loads(text)
         elif name.endswith((".ini", ".cfg", ".conf", ".properties")) or ".env" in name:

@@ -102,10 +102,10 @@ def _fetched(source: str, folder: str, run_id: str) -> Known | None:
     path = os.path.join(folder, REGISTERED)  # noqa: PTH118
     if not source.startswith("models:") or not os.path.isfile(path):  # noqa: PTH113
         return None
-    import yaml
+    from mlaudit.safety.strict_yaml import parse_foreign
 
     with open_regular(path) as file:
-        found = yaml.safe_load(file.read(MAX_META))
+        found = parse_foreign(file.read(MAX_META))
     name, version = found.get("model_name"), found.get("model_version")
     if not name or not version:
         return None

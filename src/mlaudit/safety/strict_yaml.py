@@ -1,8 +1,8 @@
-"""Parses YAML to plain values, with the line of every key and value, and reports every fault of the text at once.
+"""The one reader of mlaudit's own YAML: plain values, the line of every key, and every fault of the text at once.
 
 Stricter than YAML on purpose: no duplicate keys, no tags, no anchors (an alias bomb is a known attack, and people
 read a policy), and every value but ``true``, ``false``, ``null`` and plain numbers is text. So ``22:00``, ``on`` and
-``2026-11-25`` stay as written.
+``2026-11-25`` stay as written. ``parse_foreign`` reads what others wrote for other programs.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ Path = tuple[str | int, ...]
 
 MAX_CHARACTERS: Final = 1 << 20
 MAX_DEPTH: Final = 32
+MAX_NODES: Final = 100_000
 
 _INT: Final = re.compile(r"[-+]?[0-9]{1,18}")
 _FLOAT: Final = re.compile(r"[-+]?[0-9]{1,18}\.[0-9]{1,18}")
@@ -44,8 +45,16 @@ class Document:
         return self.lines.get(path, 1)
 
 
-def parse(text: str) -> Document:
-    """Parse a policy's text. Never raises: errors are in ``faults``."""
+def parse(
+    text: str, *, empty: str = "expected a mapping, found an empty file", aliases: bool = False
+) -> Document:
+    """Parses a text. Never raises: errors are in ``faults``.
+
+    Args:
+        text: what the file holds.
+        empty: the fault of a text without any value.
+        aliases: accepts them, up to ``MAX_NODES`` values once they are written out: for files of the checkout.
+    """
     document = Document()
     if len(text) > MAX_CHARACTERS:
         document.faults.append((1, f"expected at most {MAX_CHARACTERS} characters, found {len(text)}"))
@@ -63,22 +72,42 @@ def parse(text: str) -> Document:
         document.faults.append((1, f"expected at most {MAX_DEPTH} levels of nesting, found more"))
         return document
     if root is None:
-        document.faults.append((1, "expected a policy, found an empty file"))
+        document.faults.append((1, empty))
         return document
-    document.value = _Builder(document).build(root, ())
+    document.value = _Builder(document, aliases=aliases).build(root, ())
     return document
 
 
+def parse_foreign(text: str | bytes) -> Any:
+    """The value of a YAML text of another program, as YAML means it: aliases, dates and duplicate keys included.
+
+    The value may share parts, and be endless when they are written out.
+
+    Raises:
+        yaml.YAMLError, ValueError, RecursionError: it is not YAML, or has tags of a program's own.
+    """
+    return yaml.safe_load(text)
+
+
 class _Builder:
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, *, aliases: bool) -> None:
         self._document = document
+        self._aliases = aliases
         self._seen: set[int] = set()
+        self._nodes = 0
 
     def build(self, node: yaml.Node, path: Path) -> Any:
         self._document.lines.setdefault(path, _line(node))
-        if id(node) in self._seen and not isinstance(node, yaml.ScalarNode):
+        if id(node) in self._seen and not isinstance(node, yaml.ScalarNode) and not self._aliases:
             return self._unread(path, "anchors and aliases are not supported: write the value out")
         self._seen.add(id(node))
+        self._nodes += 1
+        if self._aliases and self._nodes > MAX_NODES:
+            if self._nodes == MAX_NODES + 1:
+                self._unread(
+                    path, f"expected at most {MAX_NODES:,} values with all aliases written out, found more"
+                )
+            return None
         if len(path) > MAX_DEPTH:
             return self._unread(path, f"expected at most {MAX_DEPTH} levels of nesting, found more")
         if node.tag not in _PLAIN_TAGS and node.tag != "!":
