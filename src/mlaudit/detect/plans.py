@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlaudit.detect.compiled_rule import Plan
-from mlaudit.errors import SourceError
+from mlaudit.errors import InstallError, SourceError
+from mlaudit.install.packaged import shipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-_PACKAGE = Path(__file__).resolve().parents[1]
+    from pathlib import Path
 
 
 def folder() -> Path:
@@ -22,14 +21,10 @@ def folder() -> Path:
     Raises:
         SourceError: neither in the installed package nor in a checkout.
     """
-    places = (
-        _PACKAGE / "_assets" / "detections" / "compiled",
-        _PACKAGE.parents[1] / "detections" / "compiled",
-    )
-    for place in places:
-        if place.is_dir():
-            return place
-    raise SourceError(f"expected compiled detection rules in {places[0]}, found none; reinstall mlaudit-otel")
+    try:
+        return shipped("detections/compiled")
+    except InstallError as error:
+        raise SourceError(f"expected compiled detection rules: {error}") from None
 
 
 @cache

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from mlaudit.install.packaged import shipped
 from mlaudit.stack import progress, toolchain
 from mlaudit.stack.cache import cache_dir, preparing
 
@@ -25,9 +26,12 @@ _SOURCES: Final = ("builder.yaml", "go.mod", "go.sum")
 
 
 def config_dir() -> Path:
-    """The ``collector-config`` folder: beside the package in a wheel, at the top of a checkout."""
-    packaged = Path(__file__).parent.parent / "_assets" / "collector-config"
-    return packaged if packaged.is_dir() else Path(__file__).parents[3] / "collector-config"
+    """The ``collector-config`` folder.
+
+    Raises:
+        InstallError: it did not come with the package.
+    """
+    return shipped("collector-config")
 
 
 def collector_binary(report: Report) -> Path:

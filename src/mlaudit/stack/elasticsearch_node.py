@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import urllib3
 
 from mlaudit.errors import StackError
+from mlaudit.install.packaged import FOLDER
 from mlaudit.stack import process
 from mlaudit.stack.certificates import make_certificates
 from mlaudit.stack.credentials import ADMIN, READER, TELEMETRY, WRITER, password_hash
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mlaudit.stack.credentials import Credentials
     from mlaudit.stack.process import ProcessId
     from mlaudit.stack.stack_layout import Layout
@@ -34,7 +36,7 @@ MEMBERS: Final = {
 }
 
 # This server has no role API: the very roles that `mlaudit install` gives a full one, as a file.
-_ROLES: Final = Path(__file__).parent.parent / "install/elasticsearch/full/roles"
+_ROLES: Final = FOLDER / "full" / "roles"
 
 
 @dataclass(frozen=True, slots=True)

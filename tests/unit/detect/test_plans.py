@@ -7,6 +7,7 @@ import pytest
 from mlaudit.detect import plans
 from mlaudit.detect.compiled_rule import LEVELS, Plan, Step
 from mlaudit.errors import SourceError
+from mlaudit.install import packaged
 
 FLOOD = Plan(
     "00000000-0000-4000-8000-000000000001",
@@ -58,6 +59,6 @@ def test_the_compiled_rules_are_whole() -> None:
 
 def test_rules_that_are_not_installed_are_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
     """Without compiled rules there is an error, not an empty run."""
-    monkeypatch.setattr(plans, "_PACKAGE", tmp_path)
+    monkeypatch.setattr(packaged, "_PACKAGE", tmp_path)
     with pytest.raises(SourceError, match="expected compiled detection rules"):
         plans.folder()
