@@ -1,4 +1,4 @@
-"""What the ``.pth`` line imports when ``MLAUDIT_ENABLED`` is on: sets the hooks, and never breaks the interpreter."""
+"""The module that the ``.pth`` line imports when ``MLAUDIT_ENABLED`` is on: installs the hooks, never raises."""
 
 from __future__ import annotations
 

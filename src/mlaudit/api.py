@@ -1,7 +1,7 @@
-"""The public functions, for what cannot be seen from outside: ``record``, ``actor``, ``purpose``, ``training_run``.
+"""The public functions, for what hooks cannot capture: ``record``, ``actor``, ``purpose``, ``training_run``.
 
-All of them do nothing when auditing is off, never raise for a fault of their own (it is counted and told in the
-trail), and raise ``AuditRefusedError`` when the policy says that the action must not happen unrecorded.
+All of them do nothing when auditing is off, and never raise for a fault of their own, which is counted and recorded in
+the trail. They raise ``AuditRefusedError`` when the policy forbids an unrecorded action.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ def record(
     """Records one event.
 
     Args:
-        kind: a kind of the catalog (docs/events.md), or an own one under ``audit.app.``, e.g.
+        kind: a kind of the catalog (docs/events.md), or a custom kind under ``audit.app.``, e.g.
             ``audit.app.report.exported``.
         outcome: ``success``, ``failure`` or ``unknown``.
-        target: what was acted on: ``("report", "fairness-2026-11")``; a text alone is an ``object``.
+        target: the object of the action: ``("report", "fairness-2026-11")``; a text alone is an ``object``.
         actor: who acted; default: the actor of this context (see ``actor``), else the service itself.
         fields: catalog fields, flat dotted names, recorded at every level.
         inputs: catalog fields recorded only at policy level ``inputs`` and above.
         outputs: catalog fields recorded only at policy level ``full``.
-        **labels: anything short and not personal, searchable as ``labels.<name>``.
+        **labels: short values without personal data, searchable as ``labels.<name>``.
 
     Returns:
-        The id of the record; None when auditing is off, the policy leaves the event out, or the record was lost
-        (which the trail tells later).
+        The id of the record; None when auditing is off, the policy excludes the event, or the record was lost (which
+        the trail reports later).
 
     Raises:
         AuditRefusedError: the record could not be stored and the policy says ``on_failure: refuse``.
@@ -89,15 +89,15 @@ def record(
 
 
 class actor:  # noqa: N801 - used like a function: with mlaudit.actor("alice"):
-    """Says who acts in a block of code; works with ``with`` and ``async with``, across awaits and threads.
+    """Sets the actor in a block of code; works with ``with`` and ``async with``, across awaits and threads.
 
     ::
 
         with mlaudit.actor(user.id, name=user.name, roles=user.roles):
             model.predict(rows)
 
-    Inside of a request it also names the actor of the request's own record, for frameworks whose authentication
-    mlaudit cannot see.
+    Within a request it also sets the actor of the request's own record, for frameworks whose authentication mlaudit
+    cannot see.
     """
 
     def __init__(
@@ -107,13 +107,13 @@ class actor:  # noqa: N801 - used like a function: with mlaudit.actor("alice"):
         name: str | None = None,
         roles: Iterable[str] = (),
     ) -> None:
-        """Who acts.
+        """Takes the actor.
 
         Args:
-            id: as the service knows it; the policy decides what of it is recorded.
+            id: the id in the service; the policy decides how it is recorded.
             type: ``user``, ``service`` or ``system``.
-            name: a name that people recognise.
-            roles: what the actor may do.
+            name: a human-readable name.
+            roles: the actor's roles.
         """
         self._actor = Actor(str(id), type, name, tuple(roles), method="context")
         self._setting = Setting(current_actor)
@@ -122,7 +122,7 @@ class actor:  # noqa: N801 - used like a function: with mlaudit.actor("alice"):
         self._setting.set(self._actor)
         trail = open_trail()
         if trail is not None:
-            # Not taken back: the request's record is written after this block.
+            # Not reset: the request's record is written after this block.
             trail.actor = self._actor
         return self._actor
 
@@ -137,19 +137,19 @@ class actor:  # noqa: N801 - used like a function: with mlaudit.actor("alice"):
 
 
 class purpose:  # noqa: N801 - used like a function: with mlaudit.purpose("monthly retraining"):
-    """Says why data is accessed in a block of code; works with ``with`` and ``async with``, across awaits.
+    """Sets the purpose of data access in a block of code; works with ``with`` and ``async with``, across awaits.
 
     ::
 
         with mlaudit.purpose("monthly retraining"):
             loans = pandas.read_parquet("/data/loans.parquet")
 
-    Recorded as ``ml.dataset.purpose`` of what is read, changed and exported inside. The innermost one counts; the
-    purpose of a ``training_run`` counts where none is stated.
+    Recorded as ``ml.dataset.purpose`` of every read, change and export inside. The innermost purpose applies; without
+    one, the purpose of the ``training_run`` applies.
     """
 
     def __init__(self, text: str) -> None:
-        """Why the data is accessed.
+        """Takes the purpose.
 
         Args:
             text: a few words without personal data; at most 256 characters are kept.

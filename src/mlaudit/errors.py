@@ -1,4 +1,4 @@
-"""The one error tree of mlaudit.
+"""The exception hierarchy of mlaudit.
 
 Every message says what was expected, what was found, and what to do about it.
 """
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 
 class MlauditError(Exception):
-    """Root of every error that mlaudit raises on purpose.
+    """Base class of every error that mlaudit raises on purpose.
 
-    An error whose constructor takes anything but its message says in ``__reduce__`` how it is made again: a worker
-    process hands its errors to its parent as pickles, and a pool waits for ever for one that cannot be read.
+    An error whose constructor takes other arguments than its message defines ``__reduce__``: a worker process pickles
+    its errors for its parent, and a pool waits forever for an error that cannot be unpickled.
     """
 
 
 class SettingsError(MlauditError):
-    """One or more ``MLAUDIT_*`` variables are wrong; ``faults`` lists every one of them."""
+    """One or more ``MLAUDIT_*`` variables are invalid; ``faults`` lists every one of them."""
 
     def __init__(self, faults: Sequence[str]) -> None:
         self.faults = tuple(faults)
@@ -31,7 +31,7 @@ class SettingsError(MlauditError):
 
 
 class PolicyError(MlauditError):
-    """A policy file is wrong; ``faults`` lists every one, each with its place in the file."""
+    """A policy file is invalid; ``faults`` lists every fault with its place in the file."""
 
     def __init__(self, source: str, faults: Sequence[str]) -> None:
         self.source = source
@@ -43,7 +43,7 @@ class PolicyError(MlauditError):
 
 
 class CatalogError(MlauditError):
-    """The event catalog contradicts itself; ``faults`` lists every contradiction."""
+    """The event catalog is inconsistent; ``faults`` lists every inconsistency."""
 
     def __init__(self, faults: Sequence[str]) -> None:
         self.faults = tuple(faults)
@@ -54,7 +54,7 @@ class CatalogError(MlauditError):
 
 
 class EventError(MlauditError):
-    """An event cannot become a record: a value that JSON cannot carry faithfully, an unknown kind."""
+    """An event cannot be recorded: JSON cannot represent one of its values exactly, or its kind is unknown."""
 
 
 class KeyFileError(MlauditError):
@@ -62,26 +62,26 @@ class KeyFileError(MlauditError):
 
 
 class SignerError(MlauditError):
-    """A signer gave no signature; checkpoints wait and are tried again, records go on.
+    """Signing failed; the checkpoint is retried, and records are written as before.
 
     A signer raises it with a text that may be recorded. Of any other exception only the class is recorded.
     """
 
 
 class CheckpointError(MlauditError):
-    """A checkpoint contradicts one that was exported before, or cannot be exported."""
+    """A checkpoint contradicts an exported one, or cannot be exported."""
 
 
 class TimestampError(MlauditError):
-    """A time-stamp could not be had, or does not prove what it should."""
+    """A time-stamp could not be obtained, or does not prove what it should."""
 
 
 class ChainError(MlauditError):
-    """A sealed entry does not continue the chain it was given to."""
+    """A sealed entry does not continue the chain that it was added to."""
 
 
 class SpoolError(MlauditError):
-    """The spool cannot take or give a record."""
+    """The spool cannot store or read a record."""
 
 
 class SpoolFullError(SpoolError):
@@ -97,11 +97,11 @@ class DiskFullError(SpoolUnavailableError):
 
 
 class UnreadableSegmentError(SpoolError):
-    """A segment of the spool cannot be read, and trying again will not help."""
+    """A segment of the spool cannot be read, and a retry will not help."""
 
 
 class UnconfirmedError(SpoolUnavailableError):
-    """The disk did not confirm a record; it was written, and may still be confirmed and delivered later."""
+    """The disk did not confirm a record. It was written, and may still be confirmed and delivered later."""
 
     def __init__(self) -> None:
         super().__init__("the disk did not confirm the record")
@@ -111,13 +111,14 @@ class UnconfirmedError(SpoolUnavailableError):
 
 
 class StreamOverError(MlauditError):
-    """A stream takes no more records: it was ended, or an interrupted write left it in doubt."""
+    """A stream accepts no more records: it was ended, or an interrupted write left it inconsistent."""
 
 
 class AuditRefusedError(MlauditError):
-    """The policy says ``on_failure: refuse`` and the action could not be recorded.
+    """The action could not be recorded, and the policy says ``on_failure: refuse``.
 
-    Raised in place of the action or of its result: let it pass, or answer that the service is unavailable (HTTP 503).
+    Raised in place of the action or of its result. Do not catch it, or answer that the service is unavailable (HTTP
+    503).
     """
 
 
@@ -126,11 +127,11 @@ class DeliveryError(MlauditError):
 
 
 class SourceError(MlauditError):
-    """Verification could not check: the source is absent, unreadable or refuses."""
+    """Verification could not check a source: it is absent, unreadable or refuses access."""
 
 
 class RuleError(MlauditError):
-    """A detection rule cannot be compiled, or says something that its queries would not do."""
+    """A detection rule cannot be compiled, or contradicts its queries."""
 
 
 class InstallError(MlauditError):
@@ -138,11 +139,11 @@ class InstallError(MlauditError):
 
 
 class ClusterError(InstallError, SourceError):
-    """An Elasticsearch cluster cannot be reached, refuses, or answers only in part."""
+    """An Elasticsearch cluster is unreachable, refuses a request, or answers only in part."""
 
 
 class StackError(MlauditError):
-    """The local stack cannot start or stop; says what is missing and how to get it."""
+    """The local stack cannot start or stop; the message says what is missing and how to get it."""
 
 
 def _listed(title: str, faults: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""What capture hands to the rest of the pipeline: one thing that happened."""
+"""The event that capture passes to the rest of the pipeline."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SYSTEM: Final = "system"
 def new_record_id() -> str:
     """A UUIDv7 (RFC 9562): time-ordered, so that ids of one stream index and compress well.
 
-    Its 74 random bits come from the operating system: an id that others could guess could be taken by them first.
+    Its 74 random bits come from the operating system, so that no other party can guess an id and use it first.
     """
     try:
         tail = _tails.pop()  # atomic: no two threads get the same
@@ -33,7 +33,7 @@ def new_record_id() -> str:
 
 def _random_tails() -> list[str]:
     """The random parts of many ids, with version 7 and variant 0b10 in their places."""
-    # One call for many: asking the kernel costs more than everything else here.
+    # One call for many: the system call costs more than everything else here.
     digits = os.urandom(_TAIL_BYTES * _TAILS_AT_ONCE).hex()
     return [
         f"7{part[:3]}-{'89ab'[int(part[3], 16) & 3]}{part[4:7]}-{part[7:19]}"
@@ -46,20 +46,20 @@ def _random_tails() -> list[str]:
 _TAIL_BYTES: Final = 10
 _TAILS_AT_ONCE: Final = 256
 _tails: list[str] = []
-# A forked child must not hand out the ids that its parent hands out.
+# A forked child must not use the same ids as its parent.
 os.register_at_fork(after_in_child=_tails.clear)
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acted.
+    """The actor of an event.
 
     Attributes:
-        id: as the service knows it; the policy's redaction decides what of it reaches a record.
+        id: the id in the service; the policy's redaction decides how it is recorded.
         type: ``user``, ``service`` or ``system`` (OTel audit draft, ``audit.actor.type``).
-        name: a name that people recognise.
-        roles: what the actor may do.
-        method: how the actor became known: ``authenticated``, ``header``, ``credential``, ``context``, ``process``
+        name: a human-readable name.
+        roles: the actor's roles.
+        method: how the actor was identified: ``authenticated``, ``header``, ``credential``, ``context``, ``process``
             or ``anonymous``.
     """
 
@@ -72,11 +72,11 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What was acted on, e.g. ``Target("model", "fraud@3")``.
+    """The object of an action, e.g. ``Target("model", "fraud@3")``.
 
     Attributes:
-        type: the sort of thing, e.g. ``model``, ``dataset`` or ``report``.
-        id: which one of its sort.
+        type: the type of the object, e.g. ``model``, ``dataset`` or ``report``.
+        id: its id within the type.
     """
 
     type: str
@@ -90,16 +90,16 @@ class AuditEvent:
     Attributes:
         kind: a kind of the catalog, e.g. ``audit.ml.prediction``.
         outcome: ``success``, ``failure`` or ``unknown``.
-        actor: who acted; None lets the pipeline fill in the process's own identity.
-        target: what was acted on.
+        actor: who acted; None for the process's own identity.
+        target: the object of the action.
         fields: flat, dotted field names of the catalog at metadata level. Values: str, int, float, bool,
-            or a list or dict of those. Absent is absent: no None.
+            or a list or dict of those. Absent values are left out: no None.
         inputs: the same, recorded only at policy level ``inputs`` and above.
         outputs: the same, recorded only at policy level ``full``.
-        action: uppercase verb; None takes the catalog's.
+        action: uppercase verb; None for the catalog's.
         timestamp: nanoseconds since the epoch, UTC.
         record_id: UUIDv7; also the document id in Elasticsearch.
-        trace_id, span_id: of the span that was current, 0 when there was none.
+        trace_id, span_id: of the current span, 0 without one.
     """
 
     kind: str

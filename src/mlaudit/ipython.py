@@ -1,7 +1,7 @@
-"""``%load_ext mlaudit.ipython``: audits a notebook or shell from here on, where ``MLAUDIT_ENABLED`` did not do it.
+"""``%load_ext mlaudit.ipython``: audits a notebook or shell from now on, when ``MLAUDIT_ENABLED`` is not set.
 
-With ``MLAUDIT_ENABLED=true`` nothing has to be loaded: every kernel and shell is audited from its first cell on, and
-unloading changes nothing about that.
+With ``MLAUDIT_ENABLED=true`` the extension is not needed: every kernel and shell is audited from its first cell on, and
+unloading the extension does not change that.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _loaded = False
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """Switches auditing on in this process, and begins the session of this shell.
+    """Turns auditing on in this process, and starts the session of this shell.
 
-    Says so, and does nothing, where ``MLAUDIT_ENABLED`` is set to something else: whoever set it decides.
+    When ``MLAUDIT_ENABLED`` has another value, it prints a message and does nothing: the variable takes precedence.
     """
     global _loaded
     stated = os.environ.get("MLAUDIT_ENABLED")
@@ -35,7 +35,7 @@ def load_ipython_extension(shell: Any) -> None:
     activate()
     pipeline = current.pipeline()
     if pipeline is None:
-        print("mlaudit: this session is not audited; the reason stands in the log")  # noqa: T201
+        print("mlaudit: this session is not audited; see the log for the reason")  # noqa: T201
         return
     from mlaudit.capture.libraries.ipython import session_of
 
@@ -43,10 +43,10 @@ def load_ipython_extension(shell: Any) -> None:
 
 
 def unload_ipython_extension(shell: Any) -> None:
-    """Ends the session and takes the hooks out, if it was the extension that switched auditing on."""
+    """Ends the session, and removes the hooks if the extension turned auditing on."""
     global _loaded
     if not _loaded:
-        print("mlaudit: MLAUDIT_ENABLED switched auditing on, so it stays on")  # noqa: T201
+        print("mlaudit: MLAUDIT_ENABLED turned auditing on, so it stays on")  # noqa: T201
         return
     _loaded = False
     from mlaudit.capture.instrumentor import deactivate

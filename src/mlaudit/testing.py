@@ -1,4 +1,4 @@
-"""For the tests of services: run code under audit and look at the records, without a spool or a collector.
+"""For the tests of services: run code under audit and inspect the records, without a spool or a collector.
 
 ::
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from mlaudit.deliver.ticket import Ticket
     from mlaudit.pipeline.pipeline import Pipeline
 
-# This module is loaded by every pytest run of an environment that has mlaudit: nothing heavy up here.
+# Every pytest run in an environment with mlaudit loads this module: no heavy imports at the top level.
 
 
 class AuditLog:
-    """The records made so far, in the order of their chain. Stands in for the spool.
+    """The records so far, in the order of their chain. Replaces the spool.
 
     For tests of a service: ``records``, ``of``, ``kinds``, ``originals``, ``payloads``, ``fail`` and ``heal``. The
     pipeline calls the other methods.
@@ -67,22 +67,22 @@ class AuditLog:
         return [record for record in self.records if record["audit.kind"] == kind]
 
     def kinds(self) -> list[str]:
-        """The kind of each record, without those that the stream writes about itself and the policy."""
+        """The kind of each record, without the stream's records about itself and the policy."""
         own = ("audit.stream.", "audit.policy.")
         return [kind for record in self.records if not (kind := record["audit.kind"]).startswith(own)]
 
     def fail(self, error: Exception | None = None) -> None:
-        """From now on no record can be stored.
+        """Makes every further append fail.
 
         Args:
-            error: why, as the spool would say it; None for a spool that is full.
+            error: the error to raise, as the spool would; None for a full spool.
         """
         from mlaudit.errors import SpoolFullError
 
         self._error = error or SpoolFullError("the spool is full")
 
     def heal(self) -> None:
-        """Appends work again."""
+        """Makes appends work again."""
         self._error = None
 
     def writable(self) -> bool:
@@ -90,7 +90,7 @@ class AuditLog:
         return self._error is None
 
     def append(self, sequence: int, digest: bytes, payload: bytes, *, durable: bool) -> Ticket:
-        """Takes one frame; see ``deliver.ticket.Delivery``."""
+        """Stores one frame; see ``deliver.ticket.Delivery``."""
         from mlaudit.deliver.ticket import SAFE
 
         with self._lock:
@@ -100,15 +100,15 @@ class AuditLog:
         return SAFE
 
     def forget(self) -> None:
-        """A forked child has its copy of what was recorded before."""
+        """Does nothing: a forked child has its own copy of the earlier records."""
 
     def finish(self, deadline: float, *, keep: bool = False) -> bool:
-        """Nothing is left to send."""
+        """Returns True: there is nothing to send."""
         return True
 
 
 class _MemoryBackend:
-    """A pipeline backend without a spool; keys are made up."""
+    """A pipeline backend without a spool, with temporary keys."""
 
     def __init__(self, log: AuditLog, policy: Path | None, state_dir: Path) -> None:
         self._log = log
@@ -149,7 +149,7 @@ class _MemoryBackend:
         return ""
 
     def publish(self, note: str) -> None:
-        """Nothing leaves a test."""
+        """Does nothing: tests export no checkpoints."""
 
     def open_stream(self, builder: Any, report: Callable[[int, str], object]) -> Any:
         from mlaudit.event import new_record_id
@@ -174,10 +174,10 @@ def capture(
     Args:
         policy: a policy file, or the text of one; None for the built-in policy.
         env: further ``MLAUDIT_*`` settings.
-        instrument: set the hooks into the libraries that are imported, as ``MLAUDIT_ENABLED`` would.
+        instrument: install the hooks into imported libraries, as ``MLAUDIT_ENABLED`` does.
 
     Raises:
-        MlauditError: what is wrong with the policy or the settings.
+        MlauditError: the policy or the settings are invalid.
     """
     from mlaudit.pipeline import current
     from mlaudit.pipeline.pipeline import Pipeline
@@ -215,6 +215,6 @@ def capture(
 
 @pytest.fixture
 def audit_records() -> Iterator[AuditLog]:
-    """The test runs under audit with the built-in policy; see ``AuditLog``."""
+    """Runs the test under audit with the built-in policy; see ``AuditLog``."""
     with capture() as log:
         yield log

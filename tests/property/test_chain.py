@@ -1,4 +1,4 @@
-"""The chain as a state machine: whatever is sealed and stored, the originals prove it."""
+"""The chain as a state machine: the originals prove any sequence of sealed and stored records."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RECORDS = st.lists(st.dictionaries(NAMES, st.text(max_size=30), max_size=6), min
 @settings(deadline=None)
 @given(RECORDS)
 def test_originals_alone_prove_the_chain(all_fields: list[dict[str, str]]) -> None:
-    """Each body names the hash of the one before, its own place, and every field it was given, sorted."""
+    """Each body contains the hash of the previous one, its own place, and every given field, sorted."""
     chain = Chain("s-1")
     previous = GENESIS
     for number, fields in enumerate(all_fields, 1):
@@ -44,7 +44,7 @@ def test_originals_alone_prove_the_chain(all_fields: list[dict[str, str]]) -> No
 @settings(deadline=None)
 @given(st.integers(0, 10), st.integers(0, 10))
 def test_chain_takes_only_its_next_entry(before: int, after: int) -> None:
-    """An entry that was sealed on an older head is refused, and the chain stays where it was."""
+    """An entry that was sealed on an older head is refused, and the chain is unchanged."""
     chain = Chain("s-1")
     encoded = encode({"message": "x"})
     for _ in range(before):

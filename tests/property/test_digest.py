@@ -1,4 +1,4 @@
-"""Digests of data, for data that nobody thought of."""
+"""Digests of generated data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two encodings of a record, for values that nobody thought of: the sealed JSON and the OTLP around it."""
+"""The two encodings of a record, for generated values: the sealed JSON and the OTLP around it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def whole(fields: dict[str, Any]) -> bytes:
 
 
 def carried(value: Any) -> Any:
-    """What a reader gets for a value: integers that a double would bend are texts of their digits."""
+    """The decoded form of a value: integers that a double cannot represent are texts of their digits."""
     if isinstance(value, bool):
         return value
     if isinstance(value, int):
@@ -91,7 +91,7 @@ def test_the_bytes_depend_on_the_fields_alone(fields: dict[str, Any], random: An
 @settings(deadline=None)
 @given(FIELDS)
 def test_a_record_is_one_line_without_control_characters(fields: dict[str, Any]) -> None:
-    """Whatever is in the values, the bytes are UTF-8 and hold no raw control character, so no second line."""
+    """With any values, the bytes are UTF-8 without raw control characters, so without a line break."""
     text = whole(fields).decode()
     assert not any(ord(character) < 0x20 for character in text)
 
@@ -113,7 +113,7 @@ def test_what_json_cannot_carry_is_refused_wherever_it_stands(
 @example({"message": "x" * (2 * MAX_RECORD_BYTES)})
 @example({f"own.{number}": "y" * 60 for number in range(20_000)})
 def test_what_was_made_to_fit_is_encoded(fields: dict[str, Any]) -> None:
-    """Fields of any size, and with any text, can be encoded once they were made to fit; what changed is named."""
+    """Fields of any size and text can be encoded after ``fit``, which names the changed ones."""
     fields = {name: value for name, value in fields.items() if not name.startswith("audit.sequence.")}
     before = dict(fields)
     changed = fit(fields)
@@ -134,7 +134,7 @@ def test_what_was_made_to_fit_is_encoded(fields: dict[str, Any]) -> None:
 def test_the_written_log_record_is_the_officially_encoded_one(
     time: int, severity: int, kind: str, body: str, attributes: dict[str, str | int], data: st.DataObject
 ) -> None:
-    """The official classes read back every field, and write the same meaning again."""
+    """The official classes parse every field, and serialize to the same meaning."""
     traced = data.draw(st.booleans())
     trace_id = data.draw(st.integers(1, 2**128 - 1)) if traced else 0
     span_id = data.draw(st.integers(0, 2**64 - 1)) if traced else 0

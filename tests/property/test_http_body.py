@@ -1,4 +1,4 @@
-"""What is said of a body does not depend on how it was cut."""
+"""The facts recorded about a body do not depend on its chunks."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def test_no_known_secret_shape_passes_in_any_nesting(
 )
 @settings(max_examples=400, deadline=None)
 def test_no_value_under_a_secret_key_passes_in_any_nesting(key: str, data: st.DataObject, shape: str) -> None:
-    """Whatever stands under a key that names a secret never leaves, however it is written down."""
+    """A value under a key that names a secret never leaves, in any notation."""
     leaf: Any = {
         "dict": {key: PLANTED, "n": 1},
         "pair": [key, PLANTED],
@@ -130,7 +130,7 @@ def test_no_secret_passes_in_a_query_string(key: str, other: str) -> None:
 @given(text=st.text(max_size=300), emails=st.booleans())
 @settings(max_examples=300, deadline=None)
 def test_scrubbing_is_stable(text: str, emails: bool) -> None:
-    """Scrubbing never raises, and what it gave out stays as it is when it is scrubbed again."""
+    """Scrubbing never raises, and a second scrubbing does not change the result."""
     scrubber = Scrubber(KEY, emails=emails)
     once = scrubber.text(text)
     assert scrubber.text(once) == once
@@ -148,7 +148,7 @@ def test_scrubbing_is_stable(text: str, emails: bool) -> None:
 )  # fmt: skip
 @settings(max_examples=300, deadline=None)
 def test_redaction_never_raises_and_never_passes_foreign_objects(value: Any, method: str, name: str) -> None:
-    """Any value at all comes out as something JSON-like, and the caller's value is untouched."""
+    """Any value becomes a JSON-like value, and the caller's value is unchanged."""
     redaction = Redaction((RedactionRule(("*",), method, 3),), Pseudonyms(KEY), Scrubber(KEY))
     fields = {name: value}
     redaction.apply(fields)
@@ -291,7 +291,7 @@ def matches_naively(pattern: str, value: str, *, path: bool) -> bool:
 @given(drawn=rules, asked=st.lists(facts, min_size=1, max_size=8))
 @settings(max_examples=300, deadline=None)
 def test_decide_equals_naive_evaluation(drawn: list[dict[str, Any]], asked: list[Facts]) -> None:
-    """The first rule whose every criterion holds decides, whatever was asked before; else the built-in final rule."""
+    """The first rule whose criteria all match decides, whatever was decided before; else the final rule."""
     policy = compile_policy(make_policy(drawn), KEY)
     for one in (*asked, *asked):
         expected = FINAL_RULE
@@ -355,7 +355,7 @@ yaml_like = st.text(
 @example("a: b\n---\nc: d")
 @settings(max_examples=500, deadline=None)
 def test_the_loader_raises_nothing_but_policy_errors(text: str | bytes) -> None:
-    """Any content at all is a policy or a PolicyError with at least one fault that names a line."""
+    """Any content is a policy or a PolicyError with at least one fault that names a line."""
     faults = faults_of(text)
     assert faults is None or (faults and all(fault.startswith("line ") for fault in faults))
 
@@ -374,5 +374,5 @@ def test_a_damaged_policy_is_refused_or_still_a_policy(data: st.DataObject) -> N
 
 
 def test_the_built_in_policy_loads() -> None:
-    """The built-in policy is one."""
+    """The built-in policy is valid."""
     assert load_policy(None).rules

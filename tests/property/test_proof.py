@@ -1,4 +1,4 @@
-"""Whatever a valid stream looks like, it is proven; whatever is done to one record of it, that record is named."""
+"""Any valid stream is proven, and any change of one record is attributed to that record."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LENGTH = 40
 EVERY = 7
 VALID = make_stream(LENGTH, every=EVERY)
 NUMBERS = st.integers(1, LENGTH)
-# The last record has no successor; what vouches for it lies in other streams.
+# The last record has no successor; other streams confirm it.
 VOUCHED = st.integers(1, LENGTH - 1)
 
 
@@ -70,7 +70,7 @@ def test_flipped_byte_in_an_original_is_named(number: int, data: st.DataObject) 
 @settings(deadline=None)
 @given(VOUCHED, st.text(max_size=50))
 def test_changed_and_hashed_original_is_named(number: int, message: str) -> None:
-    """Computing the stored hash and the projection again as well does not help."""
+    """Recomputing the stored hash and the projection does not hide the change."""
     assume(message != VALID[number - 1].fields["message"])
     documents = copy_of(VALID)
     documents[number - 1] = document(altered(documents[number - 1].original, "message", message))
@@ -126,7 +126,7 @@ def test_records_that_a_rollover_repeats_are_one_finding(one: int, other: int, t
 @settings(deadline=None)
 @given(VOUCHED, st.text(max_size=20))
 def test_inserted_record_is_named(number: int, message: str) -> None:
-    """A forged record beside the genuine one is told from it by the record behind."""
+    """The next record shows which of a forged and a genuine record is genuine."""
     assume(message != VALID[number - 1].fields["message"])
     forged = document(altered(VALID[number - 1].original, "message", message))
     forged.id = "forged"
@@ -137,7 +137,7 @@ def test_inserted_record_is_named(number: int, message: str) -> None:
 @settings(deadline=None)
 @given(VOUCHED)
 def test_chain_computed_again_without_the_key_is_named(number: int) -> None:
-    """A changed record with everything behind it hashed again contradicts the next checkpoint."""
+    """A changed record, with all later ones hashed again, contradicts the next checkpoint."""
     documents = copy_of(VALID)
     documents[number - 1] = document(altered(documents[number - 1].original, "message", "nothing happened"))
     rehash(documents, number)
@@ -169,7 +169,7 @@ def test_changed_searchable_field_is_named(number: int, name: str, value: object
 @settings(deadline=None)
 @given(st.binary(max_size=200), st.text(max_size=20), st.integers(-5, 50))
 def test_garbage_never_breaks_the_proof(original: bytes, digest: str, sequence: int) -> None:
-    """Whatever a store holds in a record's place, the proof goes on and names it."""
+    """Any content in a record's place is named, and the proof continues."""
     garbage = observe(original, parse_original(original), Claims("x", digest, sequence, ((STREAM_ID, 7),)))
     found = [_observed(stored) for stored in VALID]
     found[6] = garbage

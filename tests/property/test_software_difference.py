@@ -12,7 +12,7 @@ SOFTWARE = st.dictionaries(st.sampled_from("abcdefgh"), st.sampled_from(["1", "2
 
 @given(SOFTWARE, SOFTWARE)
 def test_difference_makes_the_one_of_the_other(before: dict[str, str], now: dict[str, str]) -> None:
-    """Removing, adding and updating what is told gives the new software."""
+    """Applying the reported removals, additions and updates gives the new software."""
     added, removed, updated = difference(before, now)
     made = {name: version for name, version in before.items() if name not in removed}
     assert all(made[name] == old for name, (old, _) in updated.items())
@@ -22,7 +22,7 @@ def test_difference_makes_the_one_of_the_other(before: dict[str, str], now: dict
 
 @given(SOFTWARE, SOFTWARE)
 def test_the_way_back_is_the_reverse(before: dict[str, str], now: dict[str, str]) -> None:
-    """What is added one way is removed the other, and versions change places."""
+    """In the other direction additions become removals, and versions are swapped."""
     there, back = difference(before, now), difference(now, before)
     assert (there.added, there.removed) == (back.removed, back.added)
     assert there.updated == {name: (new, old) for name, (old, new) in back.updated.items()}
@@ -30,7 +30,7 @@ def test_the_way_back_is_the_reverse(before: dict[str, str], now: dict[str, str]
 
 @given(SOFTWARE, SOFTWARE)
 def test_every_change_is_in_exactly_one_list(before: dict[str, str], now: dict[str, str]) -> None:
-    """The three lists are disjoint, sorted, and together are what the sentences tell."""
+    """The three lists are disjoint, sorted, and together match the sentences."""
     parts = difference(before, now)
     names = [name for part in parts for name in part]
     assert all(list(part) == sorted(part) for part in parts)

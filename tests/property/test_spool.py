@@ -1,4 +1,4 @@
-"""The spool as a state machine: whatever happens in whatever order, it keeps what it promised and invents nothing."""
+"""The spool as a state machine: in any order of events it keeps its guarantees and invents nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from mlaudit.errors import SpoolFullError, SpoolUnavailableError
 BOUND = 6000
 SEGMENT = 600
 STREAM = "s"
-# In memory where that is possible: syncs are remembered by the layer, not by the disk.
+# In memory where that is possible: the fault layer tracks syncs, not the disk.
 PLACE = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
@@ -48,7 +48,7 @@ def failing(name: str, number: int) -> Iterator[None]:
 
 
 class SpoolMachine(RuleBasedStateMachine):
-    """``frames`` is the model: the payload of every sequence that was taken and may not be lost."""
+    """``frames`` is the model: the payload of every accepted sequence that must not be lost."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @rule(size=st.integers(0, 900), durable=st.booleans())
     def append(self, size: int, durable: bool) -> None:
-        """A frame is taken, or refused because the bound is reached."""
+        """A frame is stored, or refused because the limit is reached."""
         sequence = self.last + 1
         payload = random.Random(size * 1000 + sequence + self.turn).randbytes(size)
         data = len(files.frame(sequence, bytes(32), payload))
@@ -106,7 +106,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @rule(size=st.integers(0, 900), durable=st.booleans())
     def append_on_full_disk(self, size: int, durable: bool) -> None:
-        """A full disk refuses, and nothing of the frame is left."""
+        """A full disk refuses, and no part of the frame is left."""
         if self.spool.unsent_bytes + size + files.HEADER_BYTES > BOUND:
             return
         retained = self.retained()
@@ -129,7 +129,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @rule(rewriting_fails=st.booleans())
     def sync_fails(self, rewriting_fails: bool) -> None:
-        """A sync that fails breaks no promise: frames are safe elsewhere, or their tickets say no."""
+        """A failed sync breaks no guarantee: frames are safe in another file, or their tickets fail."""
         self.spool._confirmation._doubts = {
             first: (begin, 0.0) for first, (begin, _) in self.spool._confirmation._doubts.items()
         }
@@ -150,7 +150,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @rule(max_bytes=st.integers(1, 4000), acknowledge=st.booleans())
     def read(self, max_bytes: int, acknowledge: bool) -> None:
-        """What is given out is synced, in order, and exactly what was taken."""
+        """Returned frames are synced, in order, and exactly the stored ones."""
         found, ack = self.spool.read(max_bytes)
         expected = [n for n in range(self.acknowledged + 1, self.last + 1) if n not in self.lost]
         assert [frame.sequence for frame in found] == expected[: len(found)]
@@ -166,7 +166,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @rule()
     def killed(self) -> None:
-        """After a kill everything that was taken is there."""
+        """After a kill every stored frame is present."""
         self.leave()
         self.adopt()
         assert self.last == max(self.frames, default=0)
@@ -175,7 +175,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @rule(seed=st.integers(0, 1 << 16), dice=st.booleans())
     def power_fails(self, seed: int, dice: bool) -> None:
-        """After a power failure everything that was synced is there; the rest is there, or counted, or the end."""
+        """After a power failure synced frames are present; others are present, counted, or at the end."""
         self.leave()
         self.turn += 1
         root = self.home / str(self.turn)
@@ -224,7 +224,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 3))
     def time_passes(self, count: int) -> None:
-        """What was retained long enough goes."""
+        """Expired segments are deleted."""
         before = self.retained()
         kept = [path for folder in layout.retained_streams(self.root) for path in layout.segments(folder)]
         for path in kept[:count]:
@@ -233,7 +233,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.expired |= before - self.retained()
 
     def leave(self) -> None:
-        """What a kill leaves: nothing closed, the lock free."""
+        """The state after a kill: nothing is closed, the lock is free."""
         self.spool.forget()
         self.tickets.clear()
 
@@ -258,7 +258,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def holds(self) -> None:
-        """The bound, the order of positions, and where everything is that was taken."""
+        """The limit, the order of positions, and the place of every stored frame."""
         if not hasattr(self, "spool"):
             return
         assert self.spool.unsent_bytes <= BOUND
@@ -269,7 +269,7 @@ class SpoolMachine(RuleBasedStateMachine):
         assert not missing
 
     def teardown(self) -> None:
-        """In the end everything is given out, and kept for its time."""
+        """At the end everything is returned, and retained for its time."""
         try:
             if hasattr(self, "spool"):
                 self.spool._confirmation._doubts = {
@@ -291,7 +291,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
 
 def spool_module_pieces(path: Path) -> Iterator[files.Frame]:
-    """The frames of a segment, also behind damage."""
+    """The frames of a segment, also after damage."""
     from mlaudit.deliver.spool.frames import Frame, read_pieces
 
     for piece in read_pieces(path.read_bytes(), layout.first_sequence(path) - 1):

@@ -36,7 +36,7 @@ def test_an_episode_is_found_exactly_when_there_is_a_sequence(
 def test_the_look_at_buckets_misses_nothing(
     hits: list[tuple[int, set[int]]], count: int, window: int
 ) -> None:
-    """Whatever the sliding window finds, the buckets of the window's length let through."""
+    """Buckets of the window's length include everything that the sliding window finds."""
     buckets: dict[int, int] = {}
     for time, steps in hits:
         if 0 in steps:

@@ -39,7 +39,7 @@ def test_every_fault_is_listed_at_once() -> None:
         "ENDPOINT: expected an http",
         "CHECKPOINT_RECORDS: expected a whole number from 1",
         "COMPRESSION: expected none or gzip",
-        "MLAUDIT_SPOOLDIR: no such setting",
+        "MLAUDIT_SPOOLDIR: unknown setting",
     ):
         assert part in faults
     assert len(caught.value.faults) == 6

@@ -1,5 +1,5 @@
-"""What events and fields there are.
+"""The catalog of event kinds and fields.
 
-``data`` is the only truth; ``load`` reads it, ``check`` holds it together, and everything else is generated.
-``names`` is generated for the hot path, which reads no YAML.
+``data`` is the single source; ``load`` reads it, ``check`` checks its consistency, and everything else is generated
+from it. ``names`` is generated for the hot path, which reads no YAML.
 """

@@ -1,4 +1,4 @@
-"""Checks that the catalog does not contradict itself. Pure: returns issues, raises nothing."""
+"""Checks the consistency of the catalog. Pure: returns issues, raises nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ACTION = re.compile(r"[A-Z][A-Z_]*")
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """One contradiction: where in the catalog, and what is wrong there."""
+    """One inconsistency: its place in the catalog, and its description."""
 
     where: str
     what: str
@@ -30,7 +30,7 @@ class Issue:
 
 
 def check(catalog: Catalog) -> list[Issue]:
-    """Every contradiction in the catalog, in the order of its parts; empty when there is none."""
+    """Every inconsistency of the catalog, in the order of its parts; empty when there is none."""
     return [
         *_fields(catalog),
         *_envelope(catalog),
@@ -177,7 +177,7 @@ def _sample(catalog: Catalog, name: str, kind: Kind) -> Iterator[Issue]:
     try:
         sample = catalog.sample_of(name)
     except ValueError:
-        return  # the message is wrong, and reported as that
+        return  # the message is invalid, which is reported separately
     required, optional = catalog.fields_of(name)
     for field in required:
         if field not in sample:

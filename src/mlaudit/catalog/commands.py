@@ -1,4 +1,4 @@
-"""What ``mlaudit catalog`` prints."""
+"""The output of ``mlaudit catalog``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def show(kind: str, *, as_json: bool) -> None:
     """Print every kind, or one.
 
     Raises:
-        EventError: there is no such kind.
+        EventError: the kind does not exist.
     """
     catalog = load_catalog()
     console = Console(soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Whether a value fits a field of the catalog."""
+"""Checks values against the fields of the catalog."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
 
 
 def fault_of(field: Field, value: Any) -> str:
-    """Why the value does not fit the field, to be read after the value's name; empty when it fits."""
+    """Why the value does not fit the field, as a phrase after the value's name; empty when it fits."""
     if field.type == "any":
         return "" if value is not None else "must not be null"
     if field.list:

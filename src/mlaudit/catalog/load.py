@@ -1,4 +1,4 @@
-"""Reads the catalog's YAML files into the model, listing every fault at once."""
+"""Reads the catalog's YAML files into the model, and lists every fault at once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def load_catalog() -> Catalog:
     """The packaged catalog, checked.
 
     Raises:
-        CatalogError: the packaged files contradict themselves.
+        CatalogError: the packaged files are inconsistent.
     """
     catalog = read_catalog(DATA)
     issues = check(catalog)
@@ -31,10 +31,10 @@ def load_catalog() -> Catalog:
 
 
 def read_catalog(folder: Path) -> Catalog:
-    """The catalog in a folder, unchecked but for its shape.
+    """The catalog in a folder, of which only the schema is checked.
 
     Raises:
-        CatalogError: a file is missing, is not YAML, or has not the expected shape; lists every fault.
+        CatalogError: a file is missing, is not YAML, or does not match the schema; lists every fault.
     """
     faults: list[str] = []
     fields: dict[str, Any] = {}

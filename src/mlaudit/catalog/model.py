@@ -1,4 +1,4 @@
-"""The shape of the event catalog, as its YAML files say it. Strict: an unknown key is an error."""
+"""The schema of the event catalog's YAML files. Strict: an unknown key is an error."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class Field(_Strict):
     """One field of a record.
 
     Attributes:
-        type: Elasticsearch field type in a full cluster; ``any`` is whatever JSON, kept but not indexed.
+        type: Elasticsearch field type in a full cluster; ``any`` is any JSON, stored but not indexed.
         list: the value is a list of that type.
         unindexed: mapped, but neither indexed nor in doc values; any length.
-        original_only: at most in the sealed original; not mapped at all.
-        added_by_collector: stands beside the original, not in it.
+        original_only: only in the sealed original; not mapped.
+        added_by_collector: added by the collector beside the original.
     """
 
     type: FieldType
@@ -116,7 +116,7 @@ class StreamClass(_Strict):
 
 
 class Envelope(_Strict):
-    """What every record carries."""
+    """The fields that every record has."""
 
     schema_version: str
     ecs_version: str
@@ -140,9 +140,9 @@ class PolicyLine(_Strict):
 
     Attributes:
         id: section and place, e.g. ``3.1.2``.
-        text: as the document says it.
-        heading: what the line stands under in the document.
-        met_by: what else of the product meets it, beside the kinds of event that name it.
+        text: the text of the document.
+        heading: the heading of the line in the document.
+        met_by: further features that meet it, besides the kinds of event that name it.
         proofs: the tests that prove it, as ``tests/<path>.py::<name>``.
     """
 
@@ -162,7 +162,7 @@ class PolicySection(_Strict):
 
 
 class PolicyDocument(_Strict):
-    """The governance policy document, as far as kinds refer to it."""
+    """The lines of the governance policy document that kinds refer to."""
 
     document: str
     version: str

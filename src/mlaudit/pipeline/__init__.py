@@ -1,4 +1,4 @@
-"""The stages put together, for one process.
+"""Assembles the stages for one process.
 
 ``current`` is the composition root with the process's own state; ``pipeline`` decides and emits; ``backend`` opens
 spool, keys and sender; the rest keeps a stream signed, linked, adopted and measured.

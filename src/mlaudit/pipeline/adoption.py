@@ -1,4 +1,4 @@
-"""Streams whose processes are gone: closed with a signature, drained, and then taken out of the spool."""
+"""Adopts the streams of processes that have ended: closes them with a signature, drains and removes them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
     Report = Callable[[int, str], object]
 
-# A stream that could not be drained is read whole at every try; the receiver is away for longer than that takes.
+# Every attempt to drain a stream reads it whole; an unreachable receiver is away for longer than that takes.
 _FIRST_PAUSE: Final = 15.0
 _LAST_PAUSE: Final = 120.0
-_GONE: Final = "its process is gone without ending it"
+_GONE: Final = "its process died without ending it"
 _RESTARTED: Final = (
     "the machine was restarted before its end; buffered records of the last 50 ms before may be missing"
 )
@@ -39,13 +39,13 @@ _logger = logging.getLogger("mlaudit")
 
 
 class Adopter:
-    """Looks after the streams of one spool that nobody writes any more. For one thread.
+    """Adopts the streams of one spool that no process writes any more. For one thread.
 
     Args:
-        spool: the folder. max_bytes: see ``StreamSpool``. retention: takes what is delivered.
-        deliver: makes the delivery of an adopted spool; told where to report records set aside.
+        spool: the folder. max_bytes: see ``StreamSpool``. retention: retains delivered segments.
+        deliver: creates the delivery of an adopted spool; its second argument reports quarantined records.
         signer: reads the key to close streams with.
-        publish: takes the signed note of a closed stream.
+        publish: publishes the signed note of a closed stream.
     """
 
     def __init__(
@@ -66,16 +66,16 @@ class Adopter:
         self._backoffs: dict[str, Backoff] = {}  # of the streams that could not be drained
 
     def adopt(self, builder: RecordBuilder, own_stream: str, report: Report, seconds: float) -> int:
-        """Drains every stream whose process is gone, for at most ``seconds``, and prunes what is retained.
+        """Drains every stream whose process has ended, for at most ``seconds``, and prunes retained segments.
 
         Args:
-            builder: makes the record that closes a stream.
-            own_stream: of this process, or "".
-            report: told, with a count and a reason, of records that cannot be sent.
-            seconds: what is not drained then stays for the next time.
+            builder: builds the record that closes a stream.
+            own_stream: the stream of this process, or "".
+            report: called with a count and a reason when records cannot be sent.
+            seconds: the time limit; streams that are not drained by then stay for the next call.
 
         Returns:
-            How many streams were drained and removed.
+            The number of streams that were drained and removed.
         """
         deadline = time.monotonic() + seconds
         drained = 0
@@ -126,23 +126,23 @@ class Adopter:
         own_stream: str,
         report: Report,
     ) -> bool:
-        """Writes the end of a stream; False when it cannot be signed, or written, now and the next time has to do."""
+        """Writes the end of a stream; False when it cannot be signed or written now, and is retried later."""
         name = spool.folder.name
         if spool.acknowledged.sequence > spool.last_sequence:
-            # Its newest records are with the receiver, and a second one must not take the place of the next.
+            # The receiver has newer records; a second record must not take the sequence of one of them.
             last, known = spool.acknowledged.sequence, spool.last_sequence
             report(
                 0,
-                f"stream {name} cannot be ended: record {last} was delivered, the last that can be read is {known}",
+                f"stream {name} cannot be ended: record {last} was delivered, the last readable record is {known}",
             )
             return True
         stream = Stream(
             Chain(name, spool.last_sequence, spool.last_digest.hex()), delivery, builder, self._signer()
         )
         try:
-            note = stream.abandon(*_obituary(spool, own_stream))
-        except (SignerError, SpoolError) as error:  # draining it is also what empties a full disk
-            _logger.warning("stream %s is drained, and is still to be closed: %s", name, error)
+            note = stream.abandon(*_abandonment_fields(spool, own_stream))
+        except (SignerError, SpoolError) as error:  # draining also frees a full disk
+            _logger.warning("stream %s is drained but not closed yet: %s", name, error)
             return False
         _logger.warning("stream %s was left behind and is now drained and closed", name)
         try:
@@ -153,12 +153,12 @@ class Adopter:
 
 
 def _is_ended(spool: StreamSpool) -> bool:
-    """Whether the stream's last record is one that ends a stream."""
+    """Whether the stream's last record ends the stream."""
     return LogRecord.FromString(spool.adopted_head).event_name in (STREAM_ENDED, STREAM_ABANDONED)
 
 
-def _obituary(spool: StreamSpool, own_stream: str) -> tuple[str, dict[str, Any]]:
-    """Why a stream has to be closed by another, and the fields that say more."""
+def _abandonment_fields(spool: StreamSpool, own_stream: str) -> tuple[str, dict[str, Any]]:
+    """The reason why another process closes a stream, and the fields of the record that says so."""
     reason = _RESTARTED if spool.restarted else _GONE
     if spool.torn_bytes:
         reason += f"; {spool.torn_bytes} bytes of an unfinished write were cut off"

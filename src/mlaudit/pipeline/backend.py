@@ -1,4 +1,4 @@
-"""The real thing behind a pipeline: keys and policy from files, the spool on disk, the collector over OTLP/HTTP."""
+"""The backend of a pipeline in production: keys and policy from files, spool on disk, collector over OTLP/HTTP."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ class SpoolBackend:
         """Loads and compiles the policy, with the key of the pseudonyms.
 
         Raises:
-            PolicyError, KeyFileError: what is wrong, and where.
+            PolicyError, KeyFileError: the policy or the key is invalid.
         """
         return compile_policy(self._written(), pseudonym_key(self._settings))
 
     def snapshot(self) -> dict[str, Any]:
-        """The policy in the form that a later start compares with."""
+        """The policy in the form that a later start compares its own policy with."""
         from mlaudit.policy.compare import snapshot
 
         return snapshot(self._written())
@@ -86,16 +86,16 @@ class SpoolBackend:
         return self._policy
 
     def memory(self) -> Memory:
-        """What the last start of this service left behind."""
+        """The memory of the last start of this service."""
         if self._memory is None:
             self._memory = Memory(self._settings.state_dir, self._settings.service_name)
         return self._memory
 
     def signer(self) -> Signer:
-        """The signer of checkpoints; a key file is read again when it was replaced.
+        """The signer of checkpoints; a key file is read again after it was replaced.
 
         Raises:
-            KeyFileError: the key cannot be read or made.
+            KeyFileError: the key cannot be read or created.
         """
         settings = self._settings
         if settings.signer != FILE:
@@ -108,14 +108,14 @@ class SpoolBackend:
         return self._signer
 
     def rotation_note(self, key: VerifyingKey) -> str:
-        """The statement of ``mlaudit keys rotate`` that brought this key, or the empty string."""
+        """The statement of ``mlaudit keys rotate`` that introduced this key, or the empty string."""
         return rotation_note(signing_key_file(self._settings).parent, key.id)
 
     def publish(self, note: str) -> None:
-        """Puts a checkpoint into the export folder and file, where they are set.
+        """Writes a checkpoint to the export folder and file, if they are configured.
 
         Raises:
-            CheckpointError: it cannot be written, or contradicts what lies there.
+            CheckpointError: it cannot be written, or contradicts an exported one.
         """
         settings = self._settings
         if settings.checkpoint_export_file is not None:
@@ -126,11 +126,11 @@ class SpoolBackend:
         if folder.put(note) is Exported.LATER:
             raise CheckpointError(
                 f"{folder.folder}: expected to export a later checkpoint, found a later one there; "
-                "the spool was put back to an earlier state, or the file was altered"
+                "the spool was restored to an earlier state, or the file was altered"
             )
 
     def open_stream(self, builder: RecordBuilder, report: Callable[[int, str], object]) -> Stream:
-        """A new stream on the spool, not begun.
+        """A new stream on the spool, not started.
 
         Raises:
             SpoolError, KeyFileError: the folder or the key cannot be used.
@@ -156,7 +156,7 @@ class SpoolBackend:
         report: Callable[[int, str], object] = lambda count, reason: None,
         seconds: float = _ADOPT_SECONDS,
     ) -> int:
-        """Drains every stream of the spool whose process is gone; see ``Adopter.adopt``."""
+        """Drains every stream of the spool whose process has ended; see ``Adopter.adopt``."""
         return self._adopter.adopt(builder, own_stream, report, seconds)
 
     def _deliver_adopted(self, spool: StreamSpool, report: Callable[[int, str], object]) -> SpooledDelivery:
@@ -171,14 +171,14 @@ class SpoolBackend:
             spool,
             HttpTransport(receiver(settings)),
             envelope,
-            lambda count, reason: report(count, f"set aside: {reason}"),
+            lambda count, reason: report(count, f"quarantined: {reason}"),
             observe_export,
         )
         return SpooledDelivery(spool, sender)
 
 
 def receiver(settings: Settings) -> Receiver:
-    """Where and how records are sent."""
+    """The receiver of the records."""
     return Receiver(
         settings.endpoint,
         settings.headers,
@@ -191,10 +191,10 @@ def receiver(settings: Settings) -> Receiver:
 
 
 def signing_key(settings: Settings) -> Signer:
-    """The configured signing key, else the one of the state folder, made on first use.
+    """The configured signing key, else the one of the state folder, created on first use.
 
     Raises:
-        KeyFileError: it cannot be read or made.
+        KeyFileError: it cannot be read or created.
     """
     name = settings.host_name or "mlaudit"
     return _key(
@@ -206,22 +206,22 @@ def signing_key(settings: Settings) -> Signer:
 
 
 def signing_key_file(settings: Settings) -> Path:
-    """Where the key file of the signer is, or is to be made."""
+    """The path of the signer's key file, existing or to be created."""
     return settings.signing_key_file or keys_dir(settings) / keys.SIGNING_KEY
 
 
 def pseudonym_key(settings: Settings) -> bytes:
-    """The configured key of the pseudonyms, else the one of the state folder, made on first use.
+    """The configured key of the pseudonyms, else the one of the state folder, created on first use.
 
     Raises:
-        KeyFileError: it cannot be read or made.
+        KeyFileError: it cannot be read or created.
     """
     own = keys_dir(settings) / keys.PSEUDONYM_KEY
     return _key(settings.pseudonym_key_file, own, keys.load_pseudonym_key, keys.create_pseudonym_key)
 
 
 def keys_dir(settings: Settings) -> Path:
-    """Where keys live that nobody configured."""
+    """The folder of the default keys."""
     return settings.state_dir / "keys"
 
 
@@ -236,7 +236,7 @@ def _key(
         except KeyFileError:
             if not own.exists():  # otherwise another process of this host was faster
                 raise
-    # Several workers start at once, and the one that makes the key may still be writing it.
+    # Several workers start at once, and the one that creates the key may still be writing it.
     deadline = time.monotonic() + 2.0
     while True:
         try:

@@ -1,4 +1,4 @@
-"""The pipeline of this process: assembled from the settings, started on first use, begun anew in a forked child."""
+"""The pipeline of this process: assembled from the settings, started on first use, restarted in a forked child."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ _callbacks: list[Callable[[Pipeline], None]] = []
 
 
 def open_pipeline(settings: Settings, parent_stream: str = "") -> Pipeline:
-    """A pipeline onto the spool and the receiver that the settings name.
+    """A pipeline with the spool and the receiver that the settings name.
 
     Args:
-        settings: where records go; see docs/settings.md.
-        parent_stream: of the process that this one was forked from, or "".
+        settings: the settings; see docs/settings.md.
+        parent_stream: the stream of the process that this one was forked from, or "".
 
     Raises:
-        PolicyError, KeyFileError: there is nothing to decide or to pseudonymise with.
+        PolicyError, KeyFileError: the policy or the pseudonym key cannot be loaded.
     """
-    # A process whose hooks are set and never reached does not pay for spool, keys and transport.
+    # Imported here: a process whose hooks are never called does not pay for spool, keys and transport.
     from mlaudit.pipeline.backend import SpoolBackend
 
     return Pipeline(settings, SpoolBackend(settings), parent_stream)
 
 
 def enabled() -> bool:
-    """Whether this process is to be audited."""
+    """Whether auditing is enabled in this process."""
     return os.environ.get("MLAUDIT_ENABLED", "").strip().lower() in TRUE
 
 
 def pipeline() -> Pipeline | None:
     """The pipeline of this process, started on first use.
 
-    None when auditing is off, or when settings, policy or keys are wrong: that is said once, on stderr and in
-    the log, and is not tried again.
+    None when auditing is off, or when settings, policy or keys are invalid: this is reported once, on stderr and in
+    the log, and is not retried.
     """
     return _current or (None if _failed else _start())
 
@@ -62,7 +62,7 @@ def running() -> Pipeline | None:
 
 
 def on_start(callback: Callable[[Pipeline], None]) -> None:
-    """Registers what runs right after a pipeline has started, in every process; now, if it has already."""
+    """Registers a callback that runs right after a pipeline has started, in every process; now, if it already has."""
     with _start_lock:
         _callbacks.append(callback)
         started = _current
@@ -71,7 +71,7 @@ def on_start(callback: Callable[[Pipeline], None]) -> None:
 
 
 def install(pipeline: Pipeline | None) -> Pipeline | None:
-    """Makes ``pipeline`` the current one and returns the one before; for tests and embedding."""
+    """Makes ``pipeline`` the current one and returns the previous one; for tests and embedding."""
     global _current, _failed
     with _start_lock:
         previous, _current = _current, pipeline
@@ -85,13 +85,13 @@ def _start() -> Pipeline | None:
         return None
     with _start_lock:
         if _current is not None or _failed or _starting:
-            return _current  # _starting: what is logged or traced while the pipeline is built
+            return _current  # _starting: called by logging or tracing while the pipeline is built
         _starting = True
         try:
             settings = Settings.from_env()
             if settings.exposed:
                 _logger.warning(
-                    "records leave unprotected, which MLAUDIT_INSECURE accepts: %s", settings.exposed
+                    "records are sent unprotected, which MLAUDIT_INSECURE allows: %s", settings.exposed
                 )
             started = open_pipeline(settings, _parent_stream)
         except (MlauditError, OSError) as error:
@@ -115,7 +115,7 @@ def _start() -> Pipeline | None:
 
 
 def _after_fork_in_child() -> None:
-    """A child begins a stream of its own; the parent's chain, locks and threads stay with the parent."""
+    """A child starts its own stream; the parent's chain, locks and threads stay with the parent."""
     global _current, _failed, _starting, _start_lock, _parent_stream
     _start_lock = threading.RLock()
     _failed = _starting = False

@@ -1,7 +1,7 @@
-"""What a process says of its stream, in a small file beside it that ``mlaudit status`` reads.
+"""The status file of a stream, which ``mlaudit status`` reads.
 
-Counters, times and names only: no record's content, no secret. Written by the tending thread when something changed;
-a failure to write it costs nothing but the view.
+It contains counters, times and names only: no record content, no secret. The maintenance thread writes it when
+something has changed; a failed write affects only the status.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _logger = logging.getLogger("mlaudit")
 
 
 class Heartbeat:
-    """Keeps the status file of one stream."""
+    """Maintains the status file of one stream."""
 
     def __init__(self, settings: Settings, stream: Stream, counts: Any) -> None:
         """``counts`` is the pipeline's ``Counts``; a stream that is not on disk has no file."""
@@ -55,7 +55,7 @@ class Heartbeat:
         self._lock = threading.Lock()
 
     def beat(self) -> None:
-        """Writes the file, if it is time and something changed. Never raises OSError."""
+        """Writes the file if it is due and something has changed. Never raises OSError."""
         moment = time.monotonic()
         if moment >= self._next:
             self._next = moment + BEAT_SECONDS
@@ -63,7 +63,7 @@ class Heartbeat:
                 self._write(moment)
 
     def last(self) -> None:
-        """Writes the file once more, and not again: whoever comes next may remove the folder."""
+        """Writes the file for the last time: the process that adopts the stream may remove the folder."""
         with self._lock:
             self._told = {}
             self._write(time.monotonic())
@@ -72,7 +72,7 @@ class Heartbeat:
     def _write(self, moment: float) -> None:
         if self._delivery is None or self._over:
             return
-        told = self._tell()
+        told = self._status()
         if told == self._told and moment < self._sure:
             return
         self._told, self._sure = told, moment + SURE_SECONDS
@@ -82,7 +82,7 @@ class Heartbeat:
         except OSError as error:
             _logger.debug("the status file could not be written: %s", error)
 
-    def _tell(self) -> dict[str, Any]:
+    def _status(self) -> dict[str, Any]:
         assert self._delivery is not None
         assert self._watched is not None
         settings, counts, sender = self._settings, self._counts, self._delivery.sender.counts
@@ -95,7 +95,7 @@ class Heartbeat:
             "host": settings.host_name,
             "pid": os.getpid(),
             "mlaudit": __version__,
-            "endpoint": settings.endpoint.partition("?")[0],  # what follows may be a secret
+            "endpoint": settings.endpoint.partition("?")[0],  # the query may contain a secret
             "started": self._started,
             "ended": self._stream.closed,
             "sealed": self._delivery.spool.last_sequence,
@@ -118,7 +118,7 @@ class Heartbeat:
 
 
 def note_adopter(folder: Path, adopter: str) -> None:
-    """Adds to a dead process's status file who drains its stream now."""
+    """Adds to a dead process's status file which process drains its stream now."""
     path = layout.status_file(folder)
     told: Mapping[str, Any] = {}
     try:

@@ -1,4 +1,4 @@
-"""What could not be recorded is counted here until a record can say so."""
+"""Counts what could not be recorded, until a record can report it."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ _THINGS_KEPT: Final = 1000
 
 
 class Losses:
-    """Losses, refusals and records set aside, by reason. Thread-safe."""
+    """Losses, refusals and quarantined records, by reason. Thread-safe."""
 
     def __init__(self) -> None:
-        self._untold: Counter[str] = Counter()
+        self._unreported: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def note(self, reason: str, count: int = 1) -> bool:
-        """Counts; returns whether it is the first since the last report."""
+        """Counts a loss; returns whether it is the first since the last report."""
         with self._lock:
-            first = not self._untold
-            # Reasons name kinds, and an application makes up its own: further ones are counted together.
-            known = reason in self._untold or len(self._untold) < _THINGS_KEPT
-            self._untold[reason if known else "for other reasons"] += count
+            first = not self._unreported
+            # Reasons name kinds, and applications define their own: further reasons are counted together.
+            known = reason in self._unreported or len(self._unreported) < _THINGS_KEPT
+            self._unreported[reason if known else "for other reasons"] += count
         return first
 
     def report(self, actor: Actor, write: Callable[[AuditEvent], object]) -> None:
-        """Writes a record for each reason; what ``write`` (raises MlauditError) does not take is kept."""
+        """Writes a record for each reason; a count for which ``write`` raises MlauditError is kept."""
         with self._lock:
-            untold, self._untold = self._untold, Counter()
+            untold, self._unreported = self._unreported, Counter()
         while untold:
             reason, count = untold.popitem()
             fields = {
@@ -50,6 +50,6 @@ class Losses:
                 write(AuditEvent(PIPELINE_FAILURE, FAILURE, actor=actor, fields=fields))
             except MlauditError:
                 with self._lock:
-                    self._untold.update(untold)
-                    self._untold[reason] += count
+                    self._unreported.update(untold)
+                    self._unreported[reason] += count
                 return

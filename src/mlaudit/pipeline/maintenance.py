@@ -1,4 +1,4 @@
-"""What goes on beside the service's own threads: signing, reporting, and looking after dead processes' streams."""
+"""The maintenance threads: they sign, report losses, and adopt the streams of dead processes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _logger = logging.getLogger("mlaudit")
 
 
 class Tender:
-    """Two daemon threads for one stream, from its beginning to its end.
+    """Two daemon threads for one stream, from its start to its end.
 
     Args:
         tend: reports losses and signs when it is due; called several times a second.
-        adopt: drains and closes streams whose processes are gone: those of an earlier start, and of workers
-            that die beside this one. May take long when the receiver is away.
+        adopt: drains and closes streams whose processes have ended: those of an earlier start, and of workers that
+            die while this process runs. May take long when the receiver is unreachable.
     """
 
     def __init__(self, tend: Callable[[], object], adopt: Callable[[], object]) -> None:
@@ -37,7 +37,7 @@ class Tender:
             ).start()
 
     def stop(self) -> None:
-        """Ends both; does not wait for them."""
+        """Stops both threads; does not wait for them."""
         self._stop.set()
 
     def _repeat(self, name: str, work: Callable[[], object], seconds: float) -> None:

@@ -1,8 +1,8 @@
-"""The audit's own metrics, for whatever meter provider the process has; names of the OTel audit draft, and ours.
+"""The audit's own metrics, for any meter provider of the process; names of the OTel audit draft, and further ones.
 
-Nothing is imported, registered or paid for until somebody imports ``opentelemetry.metrics``. Counters are observed:
-the collecting thread reads what the pipeline and its senders count anyway. Only the duration of a request is recorded
-where it happens, in the sender's thread.
+Nothing is imported or registered until the process imports ``opentelemetry.metrics``. Counters are observable: the
+collecting thread reads what the pipeline and its senders count anyway. Only the duration of a request is recorded
+synchronously, in the sender's thread.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ INSTRUMENTS: Final = (
         "audit.records.refused",
         "counter",
         "{record}",
-        "Actions turned away because they could not be recorded.",
+        "Actions refused because they could not be recorded.",
     ),
-    ("audit.records.suppressed", "counter", "{record}", "Events that the policy leaves out."),
+    ("audit.records.suppressed", "counter", "{record}", "Events that the policy excludes."),
     (
         "audit.records.set_aside",
         "counter",
         "{record}",
-        "Records that the receiver refuses, kept in quarantine.",
+        "Records that the receiver rejects, kept in quarantine.",
     ),
     ("audit.capture.faults", "counter", "{fault}", "Contained faults of capture and record."),
     ("audit.queue.depth", "updowncounter", "{record}", "Records in the spool without acknowledgement."),
@@ -56,13 +56,13 @@ INSTRUMENTS: Final = (
         "audit.export.failing.duration",
         "gauge",
         "s",
-        "For how long no request has been acknowledged while trying.",
+        "How long requests have failed without an acknowledgement.",
     ),
 )
 DURATION: Final = (
     "audit.export.duration",
     "s",
-    "Time that requests to the receiver took, with error.type if failed.",
+    "Duration of requests to the receiver, with error.type if failed.",
 )
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _REASONS: Final = {
@@ -81,10 +81,10 @@ _histograms: Final[list[Any]] = []
 
 
 def install(running: Callable[[], Pipeline | None]) -> None:
-    """Registers the instruments once the metrics API is there: now, or when it is imported. Idempotent.
+    """Registers the instruments once the metrics API is loaded: now, or when it is imported. Idempotent.
 
     Args:
-        running: the pipeline to measure, another one after a fork; None before the first event.
+        running: returns the pipeline to measure, another one after a fork; None before the first event.
     """
     global _installed
     if not _installed:
@@ -113,13 +113,13 @@ def register(running: Callable[[], Pipeline | None], provider: Any = None) -> No
 
 
 def observe_export(seconds: float, error_type: str) -> None:
-    """Measures one request of a sender, in its thread: seconds it took, and the kind of failure ("" for none)."""
+    """Measures one request of a sender, in its thread: its duration, and the type of error ("" for none)."""
     for histogram in tuple(_histograms):
         histogram.record(seconds, {"error.type": error_type} if error_type else {})
 
 
 def measure(name: str, pipeline: Pipeline) -> list[Measured]:
-    """The present values of one instrument, each with its attributes."""
+    """The current values of one instrument, each with its attributes."""
     return list(_MEASURES[name](pipeline))
 
 
@@ -166,7 +166,7 @@ def _both(pipeline: Pipeline, value: Callable[[Totals], float]) -> Iterator[Meas
 
 
 def _dropped(pipeline: Pipeline) -> Iterator[Measured]:
-    # At zero from the beginning, so that an alert on growth sees the first one too.
+    # Zero from the start, so that an alert on growth includes the first one.
     by_type: Counter[str] = Counter({"SpoolFullError": 0, "SpoolUnavailableError": 0})
     for lost, count in pipeline.counts.lost.copy().items():
         by_type[lost.rpartition(": ")[2]] += count

@@ -47,18 +47,18 @@ guard_log()
 
 
 class Receipt(NamedTuple):
-    """What became of an event: its record's id and the promise for it."""
+    """The result of an event: its record's id, and the pending result of storing it."""
 
     record_id: str
     ticket: Ticket
 
     @property
     def ok(self) -> bool:
-        """Whether the record is safe now; for a durable one, whether its fsync has come back."""
+        """Whether the record is safe now; for a durable one, whether its fsync has returned."""
         return self.ticket.ok
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Blocks until the promise is kept or broken; see ``Ticket.wait``."""
+        """Blocks until the outcome is known; see ``Ticket.wait``."""
         return self.ticket.wait(timeout)
 
     async def wait_async(self) -> bool:
@@ -67,7 +67,7 @@ class Receipt(NamedTuple):
 
 
 class Backend(Keyring, Protocol):
-    """Opens what a pipeline writes to. Real ones are in ``mlaudit.pipeline.backend``; tests bring one in memory."""
+    """Opens what a pipeline writes to: see ``mlaudit.pipeline.backend``, and ``mlaudit.testing`` for tests."""
 
     def policy(self) -> CompiledPolicy:
         """Loads and compiles the policy. Raises PolicyError or KeyFileError."""
@@ -78,24 +78,24 @@ class Backend(Keyring, Protocol):
         ...
 
     def open_stream(self, builder: RecordBuilder, report: Callable[[int, str], object]) -> Stream:
-        """A new stream, not begun. Raises SpoolError or KeyFileError."""
+        """A new stream, not started. Raises SpoolError or KeyFileError."""
         ...
 
     def is_written(self, stream_id: str) -> bool:
-        """Whether a living process writes this stream: a worker beside this one, not a start before it."""
+        """Whether a living process writes this stream: another worker rather than an earlier start."""
         ...
 
     def adopt(self, builder: RecordBuilder, own_stream: str, report: Callable[[int, str], object]) -> int:
-        """Drains and closes what dead processes left behind; returns the number of their streams.
+        """Drains and closes the streams of dead processes; returns their number.
 
-        ``report`` is told, with a count and a reason, of records that cannot be sent.
+        ``report`` is called with a count and a reason when records cannot be sent.
         """
         ...
 
 
 @dataclass(slots=True)
 class Counts:
-    """What a pipeline has done since it started; read by status and metrics."""
+    """The counters of a pipeline since it started; read by status and metrics."""
 
     emitted: int = 0
     suppressed: int = 0
@@ -111,7 +111,7 @@ class Pipeline:
         """Loads the policy.
 
         Raises:
-            PolicyError, KeyFileError: there is nothing to decide or to pseudonymise with.
+            PolicyError, KeyFileError: the policy or the pseudonym key cannot be loaded.
         """
         self.settings = settings
         self.counts = Counts()
@@ -132,19 +132,19 @@ class Pipeline:
         self._heartbeat: Heartbeat | None = None
 
     def decide(self, kind: str, *, route: str = "", model: str = "", actor: str = "") -> Decision:
-        """What the policy says of an event with these facts."""
+        """The policy's decision about an event with these facts."""
         return self.policy.decide(Facts(kind, self.settings.service_name, route, model, actor))
 
     def emit(self, event: AuditEvent, decision: Decision | None = None, *, wait: bool = True) -> Receipt:
-        """Makes the record of an event, as the policy decides, and stores it.
+        """Builds the record of an event, as the policy decides, and stores it.
 
-        Returns after the operating system has the record, or, for a durable one, after fsync. With ``wait``
-        False a durable record's receipt is still to be waited for, and to be heeded where the policy says refuse;
-        it is counted either way.
+        Returns after the operating system has the record, or, for a durable one, after fsync. With ``wait`` False
+        the caller waits for a durable record's receipt, and refuses the action where the policy says so; a failure
+        is counted either way.
 
         Raises:
-            AuditRefusedError: the record could not be stored and the policy says ``on_failure: refuse``.
-                Nothing else: any other failure is counted and told by a later ``audit.pipeline.failure``.
+            AuditRefusedError: the record could not be stored and the policy says ``on_failure: refuse``. No other
+                error is raised: it is counted, and a later ``audit.pipeline.failure`` reports it.
         """
         try:
             if event.actor is None:
@@ -173,14 +173,14 @@ class Pipeline:
         return Receipt(event.record_id, ticket)
 
     def writable(self) -> bool:
-        """Whether a record could be stored now; asked before work that must not happen unrecorded."""
+        """Whether a record could be stored now; checked before work that must not happen unrecorded."""
         try:
             return self._ready_stream().delivery.writable()
         except MlauditError:
             return False
 
     def refuse(self, kind: str, error: BaseException | None = None) -> None:
-        """Counts work that was turned away because it could not be recorded; a later record says so."""
+        """Counts work that was refused because it could not be recorded; a later record reports it."""
         self.counts.refused += 1
         reason = "the spool cannot be written" if error is None else type(error).__name__
         self._losses.note(f"refused {kind}: {reason}")
@@ -194,7 +194,7 @@ class Pipeline:
         fields: Mapping[str, Any] | None = None,
         **facts: Any,
     ) -> None:
-        """Contains a fault of a capture hook: counts it and records it, without the data it happened on.
+        """Contains a fault of a capture hook: counts and records it, without the data that caused it.
 
         With ``kind`` the event itself is recorded at metadata level and marked as failed; otherwise an
         ``audit.pipeline.failure`` names the component, at most once in ten seconds for the same fault.
@@ -220,12 +220,12 @@ class Pipeline:
             _logger.debug("a fault could not be recorded either", exc_info=True)
 
     def close(self, reason: str, seconds: float | None = None) -> bool:
-        """Ends the stream with a signature and sends what is left for at most ``seconds``.
+        """Ends the stream with a signature and sends the remaining records for at most ``seconds``.
 
-        Returns whether everything was acknowledged; the rest stays in the spool for the next start. A record
-        that comes after begins a new stream.
+        Returns whether everything was acknowledged; the rest stays in the spool for the next start. A later record
+        starts a new stream.
         """
-        stream = self._let_go()
+        stream = self._detach()
         if stream is None:
             return True
         self._report_losses(stream)
@@ -238,7 +238,7 @@ class Pipeline:
 
     @property
     def tally(self) -> Tally | None:
-        """What deliveries have done; None where nothing goes to disk, as in tests."""
+        """The totals of the deliveries; None without a spool on disk, as in tests."""
         return getattr(self._backend, "tally", None)
 
     @property
@@ -256,7 +256,7 @@ class Pipeline:
         """Opens the stream now rather than with the first record.
 
         Raises:
-            SpoolError, KeyFileError: it cannot be opened; emit tries again.
+            SpoolError, KeyFileError: it cannot be opened; ``emit`` retries.
         """
         self._ready_stream()
 
@@ -272,10 +272,10 @@ class Pipeline:
             return self._store_failed(stream, event, decision, error)
 
     def _store_next(self, over: Stream, event: AuditEvent, decision: Decision, *, durable: bool) -> Ticket:
-        """In the stream behind one that is over; where streams are ended in a row, in the first that is not.
+        """Stores the event in the next stream that is not over, after ``over``.
 
         Raises:
-            SpoolError: as ``Stream.write``. StreamOverError: after ``_NEXT_STREAMS`` of them.
+            SpoolError: as ``Stream.write``. StreamOverError: after ``_NEXT_STREAMS`` streams.
         """
         left = _NEXT_STREAMS
         while True:
@@ -289,14 +289,16 @@ class Pipeline:
                     raise
 
     def _replace(self, stream: Stream) -> None:
-        """Lets go of a stream that is over; one that an interrupt left in doubt is adopted from its disk."""
-        if self._let_go(stream) is None:
+        """Releases a stream that is over; a stream that an interrupt left inconsistent is adopted from disk."""
+        if self._detach(stream) is None:
             return
-        _logger.warning("stream %s was interrupted in the middle of a record; a new one begins", stream.id)
+        _logger.warning(
+            "stream %s was interrupted in the middle of a record; starting a new stream", stream.id
+        )
         stream.delivery.finish(time.monotonic())
 
-    def _let_go(self, only: Stream | None = None) -> Stream | None:
-        """Takes the stream out of use and returns it; None when there is none, or not ``only`` that one."""
+    def _detach(self, only: Stream | None = None) -> Stream | None:
+        """Detaches the open stream and returns it; None when there is none, or it is not ``only``."""
         with self._lock:
             stream = self._stream
             if stream is None or only not in (None, stream):
@@ -309,7 +311,7 @@ class Pipeline:
     def _store_failed(
         self, stream: Stream, event: AuditEvent, decision: Decision, error: Exception
     ) -> Ticket:
-        """The record of an event that could not be recorded as it was: cut, else of metadata only."""
+        """Stores a reduced record of an event that could not be recorded as it was: cut, else metadata only."""
         durable = decision.guarantee == "durable"
         if isinstance(error, EventError):
             try:
@@ -346,7 +348,7 @@ class Pipeline:
         self._count(event.kind, error, refuse)
         if refuse:
             raise AuditRefusedError(
-                f"{event.kind}: the policy wants a record before this may happen, and none could be stored: {error}"
+                f"{event.kind}: the policy requires a record before this action, and none could be stored: {error}"
             ) from error
         return LOST
 
@@ -358,7 +360,7 @@ class Pipeline:
         ticket.when_settled(count)
 
     def _count(self, kind: str, error: Exception, refuse: bool) -> None:
-        """Counts a record that could not be stored, or what was refused instead."""
+        """Counts a record that could not be stored, or the action that was refused instead."""
         reason = f"{kind}: {type(error).__name__}"
         with self._counting:
             if refuse:
@@ -376,7 +378,9 @@ class Pipeline:
                 raise SpoolUnavailableError("the stream is being opened")
             now = time.monotonic()
             if now < self._retry_at:
-                raise SpoolUnavailableError("the spool cannot be opened; tried less than a second ago")
+                raise SpoolUnavailableError(
+                    "the spool cannot be opened; the last attempt was less than a second ago"
+                )
             self._opening = True
             try:
                 stream = self._begin()
@@ -415,12 +419,12 @@ class Pipeline:
                 event.actor = self.actor
                 self._write_own(stream, event)
         except BaseException:
-            stream.delivery.finish(time.monotonic())  # adopted and closed by whoever comes next
+            stream.delivery.finish(time.monotonic())  # the next process adopts and closes it
             raise
         return stream
 
     def _note_loss(self, count: int, reason: str) -> None:
-        """Records that the spool held and cannot deliver."""
+        """Counts records in the spool that cannot be delivered."""
         self._losses.note(reason, count)
 
     def _tend(self, stream: Stream) -> None:
@@ -434,13 +438,13 @@ class Pipeline:
         self._losses.report(self.actor, lambda event: self._write_own(stream, event))
 
     def _write_own(self, stream: Stream, event: AuditEvent) -> None:
-        """A record about the trail itself, which no policy thins out."""
+        """Writes a record about the trail itself, which no policy reduces."""
         event.actor = event.actor or self.actor
         stream.write(event, self._builder.build(event, INTEGRITY), durable=True)
 
 
 def record_builder(settings: Settings, policy_digest: str) -> RecordBuilder:
-    """Builds records that carry the fields which every record of this process has."""
+    """A builder of records with the fields that all records of this process share."""
     fields: dict[str, Any] = {
         "audit.policy.digest": policy_digest,
         "host.name": settings.host_name,

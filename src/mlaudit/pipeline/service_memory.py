@@ -1,4 +1,4 @@
-"""What one start of a service leaves for the next: the stream it wrote, and the policy it ran under."""
+"""The state that one start of a service stores for the next: its stream, and its policy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _logger = logging.getLogger("mlaudit")
 
 @dataclass(frozen=True, slots=True)
 class LastStream:
-    """The stream that the last start of the service wrote, as far as it had noted it."""
+    """The last known position of the stream of the service's last start."""
 
     id: str
     sequence: int
@@ -43,16 +43,16 @@ class Memory:
         self.last_stream = _last_stream(self._content.get("stream"))
 
     def note_stream(self, stream_id: str, sequence: int, head: str, *, ended: bool) -> None:
-        """Remembers how far a stream of this service has come."""
+        """Stores the position of a stream of this service."""
         self.last_stream = LastStream(stream_id, sequence, head, ended)
         self.put("stream", {"id": stream_id, "sequence": sequence, "hash": head, "ended": ended})
 
     def get(self, section: str) -> Any:
-        """What an earlier start, or this one, put under ``section``; None when nothing."""
+        """The value that an earlier start, or this one, stored under ``section``; None without one."""
         return self._content.get(section)
 
     def put(self, section: str, value: Any) -> None:
-        """Remembers ``value`` (JSON) under ``section`` for the next start; a failure is logged, not raised."""
+        """Stores ``value`` (JSON) under ``section`` for the next start; a failure is logged, not raised."""
         with self._lock:
             self._content[section] = value
             try:
@@ -62,9 +62,9 @@ class Memory:
                 _logger.warning("the next start will not know about this one: %s", error)
 
     def policy_events(self, policy: CompiledPolicy, snapshot: Any, path: Path | None) -> Iterator[AuditEvent]:
-        """The event that says under which policy records are made from now on: loaded, or changed.
+        """The event that names the policy in force from now on: loaded, or changed.
 
-        ``snapshot`` is ``policy.compare.snapshot`` of the policy; it is remembered for the next start.
+        ``snapshot`` is ``policy.compare.snapshot`` of the policy; it is stored for the next start.
         """
         before = self.get("policy")
         fields: dict[str, Any] = {

@@ -20,7 +20,7 @@ _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 class Remembered:
-    """What earlier starts left behind, as one JSON object."""
+    """The state stored by earlier starts, as one JSON object."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -44,13 +44,13 @@ class Remembered:
             content = None
         if not isinstance(content, dict):
             raise ValueError(
-                f"{self.path}: expected a JSON object, found something else; move it away to begin anew"
+                f"{self.path}: expected a JSON object, found something else; move the file to start over"
             )
         return content
 
     @contextmanager
     def exclusively(self) -> Iterator[dict[str, Any]]:
-        """The content, while no other process has it; what the block changes in it is written when it ends well.
+        """The content under an exclusive lock; changes by the block are written if it ends without an error.
 
         Raises:
             OSError, SpoolUnavailableError: the folder or the file cannot be used, or another process did not let go of

@@ -1,6 +1,6 @@
-"""Signing one pipeline's stream: when it is due, with the key in force, and what goes out of the machine of it.
+"""Signs one pipeline's stream when it is due, with the current key, and exports its checkpoints.
 
-Nothing here may cost a record: a signer that fails or a folder that cannot be written is told, and tried again.
+A failure here never costs a record: a failing signer or export folder is recorded and retried.
 """
 
 from __future__ import annotations
@@ -34,30 +34,30 @@ class Keyring(Protocol):
     """The part of a pipeline's backend that signing needs."""
 
     def signer(self) -> Signer:
-        """The signer in force now; another one after its key was rotated. Raises KeyFileError."""
+        """The current signer; another one after its key was rotated. Raises KeyFileError."""
         ...
 
     def rotation_note(self, key: VerifyingKey) -> str:
-        """The signed statement by which ``key`` follows another, or the empty string."""
+        """The signed statement that ``key`` replaces another key, or the empty string."""
         ...
 
     def publish(self, note: str) -> None:
-        """Takes a checkpoint out of the machine, where that is wanted. Raises CheckpointError."""
+        """Exports a checkpoint, if that is configured. Raises CheckpointError."""
         ...
 
     def memory(self) -> Memory:
-        """What the last start of this service left behind."""
+        """The memory of the last start of this service."""
         ...
 
 
 class Signing:
-    """Signs, notes rotations of the key, exports checkpoints, and contains what fails. Thread-safe.
+    """Signs, records rotations of the key, exports checkpoints, and contains failures. Thread-safe.
 
     Args:
-        settings: say how often to sign.
+        settings: define how often to sign.
         keyring: the backend.
         write: stores an event about the trail itself in a stream (raises MlauditError).
-        fault: tells a failure, by component and error.
+        fault: records a failure, by component and error.
     """
 
     def __init__(
@@ -71,12 +71,12 @@ class Signing:
         self._keyring = keyring
         self._write = write
         self._fault = fault
-        self._turn = threading.Lock()  # the tender may be at it still when the process ends
+        self._turn = threading.Lock()  # the maintenance thread may still be signing when the process ends
         self._unpublished = ""
         self._backoffs: dict[str, Backoff] = {}  # of the components that failed last
 
     def begun(self, stream: Stream) -> None:
-        """Notes in a new stream that the key is another than at the last start."""
+        """Records in a new stream that the key differs from that of the last start."""
         try:
             self._note_rotation(stream, self._keyring.signer())
         except SignerError as error:
@@ -86,7 +86,7 @@ class Signing:
         """Signs when it is due; returns whether it did. Called several times a second.
 
         Raises:
-            SpoolError, StreamOverError: the record of it could not be stored.
+            SpoolError, StreamOverError: the checkpoint's record could not be stored.
         """
         with self._turn:
             return self._tend(stream)
@@ -107,9 +107,9 @@ class Signing:
         return signed
 
     def end(self, stream: Stream, reason: str) -> bool:
-        """Ends a stream; False when that failed and whoever adopts the stream has to do it.
+        """Ends a stream; False when that failed and the process that adopts the stream has to do it.
 
-        The stream must not be removed then. What fails is logged, not recorded: a record would begin a new stream.
+        The stream must not be removed then. A failure is logged, not recorded: a record would start a new stream.
         """
         told, self._fault = self._fault, _logged
         alone = self._turn.acquire(timeout=_END_SECONDS)
@@ -127,7 +127,7 @@ class Signing:
         return stream.closed
 
     def _renewed(self, stream: Stream) -> Signer | None:
-        """The signer in force; None for the one that the stream has, when the new key cannot be read."""
+        """The current signer; None for the stream's present one, when the new key cannot be read."""
         try:
             signer = self._keyring.signer()
         except MlauditError as error:
@@ -137,7 +137,7 @@ class Signing:
         return signer
 
     def _note_rotation(self, stream: Stream, signer: Signer) -> None:
-        """Writes that the key is another than the one that this service signed with before."""
+        """Records that the key differs from the one that this service signed with before."""
         key = signer.public_key
         memory = self._keyring.memory()
         before = memory.get(_MEMORY)
@@ -150,7 +150,7 @@ class Signing:
                 "audit.key.public_key": key.encode(),
                 "audit.key.previous.id": _id_of(before),
                 "audit.key.previous.public_key": before,
-                "event.reason": "rotated" if note else "another key without a statement of the one before",
+                "event.reason": "rotated" if note else "another key without a statement of the previous one",
                 **({"audit.key.statement": note} if note else {}),
             }
             event = AuditEvent(KEY_ROTATED, target=Target("key", key.id), fields=fields)

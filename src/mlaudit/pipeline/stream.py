@@ -34,12 +34,12 @@ AUDITOR: Final = Actor("mlaudit", SYSTEM, method="process")
 _LONGEST_KEPT: Final = 1024
 _PREVIOUS_HASH: Final = otlp.text_prefix("audit.sequence.previous_hash", len(GENESIS))
 _HASH: Final = otlp.text_prefix("audit.integrity.value", len(GENESIS))
-# A proof remembers twice as many records when it comes to the signature; see verify.proof.checkpoint_checks.
+# A proof keeps twice as many records until their signature; see verify.proof.checkpoint_checks.
 _BEHIND_SIGNATURE: Final = 1 << 14
 
 
 class _Untouched:
-    """The records of the chain about itself hold nothing personal."""
+    """No redaction: the chain's records about itself contain no personal data."""
 
     def apply(self, fields: dict[str, Any]) -> Sequence[str]:
         return ()
@@ -50,7 +50,7 @@ _UNTOUCHED: Final = _Untouched()
 
 @dataclass(frozen=True, slots=True)
 class _IntegrityDecision:
-    """No policy can switch off, thin out or delay what proves the trail."""
+    """The decision for records that prove the trail: no policy can turn off, reduce or delay them."""
 
     rule: str = "integrity"
     level: int = 1
@@ -64,7 +64,7 @@ INTEGRITY: Final = _IntegrityDecision()
 
 
 class Stream:
-    """A chain, the delivery that stores it, and the signer that vouches for it. Thread-safe."""
+    """A chain, the delivery that stores it, and the signer that signs it. Thread-safe."""
 
     def __init__(self, chain: Chain, delivery: Delivery, builder: RecordBuilder, signer: Signer) -> None:
         self._chain = chain
@@ -90,7 +90,7 @@ class Stream:
             return self._chain.sequence, self._chain.head
 
     def begin(self, fields: Mapping[str, Any]) -> None:
-        """Writes the first record: who signs, and which stream went before.
+        """Writes the first record, which names the signing key and the previous stream.
 
         Raises:
             SpoolError: the record could not be stored.
@@ -98,7 +98,7 @@ class Stream:
         try:
             key = self._signer.public_key
         except SignerError:
-            key = None  # a signer that is away costs signatures, not records
+            key = None  # an unreachable signer costs signatures, not records
         named = {"audit.stream.key_id": key.id, "audit.stream.public_key": key.encode()} if key else {}
         self._note(STREAM_STARTED, {**named, **fields})
 
@@ -108,15 +108,15 @@ class Stream:
         Returns when the operating system has it; with ``durable`` the ticket settles after fsync.
 
         Raises:
-            EventError: the fields cannot be encoded. SpoolError: the record was not stored; the chain stands
-            where it stood. StreamOverError: the stream takes no more records; the next one does.
+            EventError: the fields cannot be encoded. SpoolError: the record was not stored, and the chain is
+            unchanged. StreamOverError: the stream accepts no more records; a new stream is needed.
         """
         encoded = draft.encode()
         kind = kind_of(event.kind)
         severity = kind.severity if event.outcome == "success" else kind.severity_failure
         own = draft.own.get
         actor, target = own("audit.actor.id", ""), own("audit.target.id")
-        # Whoever sends a request chooses these: long ones are not remembered.
+        # Clients can choose these values: long ones are not cached.
         long = _is_long(actor) or _is_long(target)
         attributes = otlp.attribute("audit.record.id", event.record_id) + (
             _repeated_attributes.__wrapped__ if long else _repeated_attributes
@@ -131,7 +131,7 @@ class Stream:
         )
         with self._lock:
             if self.over:
-                raise StreamOverError(f"stream {self.id} takes no more records; begin another")
+                raise StreamOverError(f"stream {self.id} accepts no more records; start a new one")
             entry = self._chain.seal(encoded.head, encoded.tail)
             place = (
                 attributes,
@@ -150,7 +150,7 @@ class Stream:
                 trace_id=event.trace_id,
                 span_id=event.span_id,
             )
-            # An interrupt (Ctrl-C) between these steps leaves the chain and the spool of two minds.
+            # An interrupt (Ctrl-C) between these steps leaves chain and spool inconsistent.
             self._in_doubt = True
             try:
                 ticket = self.delivery.append(entry.sequence, entry.digest, payload, durable=durable)
@@ -165,11 +165,11 @@ class Stream:
 
     @property
     def over(self) -> bool:
-        """Whether the stream takes no more records: it was ended, or a write was interrupted half-way."""
+        """Whether the stream accepts no more records: it was ended, or a write was interrupted."""
         return self.closed or self._in_doubt
 
     def checkpoint_due(self, records: int, seconds: float) -> bool:
-        """Whether so many records, or one for so long, stand without a signature."""
+        """Whether ``records`` records, or one record for ``seconds``, are without a signature."""
         since = self._unsigned_since
         if since is None:
             return False
@@ -178,14 +178,14 @@ class Stream:
     def checkpoint(self, signer: Signer | None = None) -> str:
         """Signs the head, writes the note into the chain and returns it.
 
-        A key in a file signs while the chain is held, so the note stands right behind what it signs. Any other
-        signer may be slow, and records go on while it is asked.
+        A key in a file signs while the chain is locked, so the note directly follows the record that it signs. Any
+        other signer may be slow, and records are written while it signs.
 
         Args:
-            signer: signs from now on.
+            signer: the signer from now on.
 
         Raises:
-            SignerError: there was no signature, or it came too late. SpoolError: the record could not be stored.
+            SignerError: signing failed, or took too long. SpoolError: the record could not be stored.
             StreamOverError: the stream has ended meanwhile.
         """
         self._signer = signer or self._signer
@@ -199,33 +199,31 @@ class Stream:
         with self._lock:
             behind = self._chain.sequence - checkpoint.sequence
             if behind > _BEHIND_SIGNATURE:
-                raise SignerError(f"the signature came {behind} records late; it is asked for again")
+                raise SignerError(f"the signature came {behind} records late; it is requested again")
             self._note_signed(STREAM_CHECKPOINT, checkpoint, note, {})
-            # The note itself is covered by the next one and does not call for it.
+            # The next checkpoint covers the note itself, which does not make one due.
             self._unsigned_since = begun if behind else None
         return note
 
     def end(self, reason: str, signer: Signer | None = None) -> str:
         """Writes the last record of the stream, with a signature over everything before it.
 
-        Returns a checkpoint for elsewhere, which covers the last record too.
+        Returns a checkpoint for export, which covers the last record too.
 
         Raises:
-            SignerError: there was no signature; the stream is not ended. SpoolError: the record could not be stored.
+            SignerError: signing failed; the stream is not ended. SpoolError: the record could not be stored.
         """
         return self._close(STREAM_ENDED, {"event.reason": reason}, signer)
 
     def abandon(self, reason: str, fields: Mapping[str, Any]) -> str:
-        """Writes the last record of a stream whose process is gone; see ``end``."""
+        """Writes the last record of a stream whose process has ended; see ``end``."""
         return self._close(STREAM_ABANDONED, {"event.reason": reason, **fields}, None)
 
     def _close(self, kind: str, fields: Mapping[str, Any], signer: Signer | None) -> str:
         self._signer = signer or self._signer
-        with (
-            self._lock
-        ):  # nothing may come between the head that is signed and the record that ends the stream
+        with self._lock:  # no record may come between the signed head and the record that ends the stream
             if self.closed:
-                raise StreamOverError(f"stream {self.id} has ended already")
+                raise StreamOverError(f"stream {self.id} has already ended")
             checkpoint = self._head_now()
             note = sign_note(checkpoint, self._signer)
             self._note_signed(kind, checkpoint, note, fields)
@@ -264,7 +262,7 @@ def _is_long(value: Any) -> bool:
     return isinstance(value, str) and len(value) > _LONGEST_KEPT
 
 
-@lru_cache(maxsize=4096)  # who does what to what repeats from record to record
+@lru_cache(maxsize=4096)  # actor, action and target repeat from record to record
 def _repeated_attributes(
     stream_id: str,
     actor: str,

@@ -1,7 +1,6 @@
 """Guards that several stages share.
 
-``network`` refuses what would leave unprotected, ``printable`` what would forge a terminal or a log, ``regular``
-opens nothing but regular files, ``file_lock`` keeps processes apart, ``backoff`` spaces out what fails,
-``rate_limit`` what happens again and again,
-``strict_yaml`` reads no file in two ways.
+``network`` refuses unprotected connections, ``printable`` escapes text for terminals and logs, ``regular`` opens only
+regular files, ``file_lock`` excludes other processes, ``backoff`` delays retries, ``rate_limit`` limits repeated
+events, ``strict_yaml`` refuses ambiguous YAML.
 """

@@ -1,4 +1,4 @@
-"""How long to wait before the next try: longer after each failure, up to a limit."""
+"""The wait before the next attempt: longer after each failure, up to a limit."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def unchanged(seconds: float) -> float:
 
 
 class Backoff:
-    """The pauses between the tries of one thing. For one thread.
+    """The pauses between repeated attempts. For one thread.
 
     Args:
         first: seconds of the first pause.
-        limit: seconds of the longest one.
-        factor: by which each pause is longer than the last one.
-        jitter: changes a pause before it is taken, so that many who failed together do not try again together.
+        limit: seconds of the longest pause.
+        factor: the factor by which each pause is longer than the previous one.
+        jitter: changes a pause before it is used, so that clients that failed together do not retry together.
         clock: monotonic seconds.
     """
 
@@ -44,7 +44,7 @@ class Backoff:
         self.reset()
 
     def reset(self) -> None:
-        """After a success: the next try is due at once, and the next pause is the first one."""
+        """After a success: the next attempt is due at once, and the next pause is the first one."""
         self._next = self._first
         self._due = 0.0
 
@@ -55,10 +55,10 @@ class Backoff:
         return self._jitter(seconds)
 
     def defer(self) -> None:
-        """After a failure, where nobody waits: the next try is due when the pause is over."""
+        """After a failure, without waiting: the next attempt is due when the pause is over."""
         self._due = self._clock() + self.pause()
 
     @property
     def is_due(self) -> bool:
-        """Whether a deferred try may be made now."""
+        """Whether a deferred attempt is due."""
         return self._clock() >= self._due

@@ -1,8 +1,8 @@
-"""Locks that exclude processes from each other: each is the lock of a file.
+"""Locks between processes: each is the lock of a file.
 
-The kernel releases a lock when its holder dies, however it dies, so there is nothing to clean up and no number of a
-process, which another may get, to believe. A holder may remove its file; what was locked then is the lock of nothing,
-so a lock counts only while its file is still the one at the path.
+The kernel releases a lock when its holder dies, however it dies, so there is nothing to clean up, and no process id,
+which another process may get, has to be trusted. A holder may remove its file, so a lock is valid only while its file
+is still the one at the path.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _LAST_PAUSE: Final = 0.05
 
 
 def try_lock(path: Path) -> int | None:
-    """Takes the lock of a file, made if absent. Does not wait.
+    """Takes the lock of a file, which is created if absent. Does not wait.
 
     Returns:
-        The descriptor, whose closing releases the lock; None when a living process holds the lock, or held it until
-        now and removed the file.
+        The descriptor, which releases the lock when it is closed; None when a living process holds the lock, or held
+        it until now and removed the file.
 
     Raises:
         OSError: the file cannot be opened, or its file system has no locks.
@@ -56,12 +56,12 @@ def locked(
     """Holds the lock of a file for the block; see ``try_lock``.
 
     Args:
-        path: the file, made if absent.
-        seconds: how long to wait for it; 0 does not wait.
-        on_wait: called once if there is anything to wait for.
+        path: the file, which is created if absent.
+        seconds: how long to wait for the lock; 0 does not wait.
+        on_wait: called once before it waits.
 
     Raises:
-        TimeoutError: others held it all the time.
+        TimeoutError: other processes held it all the time.
         OSError: see ``try_lock``.
     """
     deadline = time.monotonic() + seconds
@@ -84,7 +84,7 @@ def locked(
 
 
 def is_held(path: Path) -> bool:
-    """Whether a living process holds the lock of a file; False where there is no such file."""
+    """Whether a living process holds the lock of a file; False when the file does not exist."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
@@ -99,9 +99,9 @@ def is_held(path: Path) -> bool:
 
 
 def remove_unheld(path: Path) -> bool:
-    """Removes the file of a lock unless a living process holds it; returns whether there is no such file now.
+    """Removes the file of a lock unless a living process holds it; returns whether the file is absent now.
 
-    It is locked meanwhile: who takes the lock at the same time does not end up with the lock of nothing.
+    It is locked meanwhile, so that a process that takes the lock at the same time gets no lock of a removed file.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)

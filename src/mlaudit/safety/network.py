@@ -1,4 +1,4 @@
-"""What may go over a network: nothing in the clear, nothing to or from strangers, except on this machine itself."""
+"""Rules for network connections: encrypted and authenticated, except within this machine."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ def is_loopback(host: str) -> bool:
 
 
 def in_the_clear(url: str) -> bool:
-    """Whether what is sent to ``url`` can be read on the way: http, and not to this machine."""
+    """Whether data sent to ``url`` can be read in transit: http, and not to this machine."""
     parts = urlsplit(url)
     return parts.scheme == "http" and not is_loopback(parts.hostname or "")
 
 
 def insecure(environment: Mapping[str, str] | None = None) -> bool:
-    """Whether ``MLAUDIT_INSECURE`` accepts unprotected connections."""
+    """Whether ``MLAUDIT_INSECURE`` allows unprotected connections."""
     environment = os.environ if environment is None else environment
     return environment.get(INSECURE, "").strip().lower() in YES
 
 
 def names_credential(header: str) -> bool:
-    """Whether a request header of this name says who sends."""
+    """Whether a request header of this name carries credentials."""
     return _CREDENTIAL_HEADER.fullmatch(header.lower()) is not None
 
 
 def exposure(endpoint: str, *, authenticated: bool) -> str:
-    """Why records sent to ``endpoint`` could be read on the way, or be sent by anybody; empty when neither is so."""
+    """Why records sent to ``endpoint`` could be read in transit, or the sender is not authenticated; "" for neither."""
     parts = urlsplit(endpoint)
     if is_loopback(parts.hostname or ""):
         return ""
@@ -56,12 +56,12 @@ def exposure(endpoint: str, *, authenticated: bool) -> str:
     if in_the_clear(endpoint):
         return (
             f"MLAUDIT_ENDPOINT: expected https:// beyond this machine, found {where}; give the collector a "
-            f"certificate, or accept with {INSECURE}=true that records and token can be read on the way"
+            f"certificate, or accept with {INSECURE}=true that records and token can be read in transit"
         )
     if authenticated:
         return ""
     return (
         f"MLAUDIT_ENDPOINT: expected credentials for {where}, found none; set MLAUDIT_TOKEN_FILE, or "
         "MLAUDIT_CLIENT_CERT_FILE and MLAUDIT_CLIENT_KEY_FILE, or an authorization header in MLAUDIT_HEADERS, or "
-        f"accept with {INSECURE}=true a collector that takes records from anybody"
+        f"accept with {INSECURE}=true a collector without authentication"
     )

@@ -1,7 +1,7 @@
-"""Text that came from strangers, made fit for a terminal and a log.
+"""Escapes untrusted text for terminals and logs.
 
-Names in records, paths, header values and answers of a receiver may hold what a terminal obeys (escape sequences,
-links, a change of direction) or what makes one line of a log two. All of it is written out, so that it can be seen.
+Names in records, paths, header values and a receiver's answers may contain terminal controls (escape sequences, links,
+changes of direction) or line breaks that forge log lines. All of these characters are escaped visibly.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 
 
 def safe(text: str) -> str:
-    """The text with everything made visible that a terminal would obey: control, escape and direction characters."""
+    """The text with control, escape and direction characters escaped visibly."""
     if text.isprintable():
         return text
     return "".join(
@@ -20,15 +20,15 @@ def safe(text: str) -> str:
 
 
 def safe_lines(text: str) -> str:
-    """The text made safe for a terminal, line ends kept: for texts whose lines are ours."""
+    """As ``safe``, but keeps line breaks: for texts whose lines mlaudit itself writes."""
     return "\n".join(safe(line) for line in text.split("\n"))
 
 
 class SafeMessages(logging.Filter):
-    """Makes every message of a logger one line that commands no terminal."""
+    """Makes every message of a logger a single line without terminal controls."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Replaces the message; never turns a record away."""
+        """Replaces the message; never drops a record."""
         try:
             message = record.getMessage()
         except Exception:  # noqa: BLE001 - an argument that cannot be shown; logging must not raise
@@ -38,7 +38,7 @@ class SafeMessages(logging.Filter):
 
 
 def guard_log() -> None:
-    """Puts ``SafeMessages`` on mlaudit's logger, once."""
+    """Adds ``SafeMessages`` to mlaudit's logger, once."""
     logger = logging.getLogger("mlaudit")
     if not any(isinstance(one, SafeMessages) for one in logger.filters):
         logger.addFilter(SafeMessages())

@@ -1,4 +1,4 @@
-"""What happens again and again is let through a few times in a while; the rest is counted."""
+"""Limits the rate of repeated events, and counts the suppressed ones."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class RateLimit(Generic[Key]):
-    """Lets through ``limit`` events of a key in a window; bounded in memory, safe from any thread and in audit hooks.
+    """Allows ``limit`` events of a key in a window; bounded in memory, safe from any thread and in audit hooks.
 
     Args:
-        limit: of one key in one window, which begins with the first event of it.
-        seconds: how long a window is.
-        kept: how many keys are remembered; of further ones the least recent is forgotten with its count.
+        limit: the number of events of one key in one window, which begins with the key's first event.
+        seconds: the length of a window.
+        kept: the number of keys that are kept; beyond it the least recent key is dropped with its count.
         clock: seconds; for tests.
     """
 
@@ -36,34 +36,34 @@ class RateLimit(Generic[Key]):
         self._seconds = seconds
         self._kept = kept
         self._clock = clock
-        # By key: when its window began, how many came in it, how many were held back since the last let through.
-        # No lock: an event may come out of whatever holds it. What two threads do at once may miscount by one.
+        # By key: the start of its window, the events in it, and those suppressed since the last allowed one.
+        # No lock: an audit hook may run while its thread holds one. Two threads at once may miscount by one.
         self._windows: dict[Key, tuple[float, int, int]] = {}
 
     def __len__(self) -> int:
-        """How many keys are remembered."""
+        """The number of keys that are kept."""
         return len(self._windows)
 
     def allow(self, key: Key) -> bool:
-        """Counts one event; returns whether it is let through."""
+        """Counts one event; returns whether it is allowed."""
         return self.due(key) is not None
 
     def due(self, key: Key) -> int | None:
-        """Counts one event; returns how many were held back since the last let through, None if this one is as well."""
+        """Counts one event; returns the number suppressed since the last allowed one, None if it is suppressed."""
         came, held_back = self._count(key)
         return held_back if came <= self._limit else None
 
     def left(self, key: Key) -> int:
-        """Counts one event; returns how many more are let through: 0 is the last one, less is one too many."""
+        """Counts one event; returns how many more are allowed: 0 for the last one, negative when suppressed."""
         return self._limit - self._count(key)[0]
 
     def rest(self) -> dict[Key, int]:
-        """How many were held back since the last let through, by key; begins anew."""
+        """The number suppressed since the last allowed event, by key; resets all counts."""
         windows, self._windows = self._windows, {}
         return {key: held_back for key, (_, _, held_back) in windows.items() if held_back}
 
     def _count(self, key: Key) -> tuple[int, int]:
-        """How many came in this window, and how many were held back before this one."""
+        """The number of events in this window, and the number suppressed before this event."""
         now = self._clock()
         begun, came, held_back = self._windows.pop(key, (now, 0, 0))
         if now - begun >= self._seconds:

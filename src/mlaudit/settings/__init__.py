@@ -1,7 +1,7 @@
 """The checked settings of one process, from ``MLAUDIT_*`` variables.
 
-``variables`` has a line for each with its default and its meaning, ``reading`` turns texts into values. All faults are
-found together, and an unknown name is one.
+``variables`` defines each with its default and its meaning, ``reading`` converts texts to values. All faults are
+reported together; an unknown name is a fault.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Settings:
 
     @property
     def exposed(self) -> str:
-        """Why what is sent can be read on the way, or be sent by anybody; empty when neither is so."""
+        """Why records could be read in transit or sent by an unauthenticated client; empty when neither is possible."""
         named = any(value and names_credential(header) for header, value in self.headers)
         return exposure(self.endpoint, authenticated=bool(self.token_file or self.client_cert_file or named))
 
@@ -78,7 +78,7 @@ class Settings:
         """Reads and checks every variable of ``env`` (default: the process's environment).
 
         Raises:
-            SettingsError: lists every unknown and every wrong variable at once.
+            SettingsError: lists every unknown and every invalid variable at once.
         """
         env = os.environ if env is None else env
         faults: list[str] = []
@@ -124,9 +124,9 @@ def _half_certificate(values: Mapping[str, Any]) -> list[str]:
 def _unknown(env: Mapping[str, str]) -> list[str]:
     known = {f"MLAUDIT_{variable.name}" for variable in VARIABLES} | ELSEWHERE
     strangers = sorted(name for name in env if name.startswith("MLAUDIT_") and name not in known)
-    # Collector and stack variables travel in the same environment in containers.
+    # In containers, variables of the collector and the stack share the environment.
     return [
-        f"{name}: no such setting; see docs/settings.md"
+        f"{name}: unknown setting; see docs/settings.md"
         for name in strangers
         if not name.startswith(("MLAUDIT_COLLECTOR_", "MLAUDIT_STACK_"))
     ]

@@ -1,4 +1,4 @@
-"""What the text of a variable means. Each reader raises ValueError with what it expected."""
+"""Parses the texts of variables. Each reader raises ValueError with what it expected."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 TRUE: Final = YES
 _NAME: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-# The characters that OpenTelemetry's specification leaves a value, and the blank.
+# The characters that OpenTelemetry's specification permits in a value, and the blank.
 _HEADER: Final = re.compile(_NAME + r"[ \t]*=[ \t]*[ !#-+\--:<-\[\]-~]*")
 _HEADER_NAME: Final = re.compile(_NAME)
 _HEADER_VALUE: Final = re.compile(r"[ -~\xa0-\xff]*")
@@ -24,7 +24,7 @@ FALSE: Final = frozenset({"", "0", "false", "no", "off"})
 
 
 def flag(text: str) -> bool:
-    """True or false, as people write it."""
+    """True or false, in common spellings."""
     lowered = text.strip().lower()
     if lowered in TRUE:
         return True
@@ -113,10 +113,10 @@ def paths(text: str) -> tuple[str, ...]:
 
 
 def headers(text: str) -> tuple[tuple[str, str], ...]:
-    """``name=value`` pairs separated by commas, read as OpenTelemetry's exporters read them; names in lower case.
+    """``name=value`` pairs separated by commas, read as by OpenTelemetry's exporters; names in lower case.
 
-    A value is URL-decoded (``Bearer%20x``); one with a blank in it is taken literally (``Bearer x``). Of a name given
-    twice the last value counts. An error gives the entry's position and never its text, which may be a secret.
+    A value is URL-decoded (``Bearer%20x``); one with a blank in it is taken literally (``Bearer x``). If a name is
+    given twice, the last value counts. An error names the entry's position and never its text, which may be a secret.
     """
     from opentelemetry.util.re import parse_env_headers  # loaded only where headers are set
 
@@ -124,11 +124,11 @@ def headers(text: str) -> tuple[tuple[str, str], ...]:
     for number, entry in enumerate(text.split(","), 1):
         if not entry.strip():
             continue
-        # What the parser cannot read it would write to the log, and leave out.
+        # The parser would log and skip entries that it cannot read.
         if not _HEADER.fullmatch(entry.strip()):
             raise ValueError(f"name=value pairs separated by commas, URL-encoded; entry {number} is not one")
         for name, value in parse_env_headers(entry, liberal=True).items():
-            # Decoding may bring line breaks, which would begin another header, and letters beyond Latin-1.
+            # Decoding may produce line breaks, which would start another header, and letters beyond Latin-1.
             if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
                 raise ValueError(
                     f"headers that HTTP can carry; entry {number} has a character that it cannot"
@@ -138,9 +138,10 @@ def headers(text: str) -> tuple[tuple[str, str], ...]:
 
 
 def attributes(text: str) -> dict[str, str]:
-    """``name=value`` pairs separated by commas, as OpenTelemetry's SDK reads resource attributes from them.
+    """``name=value`` pairs separated by commas, read as resource attributes by OpenTelemetry's SDK.
 
-    Values are URL-decoded, names put in lower case; what is not a pair or holds control characters is left out.
+    Values are URL-decoded, names are in lower case; entries that are not pairs or contain control characters are
+    skipped.
     """
     found: dict[str, str] = {}
     for entry in text.split(","):
@@ -162,5 +163,5 @@ def endpoint(text: str) -> str:
 
 
 def text(value: str) -> str:
-    """Text as it stands."""
+    """The text unchanged."""
     return value.strip()

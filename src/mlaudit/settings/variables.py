@@ -1,6 +1,6 @@
 """Every ``MLAUDIT_*`` variable: its name, default, meaning and check.
 
-``VARIABLES`` is the one table; ``docs/settings.md`` is generated from it and ``Settings.from_env`` reads by it.
+``VARIABLES`` is the single source: ``docs/settings.md`` is generated from it, and ``Settings.from_env`` uses it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Variable:
     """One setting.
 
-    ``read`` turns the text into the value and raises ValueError with what it expected; ``default`` is shown in
-    the documentation, ``fallback`` computes the value when the variable is absent.
+    ``read`` converts the text to the value and raises ValueError with what it expected; ``default`` is shown in the
+    documentation, ``fallback`` computes the value when the variable is absent.
     """
 
     name: str
@@ -72,7 +72,7 @@ VARIABLES: Final = (
     Variable(
         "ENABLED",
         "false",
-        "Switches auditing on. Off costs one look at this variable.",
+        "Turns auditing on. When it is off, only this variable is read.",
         reading.flag,
         _always(False),
     ),
@@ -101,7 +101,7 @@ VARIABLES: Final = (
     Variable(
         "STATE_DIR",
         "`$XDG_STATE_HOME/mlaudit`, else `~/.local/state/mlaudit`",
-        "Where keys, the spool and the memory of the last start live.",
+        "The folder of keys, spool and the state of the last start.",
         reading.path,
         _state_dir,
     ),
@@ -111,22 +111,23 @@ VARIABLES: Final = (
     Variable(
         "SPOOL_MAX_BYTES",
         "1GiB",
-        "How much one process may hold unsent. At the bound a record is refused or counted as lost, as the "
-        "policy's `on_failure` says.",
+        "How many unsent bytes one process may hold. At the limit an action is refused or a record is counted as "
+        "lost, as the policy's `on_failure` says.",
         reading.size(1 << 16),
         _always(1 << 30),
     ),
     Variable(
         "RETAIN_SECONDS",
         "86400",
-        "How long delivered records stay in the spool, for `mlaudit resend`. 0 keeps none.",
+        "How long delivered records are retained in the spool, for `mlaudit resend`. 0 retains none.",
         reading.seconds(0, 10 * 365 * 86400),
         _always(86400.0),
     ),
     Variable(
         "RETAIN_BYTES",
         "256MiB",
-        "How much of them stays in a spool at most; the oldest go first, all before a disk is full. 0 keeps none.",
+        "How many bytes of delivered records a spool retains at most; the oldest are deleted first, and all of them "
+        "before a full disk loses a record. 0 retains none.",
         reading.size(0),
         _always(256 << 20),
     ),
@@ -142,9 +143,9 @@ VARIABLES: Final = (
     Variable(
         "HEADERS",
         "`OTEL_EXPORTER_OTLP_LOGS_HEADERS`, else `OTEL_EXPORTER_OTLP_HEADERS`",
-        "Request headers, `name=value,name=value`, read as OpenTelemetry's variables are: a value is URL-decoded "
-        "(`authorization=Bearer%20abc`), one with a blank in it is taken literally. Of a name given twice the last "
-        "value counts; what is not a pair, or decodes to a line break, is refused.",
+        "Request headers, `name=value,name=value`, read like OpenTelemetry's variables: a value is URL-decoded "
+        "(`authorization=Bearer%20abc`), one with a blank in it is taken literally. If a name is given twice, the "
+        "last value counts; an entry that is not a pair, or decodes to a line break, is refused.",
         reading.headers,
         _otel_headers,
     ),
@@ -165,8 +166,8 @@ VARIABLES: Final = (
     Variable(
         "INSECURE",
         "false",
-        "Accepts an unprotected connection beyond this machine: `http://`, or a receiver that does not ask who sends. "
-        "For test networks; each start warns, and the stream's first record says it.",
+        "Accepts an unprotected connection beyond this machine: `http://`, or a receiver without authentication. "
+        "For test networks; each start logs a warning, and the stream's first record contains it.",
         reading.flag,
         _always(False),
     ),
@@ -179,7 +180,7 @@ VARIABLES: Final = (
     ),
     Variable(
         "SIGNING_KEY_FILE",
-        "`keys/signing.key` under the state folder, made on first use",
+        "`keys/signing.key` under the state folder, created on first use",
         "The Ed25519 key that signs checkpoints.",
         reading.path,
         _always(None),
@@ -187,14 +188,14 @@ VARIABLES: Final = (
     Variable(
         "SIGNER",
         "file",
-        "Who signs checkpoints: `file`, or `name:reference` of a signer that a package brings, e.g. one for a key "
-        "management service (docs/keys.md).",
+        "The signer of checkpoints: `file`, or `name:reference` of a signer that a package provides, e.g. one for a "
+        "key management service (docs/keys.md).",
         reading.text,
         _always("file"),
     ),
     Variable(
         "PSEUDONYM_KEY_FILE",
-        "`keys/pseudonym.key` under the state folder, made on first use",
+        "`keys/pseudonym.key` under the state folder, created on first use",
         "The key of the keyed HMAC that replaces personal data.",
         reading.path,
         _always(None),
@@ -202,21 +203,21 @@ VARIABLES: Final = (
     Variable(
         "CHECKPOINT_RECORDS",
         "1000",
-        "A signed checkpoint after so many records.",
+        "The number of records after which a checkpoint is signed.",
         reading.count(1, 1_000_000),
         _always(1000),
     ),
     Variable(
         "CHECKPOINT_SECONDS",
         "10",
-        "A signed checkpoint at the latest so long after an unsigned record.",
+        "The longest time after an unsigned record until a checkpoint is signed.",
         reading.seconds(0.1, 86400),
         _always(10.0),
     ),
     Variable(
         "CHECKPOINT_EXPORT_DIR",
         "none",
-        "A folder that gets the newest signed checkpoint of every stream, e.g. a mount that administrators of "
+        "A folder for the newest signed checkpoint of every stream, e.g. a mount that administrators of "
         "Elasticsearch cannot write (docs/checkpoints.md).",
         reading.path,
         _always(None),
@@ -231,21 +232,21 @@ VARIABLES: Final = (
     Variable(
         "SHUTDOWN_SECONDS",
         "5",
-        "How long a stopping process goes on sending. What is left stays in the spool for the next start.",
+        "How long a stopping process continues sending. The rest stays in the spool for the next start.",
         reading.seconds(0, 3600),
         _always(5.0),
     ),
     Variable(
         "ACTOR_HEADER",
         "none",
-        "A request header that a trusted proxy sets to the authenticated user.",
+        "The request header in which a trusted proxy names the authenticated user.",
         reading.text,
         _always(""),
     ),
     Variable(
         "BODY_LIMIT",
         "64KiB",
-        "How much of a request or response body is kept when the policy asks for contents; digests always "
+        "How many bytes of a request or response body are recorded when the policy records contents; digests always "
         "cover the whole body.",
         reading.size(0),
         _always(1 << 16),
@@ -260,22 +261,22 @@ VARIABLES: Final = (
     Variable(
         "WATCH_SECONDS",
         "1",
-        "How often watched files are looked at.",
+        "The interval at which watched files are checked.",
         reading.seconds(0.05, 3600),
         _always(1.0),
     ),
     Variable(
         "OTEL",
         "auto",
-        "`auto` starts OpenTelemetry's own instrumentation when an OTLP endpoint is configured and nobody else "
-        "started it; `off` leaves it alone.",
+        "`auto` starts OpenTelemetry's own instrumentation when an OTLP endpoint is configured and it is not started "
+        "yet; `off` never starts it.",
         reading.choice("auto", "off"),
         _always("auto"),
     ),
     Variable(
         "DISABLED_LIBRARIES",
         "none",
-        "Library integrations to leave out, e.g. `sklearn,joblib`.",
+        "Library integrations to disable, e.g. `sklearn,joblib`.",
         reading.names,
         _always(()),
     ),
@@ -286,11 +287,11 @@ VARIABLES: Final = (
         reading.text,
         _always(""),
     ),
-    Variable("CHANGE_APPROVER", "none", "Who approved that change.", reading.text, _always("")),
+    Variable("CHANGE_APPROVER", "none", "The approver of that change.", reading.text, _always("")),
 )
 
 
-# Read by other parts of mlaudit than the audited process: the command line and the local stack.
+# Read by other parts of mlaudit: the command line and the local stack.
 ELSEWHERE: Final = frozenset(
     {
         "MLAUDIT_CACHE",

@@ -19,7 +19,7 @@ TAKEN: Reply = (200, PROTOBUF, b"")
 
 
 def partial(rejected: int) -> Reply:
-    """The answer of a receiver that took all but ``rejected`` records."""
+    """The answer of a receiver that accepted all but ``rejected`` records."""
     response = ExportLogsServiceResponse()
     response.partial_success.rejected_log_records = rejected
     return 200, PROTOBUF, response.SerializeToString()

@@ -113,8 +113,8 @@ def test_reasons_without_end_are_counted_together() -> None:
     for number in range(5000):
         losses.note(f"audit.app.k{number}: SpoolFullError")
         limit.allow(("component", f"Error{number}"))
-    assert len(losses._untold) <= 1001
-    assert sum(losses._untold.values()) == 5000
+    assert len(losses._unreported) <= 1001
+    assert sum(losses._unreported.values()) == 5000
     assert len(limit) <= 1000
 
 

@@ -26,7 +26,7 @@ RECORDS = 20
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    """A receiver that takes everything."""
+    """A receiver that accepts everything."""
     running = Receiver()
     yield running
     running.close()
@@ -76,7 +76,7 @@ def adopt(
 
 
 def test_delivered_stream_is_retained(tmp_path: Path, receiver: Receiver) -> None:
-    """An adopted stream that was delivered stands in the retained folder, its last record included."""
+    """An adopted, delivered stream is in the retained folder, its last record included."""
     folder = leave_behind(tmp_path)
     assert adopt(tmp_path, receiver) == 1
     assert layout.streams(tmp_path / "spool") == []
@@ -89,7 +89,7 @@ def test_delivered_stream_is_retained(tmp_path: Path, receiver: Receiver) -> Non
 def test_restart_of_the_machine_is_said(
     tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The record that closes a stream from before a restart says so and what may be missing; others do not."""
+    """The record that closes a stream from before a restart reports it and what may be missing; others do not."""
     leave_behind(tmp_path)
     monkeypatch.setattr(lock, "boot_id", lambda: "after the restart")
     leave_behind_after = adopt(tmp_path, receiver)
@@ -106,7 +106,7 @@ def test_restart_of_the_machine_is_said(
 def test_damage_in_the_middle_is_told_and_the_chain_is_closed_on_its_last_record(
     tmp_path: Path, receiver: Receiver
 ) -> None:
-    """The other records arrive, the end stands on the last readable one and counts what is missing."""
+    """The other records arrive; the end follows the last readable one and counts the missing ones."""
     folder = leave_behind(tmp_path)
     (segment,) = layout.segments(folder)
     frames, _ = files.read_frames(segment)
@@ -126,7 +126,7 @@ def test_damage_in_the_middle_is_told_and_the_chain_is_closed_on_its_last_record
 
 
 def test_stream_whose_delivered_end_is_unreadable_is_not_ended(tmp_path: Path, receiver: Receiver) -> None:
-    """Where the receiver holds records that nobody can read here, no other record takes their sequence."""
+    """When the receiver has records that are unreadable here, no other record takes their sequence."""
     folder = leave_behind(tmp_path)
     (segment,) = layout.segments(folder)
     frames, _ = files.read_frames(segment)
@@ -144,7 +144,7 @@ def test_stream_whose_delivered_end_is_unreadable_is_not_ended(tmp_path: Path, r
 
 
 def test_damage_is_recorded_in_the_chain_of_the_adopting_process(tmp_path: Path, receiver: Receiver) -> None:
-    """The service that adopts a damaged stream says in its own chain how much is missing, and where the rest is."""
+    """The service that adopts a damaged stream records in its own chain how much is missing, and where the rest is."""
     folder = leave_behind(tmp_path)
     (segment,) = layout.segments(folder)
     raw = bytearray(segment.read_bytes())
@@ -165,7 +165,7 @@ def test_damage_is_recorded_in_the_chain_of_the_adopting_process(tmp_path: Path,
 def test_stream_that_cannot_be_drained_is_left_in_peace_for_a_while(
     tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the receiver is away a stream is not read again at every round, and it is drained when it is back."""
+    """While the receiver is unreachable a stream is not read in every round; it is drained when it is back."""
     folder = leave_behind(tmp_path)
     receiver.script = lambda records, headers: (503, {}, b"")
     monkeypatch.setattr("mlaudit.pipeline.adoption._FIRST_PAUSE", 0.5)
@@ -192,7 +192,7 @@ def test_stream_that_cannot_be_drained_is_left_in_peace_for_a_while(
 
 
 def test_stream_is_free_again_after_an_answer_that_came_too_late(tmp_path: Path, receiver: Receiver) -> None:
-    """An adopter whose receiver hangs lets go of the stream when the answer is there, and it can be drained."""
+    """An adopter whose receiver hangs releases the stream when the answer arrives, and it can be drained."""
     leave_behind(tmp_path)
 
     def hang(records: object, headers: object) -> tuple[int, dict[str, str], bytes]:
@@ -211,7 +211,7 @@ def test_stream_is_free_again_after_an_answer_that_came_too_late(tmp_path: Path,
 def test_full_disk_does_not_stand_in_the_way_of_what_empties_it(
     tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stream whose end cannot be written for want of space is sent all the same, and closed the next time."""
+    """A stream whose end cannot be written to a full disk is still sent, and closed the next time."""
 
     def full(segment: SegmentFile, data: bytes) -> None:
         raise DiskFullError(f"{segment.path}: no space left")

@@ -9,7 +9,7 @@ ACTOR = Actor("svc")
 
 
 def test_each_reason_is_told_once_with_its_count() -> None:
-    """A report writes one record per reason with the number, and then nothing is left to tell."""
+    """A report writes one record per reason with the number, and then nothing is left to report."""
     losses = Losses()
     assert losses.note("full")
     assert not losses.note("full", 2)
@@ -25,7 +25,7 @@ def test_each_reason_is_told_once_with_its_count() -> None:
 
 
 def test_what_cannot_be_told_yet_is_kept() -> None:
-    """While records still cannot be stored, no count is forgotten."""
+    """While records still cannot be stored, no count is lost."""
     losses = Losses()
     losses.note("a", 2)
     losses.note("b", 3)

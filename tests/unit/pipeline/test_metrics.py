@@ -90,7 +90,7 @@ def test_a_sender_that_keeps_failing_is_visible(meter: Meter, start: Start, rece
     running.emit(AuditEvent("audit.ml.prediction"))
 
     def refused() -> list[Any]:
-        # The process may have another sender, of a test before this one, that finds nobody.
+        # The process may have another sender, of an earlier test, that has no receiver.
         points = meter.points("audit.export.duration")
         return [point for point in points if dict(point.attributes) == {"error.type": "503"}]
 
@@ -107,7 +107,7 @@ def test_a_sender_that_keeps_failing_is_visible(meter: Meter, start: Start, rece
 
 
 def test_a_receiver_that_is_away_is_an_error_type(meter: Meter, start: Start) -> None:
-    """Where nobody listens, the error is the class of the connection's failure."""
+    """Without a receiver the error is the class of the connection's failure."""
     start()
     until(lambda: bool(meter.points("audit.export.duration")))
     assert dict(meter.points("audit.export.duration")[0].attributes) == {"error.type": "NewConnectionError"}
@@ -161,7 +161,7 @@ def test_no_drop_is_missed_by_many_threads(
 def test_record_that_the_disk_does_not_confirm_has_a_reason_of_its_own(
     meter: Meter, start: Start, monkeypatch: pytest.MonkeyPatch, wait: bool
 ) -> None:
-    """It is counted once, whether somebody waits for it or not: it may still arrive, and may be missing."""
+    """It is counted once, whether the caller waits for it or not: it may still arrive, and may be missing."""
     running = start()
     assert running.stream is not None
     ticket = Ticket()
@@ -188,7 +188,7 @@ def test_counts_go_on_when_the_stream_is_replaced(meter: Meter, start: Start, re
 def test_records_left_by_a_dead_process_are_counted_apart(
     meter: Meter, start: Start, receiver: Receiver, tmp_path: Path
 ) -> None:
-    """What this process sends for a dead one is no record of its own."""
+    """Records that this process sends for a dead one are not counted as its own."""
     child = os.fork()
     if child == 0:
         start().emit(AuditEvent("audit.ml.prediction"))
@@ -216,7 +216,7 @@ def test_after_a_fork_the_child_measures_its_own_pipeline(meter: Meter, start: S
 
 
 def test_suppressed_and_refused_are_measured(meter: Meter, start: Start) -> None:
-    """What policy left out and what was turned away have counters of their own."""
+    """Events that the policy excludes and refused actions have counters of their own."""
     running = start()
     running.counts.suppressed = 3
     running.refuse("audit.ml.prediction")
@@ -235,7 +235,7 @@ def test_retained_bytes_are_measured(meter: Meter, start: Start, tmp_path: Path)
 
 
 def test_every_metric_of_the_documentation_is_registered_and_the_other_way_round() -> None:
-    """docs/operations.md lists exactly what there is."""
+    """docs/operations.md lists exactly the existing metrics."""
     text = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
     named = {line.split("`")[1] for line in text.splitlines() if line.startswith("| `audit.")}
     assert named == {name for name, *_ in metrics.INSTRUMENTS} | {metrics.DURATION[0]}

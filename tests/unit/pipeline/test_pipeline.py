@@ -40,7 +40,7 @@ def quiet(log: AuditLog) -> list[dict[str, Any]]:
 
 
 def test_stream_begins_with_its_key_and_policy() -> None:
-    """The first records say who signs the stream and under which policy it is written."""
+    """The first records name the signing key and the policy."""
     with capture(instrument=False) as log:
         first, second = log.records[:2]
         assert first["audit.kind"] == "audit.stream.started"
@@ -51,7 +51,7 @@ def test_stream_begins_with_its_key_and_policy() -> None:
 
 
 def test_records_form_a_chain() -> None:
-    """Each record names the hash of the one before, and its own place."""
+    """Each record names the hash of the previous one, and its own place."""
     from hashlib import sha256
 
     with capture(instrument=False) as log:
@@ -66,7 +66,7 @@ def test_records_form_a_chain() -> None:
 
 
 def test_level_none_is_no_record() -> None:
-    """An event that the policy does not want is counted and not recorded."""
+    """An event that the policy excludes is counted and not recorded."""
     with capture(REFUSE, instrument=False) as log:
         receipt = log.pipeline.emit(AuditEvent("audit.api.request"))
         assert receipt.ok
@@ -76,7 +76,7 @@ def test_level_none_is_no_record() -> None:
 
 @pytest.mark.parametrize("value", [None, math.nan])
 def test_fields_that_cannot_be_recorded_leave_a_reduced_record(value: object) -> None:
-    """A value that JSON cannot carry costs the event its fields, not its record."""
+    """A value that JSON cannot represent costs the event its fields, not its record."""
     with capture(instrument=False) as log:
         event = AuditEvent("audit.ml.prediction", fields={"ml.model.name": "m", "labels.x": value})
         log.pipeline.emit(event)
@@ -89,7 +89,7 @@ def test_fields_that_cannot_be_recorded_leave_a_reduced_record(value: object) ->
 
 
 def test_unknown_kind_is_told_as_a_failure() -> None:
-    """An event of a kind that nobody defined becomes a failure record that names it."""
+    """An event of an undefined kind becomes a failure record that names it."""
     with capture(instrument=False) as log:
         log.pipeline.emit(AuditEvent("audit.made.up"))
         (record,) = log.of("audit.pipeline.failure")
@@ -123,7 +123,7 @@ def test_chain_stands_where_it_stood_after_a_failed_append() -> None:
 
 
 def test_refuse_raises_and_is_told_later() -> None:
-    """Where the policy says refuse, the caller is stopped, and the refusal is recorded when that is possible."""
+    """If the policy says refuse, the caller is stopped, and the refusal is recorded when that is possible."""
     with capture(REFUSE, instrument=False) as log:
         log.fail(SpoolUnavailableError("read-only"))
         assert not log.pipeline.writable()
@@ -149,7 +149,7 @@ def test_fault_of_a_hook_names_the_component_once() -> None:
 
 
 def test_fault_with_a_kind_is_a_reduced_record_of_the_event() -> None:
-    """A fault that took an event's content leaves a record of that event, marked as failed."""
+    """A fault that costs an event's content leaves a record of that event, marked as failed."""
     with capture(instrument=False) as log:
         log.pipeline.fault(
             "asgi", KeyError("x"), kind="audit.ml.prediction", fields={"http.route": "/predict"}
@@ -159,7 +159,7 @@ def test_fault_with_a_kind_is_a_reduced_record_of_the_event() -> None:
 
 
 def test_end_is_signed_over_everything_before() -> None:
-    """The last record of a stream carries a good signature over the record before it."""
+    """The last record of a stream carries a valid signature of the previous record."""
     with capture(instrument=False) as log:
         key = VerifyingKey.decode(log.records[0]["audit.stream.public_key"])
         log.pipeline.close("the reason", 0)
@@ -173,7 +173,7 @@ def test_end_is_signed_over_everything_before() -> None:
 
 
 def test_record_after_the_end_begins_a_linked_stream() -> None:
-    """A record that comes after the end begins a new stream, which names the old one and its head."""
+    """A record after the end starts a new stream, which names the old one and its head."""
     with capture(instrument=False) as log:
         old = log.pipeline.stream_id
         log.pipeline.close("over", 0)
@@ -186,7 +186,7 @@ def test_record_after_the_end_begins_a_linked_stream() -> None:
 
 
 def test_checkpoints_come_by_count_without_being_asked() -> None:
-    """After so many records a checkpoint is signed by the pipeline itself."""
+    """The pipeline signs a checkpoint after the configured number of records."""
     import time
 
     with capture(env={"MLAUDIT_CHECKPOINT_RECORDS": "5"}, instrument=False) as log:
@@ -221,7 +221,7 @@ def test_off_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_wrong_settings_switch_auditing_off_loudly(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Wrong settings and an unreadable key are said on stderr, and the process goes on unaudited."""
+    """Invalid settings and an unreadable key are reported on stderr, and the process runs unaudited."""
     monkeypatch.setenv("MLAUDIT_ENABLED", "true")
     monkeypatch.setenv("MLAUDIT_STATE_DIR", str(tmp_path))
     monkeypatch.setenv("MLAUDIT_PSEUDONYM_KEY_FILE", str(tmp_path / "absent.key"))
@@ -237,7 +237,7 @@ def test_wrong_settings_switch_auditing_off_loudly(
 
 
 def test_forked_child_writes_its_own_stream(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A child after fork begins a stream that names its parent's; the parent's stream goes on unbroken."""
+    """A forked child starts a stream that names its parent's; the parent's stream continues unbroken."""
     from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
     from mlaudit.deliver.spool import files, layout
@@ -280,7 +280,7 @@ def test_forked_child_writes_its_own_stream(monkeypatch: pytest.MonkeyPatch, tmp
 
 
 def test_interrupt_in_the_middle_of_a_record_costs_the_stream_not_the_chain() -> None:
-    """After Ctrl-C between storing and advancing, the next record begins a new stream instead of a second truth."""
+    """After Ctrl-C between storing and advancing, the next record starts a new stream instead of a second history."""
     with capture(instrument=False) as log:
         log.pipeline.emit(AuditEvent("audit.ml.prediction"))
         first = log.pipeline.stream
@@ -304,7 +304,7 @@ def test_interrupt_in_the_middle_of_a_record_costs_the_stream_not_the_chain() ->
 
 
 def test_record_finds_its_stream_behind_several_that_are_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where streams are ended in a row, a record that comes meanwhile goes into the first that takes it."""
+    """When several streams end in a row, a record goes into the first stream that accepts it."""
     with capture(instrument=False) as log:
         ready = log.pipeline._ready_stream
         ended: list[str] = []
@@ -326,7 +326,7 @@ def test_record_finds_its_stream_behind_several_that_are_over(monkeypatch: pytes
 
 
 def test_no_record_comes_after_the_end() -> None:
-    """Threads that write while the stream is ended lose nothing, and nothing stands behind a stream's end."""
+    """Threads that write while the stream ends lose nothing, and no record follows a stream's end."""
     import threading
 
     with capture(instrument=False) as log:
@@ -368,7 +368,7 @@ def test_no_record_comes_after_the_end() -> None:
     ],
 )
 def test_an_event_cannot_pose_as_another_record(name: str) -> None:
-    """A field that says what a record is or where it stands is refused, and the event leaves a reduced record."""
+    """A field of the record's identity or place is refused, and the event leaves a reduced record."""
     with capture(instrument=False) as log:
         log.pipeline.emit(AuditEvent("audit.ml.prediction", fields={name: "1"}))
         (record,) = log.of("audit.ml.prediction")
@@ -380,7 +380,7 @@ def test_an_event_cannot_pose_as_another_record(name: str) -> None:
 def test_unprotected_endpoint_switches_auditing_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Plain http beyond this machine is refused before anything is written or sent, and that is said."""
+    """Plain http beyond this machine is refused and reported before anything is written or sent."""
     monkeypatch.setenv("MLAUDIT_ENABLED", "true")
     monkeypatch.setenv("MLAUDIT_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("MLAUDIT_ENDPOINT", "http://collector.example.org:4318")
@@ -396,7 +396,7 @@ def test_unprotected_endpoint_switches_auditing_off(
 
 
 def test_accepted_exposure_is_in_the_streams_first_record() -> None:
-    """Where MLAUDIT_INSECURE accepts an unprotected connection, the trail itself says so."""
+    """If MLAUDIT_INSECURE allows an unprotected connection, the trail records it."""
     exposed = {"MLAUDIT_ENDPOINT": "http://collector.example.org:4318", "MLAUDIT_INSECURE": "true"}
     with capture(env=exposed, instrument=False) as log:
         record("audit.app.thing")

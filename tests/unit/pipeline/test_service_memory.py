@@ -17,7 +17,7 @@ rules: [{name: all, level: %s}]
 
 
 def events(memory: Memory, number: int, level: str) -> list[tuple[str, object, object]]:
-    """Kind, lowered and previous digest of what is told when a service starts under a policy."""
+    """Kind, lowered and previous digest of the event when a service starts under a policy."""
     policy = parse_policy(POLICY % (number, number, level), "p")
     told = memory.policy_events(compile_policy(policy, b"k"), snapshot(policy), None)
     return [
@@ -39,7 +39,7 @@ def test_a_changed_policy_is_told_with_the_one_before(tmp_path: Path) -> None:
 
 
 def test_services_do_not_share_their_memory(tmp_path: Path) -> None:
-    """What one service noted is nothing to another, whatever their names hold."""
+    """Services do not read each other's memory, whatever characters their names contain."""
     Memory(tmp_path, "a/b").note_stream("s1", 5, "ff", ended=True)
     last = Memory(tmp_path, "a/b").last_stream
     assert last is not None
@@ -49,7 +49,7 @@ def test_services_do_not_share_their_memory(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"stream": 3}', b'{"stream": {"id": "x"}}', b"\xff"])
 def test_a_damaged_memory_costs_links_only(tmp_path: Path, content: bytes) -> None:
-    """A memory file that cannot be read is as good as none, and is written anew."""
+    """An unreadable memory file is treated as absent, and rewritten."""
     Memory(tmp_path, "s").put("x", 1)
     (file,) = (tmp_path / "services").iterdir()
     file.write_bytes(content)
@@ -60,7 +60,7 @@ def test_a_damaged_memory_costs_links_only(tmp_path: Path, content: bytes) -> No
 
 
 def test_a_folder_that_cannot_be_written_is_no_failure(tmp_path: Path) -> None:
-    """When nothing can be remembered, the service goes on."""
+    """When the memory cannot be written, the service continues."""
     (tmp_path / "services").write_text("in the way")
     memory = Memory(tmp_path, "s")
     memory.put("x", 1)

@@ -1,4 +1,4 @@
-"""Signatures of a signer that is not waited for: records stand between the note and what it signs."""
+"""Signatures of a slow signer: records lie between the note and the record that it signs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def emit(log: AuditLog, count: int) -> None:
 
 
 def test_late_signature_is_good() -> None:
-    """A note that is newer than the last and fits the record it names counts, wherever it stands."""
+    """A note that is newer than the last and matches the record it names counts, wherever it is."""
     originals = slow_stream()
 
     summary, findings = prove(bare_records(originals))
@@ -67,7 +67,7 @@ def test_late_signature_shows_what_was_computed_again() -> None:
 
 
 def test_copied_signature_is_no_late_one() -> None:
-    """Whoever computes the chain again cannot fill the places of later notes with a copy of an earlier one."""
+    """A recomputed chain cannot replace later notes by a copy of an earlier one."""
     originals = slow_stream()
 
     rewritten = recompute(originals, 30, keep_notes=False)
@@ -90,7 +90,7 @@ def recompute(originals: list[bytes], first: int, *, keep_notes: bool) -> list[b
 
 
 def test_retired_key_signs_nothing_later() -> None:
-    """Checkpoints by a key are good until it was retired, and a finding each from then on."""
+    """Checkpoints by a key are valid until it is retired, and each later one is a finding."""
     documents = make_stream(20, every=5)
     limit = orjson.loads(documents[11].original)["@timestamp"]
     retired = replace(SIGNER.public_key, not_after=limit)

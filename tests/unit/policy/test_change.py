@@ -79,12 +79,12 @@ def test_the_clock_is_that_of_the_windows_zone_in_summer_and_winter() -> None:
 
 
 def test_without_windows_every_time_is_inside() -> None:
-    """Nothing is declared, so nothing is outside of it."""
+    """Without declared windows no time is outside."""
     assert control().in_window(0)
 
 
 def test_a_time_beyond_the_calendar_is_outside() -> None:
-    """A nonsensical clock does not raise and is not inside."""
+    """A time outside the calendar's range does not raise and is not inside."""
     assert not control(make_window(DAYS, "00:00", "24:00", "UTC")).in_window(10**30)
 
 
@@ -96,5 +96,5 @@ def test_a_time_that_is_none_is_refused(text: str) -> None:
 
 
 def test_the_file_format_knows_the_same_days() -> None:
-    """The days of the policy file are those that windows understand."""
+    """The days of the policy file are the days that windows accept."""
     assert Weekday.__args__ == DAYS  # type: ignore[attr-defined]

@@ -27,14 +27,14 @@ def good(tmp_path: Path) -> Path:
 
 
 def test_check_accepts_a_good_file(good: Path) -> None:
-    """Exit code 0 and what the policy is."""
+    """A valid policy gives exit code 0 and a summary of the policy."""
     result = run(app, ["policy", "check", str(good)])
     assert result.exit_code == 0
     assert "ok, revision 1, 2 rule(s)" in result.output
 
 
 def test_check_prints_every_fault() -> None:
-    """Exit code 1, each fault with file and line, and their number."""
+    """Faults give exit code 1, each with file and line, and their number."""
     result = run(app, ["policy", "check", str(BROKEN)])
     assert result.exit_code == 1
     told = json.loads(run(app, ["policy", "check", "--json", str(BROKEN)]).output)
@@ -45,7 +45,7 @@ def test_check_prints_every_fault() -> None:
 
 
 def test_check_prints_warnings_and_still_accepts(good: Path) -> None:
-    """A rule that is never reached is told, with exit code 0."""
+    """A rule that is never reached is reported, with exit code 0."""
     good.write_text(
         good.read_text("utf-8").replace("spans:", "  - {name: late, level: full}\n\nspans:"), "utf-8"
     )
@@ -89,14 +89,14 @@ def test_explain_gives_the_same_as_json(good: Path) -> None:
 
 
 def test_explain_refuses_an_unknown_kind_and_a_broken_policy() -> None:
-    """Neither is guessed at."""
+    """Neither is guessed."""
     assert run(app, ["policy", "explain", "--kind", "audit.nonsense"]).exit_code == 2
     result = run(app, ["policy", "explain", "--kind", "audit.ml.prediction", "--policy", str(BROKEN)])
     assert isinstance(result.exception, PolicyError)
 
 
 def test_an_explanation_names_the_criterion_that_failed() -> None:
-    """The first one, with its patterns and the value; and says when the built-in final rule decides."""
+    """The explanation names the first one with its patterns and the value, or the built-in final rule."""
     text = built_in_text()
     policy = parse_policy(
         text[: text.index("rules:")].replace("2026-11-25", "2026-01-01")

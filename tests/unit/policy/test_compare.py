@@ -58,7 +58,7 @@ def policy(text: str) -> Policy:
     ],
 )  # fmt: skip
 def test_what_is_recorded_less_is_named(before: str, after: str, expected: set[str]) -> None:
-    """One change at a time: each lowering is told once, a raise is none."""
+    """One change at a time: each lowering is reported once, a raise is not a lowering."""
     assert {str(entry) for entry in lowered(policy(BASE), policy(BASE.replace(before, after)))} == expected
 
 
@@ -76,7 +76,7 @@ def test_a_weaker_guarantee_and_newly_dropped_fields_are_lowered() -> None:
 
 
 def test_a_removed_selector_is_lowered() -> None:
-    """Spans that were audit events no longer are."""
+    """Spans that were audit events and no longer are count as lowered."""
     with_spans = parse_policy(HEAD.replace("spans: []\n", "") + BASE, "test")
     assert [entry.what for entry in lowered(with_spans, policy(BASE))] == ["span"]
     assert lowered(policy(BASE), with_spans) == []
@@ -94,7 +94,7 @@ def test_a_snapshot_compares_like_its_policy() -> None:
 
 @pytest.mark.parametrize("broken", [None, {}, {"policy": 5}, {"policy": {"version": 99}}])
 def test_a_snapshot_that_cannot_be_read_counts_as_lowered(broken: dict[str, object] | None) -> None:
-    """Nobody can show that nothing was taken away."""
+    """A policy that cannot be read counts as lowered."""
     assert [entry.what for entry in lowered(broken, load_policy(None))] == ["policy"]
     assert changes(broken, load_policy(None)) == ["the previous policy can no longer be read"]
 

@@ -32,7 +32,7 @@ rules: []
     ],
 )
 def test_a_table_is_chosen_by_its_name(patterns: tuple[str, ...], name: str, recorded: bool) -> None:
-    """In any schema where the pattern has none; case does not count; exceptions win wherever they stand."""
+    """A pattern without a schema matches any; case is ignored; exceptions apply whatever their order."""
     assert make_selection(patterns, (), None).table(name) is recorded
 
 
@@ -52,12 +52,12 @@ def test_a_table_is_chosen_by_its_name(patterns: tuple[str, ...], name: str, rec
     ],
 )
 def test_a_path_is_chosen_by_path_or_uri(patterns: tuple[str, ...], place: str, recorded: bool) -> None:
-    """As path patterns do it, over any scheme."""
+    """Paths match like path patterns, with any scheme."""
     assert make_selection((), patterns, None).path(place) is recorded
 
 
 def test_bulk_begins_at_the_number_of_rows() -> None:
-    """Never without a number, and never for what nobody counted."""
+    """Without a limit nothing is a bulk export, and an unknown row count never is."""
     selection = make_selection((), (), 10)
     assert [selection.is_bulk(rows) for rows in (None, 9, 10)] == [False, False, True]
     assert not make_selection((), (), None).is_bulk(10**9)
@@ -100,7 +100,7 @@ def test_a_fault_is_named_with_its_line(data: str, fault: str) -> None:
     ],
 )
 def test_a_likely_mistake_is_a_warning(data: str, warning: str) -> None:
-    """A pattern that cannot match, and one that another makes useless."""
+    """A pattern that cannot match, and one that another pattern makes redundant, give warnings."""
     found = inspect_policy(f"{HEAD}data: {data}\n")
     assert found.faults == ()
     assert len(found.warnings) == 1

@@ -1,4 +1,4 @@
-"""Deciding: table tests over a policy."""
+"""Policy decisions, as table tests over one policy."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def policy() -> CompiledPolicy:
 def test_the_first_matching_rule_decides(
     policy: CompiledPolicy, facts: Facts, rule: str, level: Level, guarantee: str, on_failure: str
 ) -> None:
-    """Each event is decided by the first rule of which all criteria hold, and the same again from the cache."""
+    """The first rule whose criteria all match decides on each event, with the same result from the cache."""
     for _ in range(2):
         decision = policy.decide(facts)
         assert (decision.rule, decision.level, decision.guarantee, decision.on_failure) == (
@@ -175,7 +175,7 @@ def test_a_policy_without_rules_records_metadata() -> None:
 
 
 def test_the_other_sections_are_compiled(policy: CompiledPolicy) -> None:
-    """Revision, watched files, registry and change control are there to use."""
+    """Revision, watched files, registry and change control are available."""
     assert policy.revision == 7
     assert policy.watch == ("/etc/model.yaml",)
     assert policy.models.lookup("a" * 64, name="fraud-1").status == "match"
@@ -184,13 +184,13 @@ def test_the_other_sections_are_compiled(policy: CompiledPolicy) -> None:
 
 
 def test_an_empty_pseudonym_key_is_refused() -> None:
-    """Without a key a pseudonym would be a hash that anybody can test guesses against."""
+    """Without a key, anybody could test guesses against a pseudonym."""
     with pytest.raises(ValueError, match="empty"):
         compile_policy(parse_policy(POLICY, "test"), b"")
 
 
 def test_a_flood_of_routes_and_actors_does_not_grow_the_caches(policy: CompiledPolicy) -> None:
-    """Texts chosen by callers fill bounded caches, and the right decision still comes out."""
+    """Texts that clients choose fill bounded caches, and the decision stays correct."""
     for n in range(6000):
         policy.decide(Facts("audit.api.request", route=f"/x{n}", actor=f"a{n}"))
         policy.route_kind("GET", f"/x{n}")

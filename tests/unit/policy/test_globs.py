@@ -56,7 +56,7 @@ def test_a_pattern_matches_the_whole_text_in_its_dialect(
     ],
 )
 def test_a_bad_pattern_is_a_fault_not_an_exception(pattern: str, fault: str | None) -> None:
-    """Empty, endless, explosive and reversed patterns are told apart."""
+    """Empty, too long, explosive and reversed patterns have different faults."""
     found = glob_fault(pattern)
     assert (found is None) if fault is None else (found is not None and fault in found)
 

@@ -22,7 +22,7 @@ RULES = "rules:\n  - {name: a, level: metadata}\n"
 
 
 def faults(text: str) -> tuple[str, ...]:
-    """The faults of a policy whose head is right."""
+    """The faults of a policy whose head is valid."""
     return inspect_policy(HEAD + text, now=NOW).faults
 
 
@@ -101,7 +101,7 @@ def test_every_fault_of_a_broken_file_is_listed_at_once() -> None:
     ],
 )
 def test_a_fault_says_its_line_and_what_was_expected(text: str, expected: str | None) -> None:
-    """One fault in an otherwise right file is named; a harmless oddity is none."""
+    """One fault in an otherwise valid file is named; a harmless oddity is not a fault."""
     found = faults(text)
     if expected is None:
         assert found == ()
@@ -122,7 +122,7 @@ def test_a_fault_says_its_line_and_what_was_expected(text: str, expected: str | 
     ],
 )
 def test_revisions_are_numbered_in_one_direction(numbers: tuple[int, ...], fault: str | None) -> None:
-    """Newest first or last, but strictly, and without repetition."""
+    """Revisions are ordered newest first or newest last, strictly and without repetition."""
     entries = "".join(
         f"  - {{number: {n}, date: 2026-01-01, changes: c, reason: r, sections: [3]}}\n" for n in numbers
     )
@@ -158,7 +158,7 @@ def test_a_user_policy_needs_its_revision_history() -> None:
 
 
 def test_sections_left_out_are_those_of_the_built_in_policy() -> None:
-    """Leaving out redact or routes does not weaken a policy; an empty list is taken as meant."""
+    """Omitting redact or routes does not weaken a policy; an empty list turns them off."""
     default = load_policy(None)
     policy = parse_policy(HEAD + RULES, "p", now=NOW)
     assert (policy.redact, policy.routes, policy.scrub) == (default.redact, default.routes, default.scrub)
@@ -174,7 +174,7 @@ def test_times_and_dates_stay_as_written() -> None:
 
 
 def test_the_digest_ignores_layout_and_comments() -> None:
-    """Two files that say the same have one digest; one that says something else has another."""
+    """Two files with the same content have one digest; a file with other content has another."""
     one = parse_policy(HEAD + RULES, "p", now=NOW)
     two = parse_policy("# comment\n" + HEAD + "rules:\n- level: metadata\n  name: 'a'\n", "q", now=NOW)
     other = parse_policy(HEAD + RULES.replace("metadata", "full"), "p", now=NOW)
@@ -183,7 +183,7 @@ def test_the_digest_ignores_layout_and_comments() -> None:
 
 
 def test_an_unreadable_file_is_a_policy_error(tmp_path: Path) -> None:
-    """A missing file, a folder and bytes that are no UTF-8 are named with what was expected."""
+    """A missing file, a folder and bytes that are not UTF-8 give errors that say what was expected."""
     with pytest.raises(PolicyError, match="cannot be read"):
         load_policy(tmp_path / "absent.yaml")
     with pytest.raises(PolicyError, match="cannot be read"):
@@ -195,7 +195,7 @@ def test_an_unreadable_file_is_a_policy_error(tmp_path: Path) -> None:
 
 
 def test_a_good_file_loads(tmp_path: Path) -> None:
-    """A file with a byte order mark and only what is required is a policy of revision 1."""
+    """A file with a byte order mark and only the required keys is a policy of revision 1."""
     path = tmp_path / "policy.yaml"
     path.write_bytes(b"\xef\xbb\xbf" + (HEAD + RULES).encode())
     assert load_policy(path, now=NOW).revision == 1
@@ -227,7 +227,7 @@ def test_a_good_file_loads(tmp_path: Path) -> None:
 def test_a_rule_that_is_never_reached_is_a_warning(
     rules: tuple[str, ...], unreachable: tuple[int, ...]
 ) -> None:
-    """A rule whose every event an earlier rule takes is warned about, and the policy still loads."""
+    """A rule whose every event an earlier rule matches gives a warning, and the policy still loads."""
     text = (
         HEAD
         + "rules:\n"

@@ -74,7 +74,7 @@ def test_methods_apply_to_lists_numbers_and_mappings_element_by_element() -> Non
 
 
 def test_a_pseudonym_in_the_input_is_hashed_again() -> None:
-    """An actor cannot pass as somebody else by naming himself like that one's pseudonym."""
+    """An actor cannot pass as another by using that actor's pseudonym as a name."""
     of = Pseudonyms(KEY).of
     assert of(of("alice")) != of("alice")
 
@@ -95,7 +95,7 @@ def test_redactions_apply_in_order_and_exceptions_are_left_out() -> None:
 
 
 def test_fields_that_a_record_needs_cannot_be_redacted_away() -> None:
-    """Dropping everything leaves what makes a record one, and a mark for the actor."""
+    """Dropping everything leaves the required fields, and a mark for the actor."""
     fields = redacted(
         {
             "audit.kind": "audit.api.request",
@@ -115,7 +115,7 @@ def test_fields_that_a_record_needs_cannot_be_redacted_away() -> None:
 
 
 def test_an_address_field_stays_an_address_or_goes() -> None:
-    """What is no address is dropped from a field that must hold one."""
+    """A value that is not an address is dropped from a field that must hold one."""
     fields = redacted(
         {"source.ip": "unix socket", "related.ip": ["10.0.0.1", "testclient"]},
         RedactionRule(("source.ip", "related.ip"), "truncate"),
@@ -124,7 +124,7 @@ def test_an_address_field_stays_an_address_or_goes() -> None:
 
 
 def test_a_redacted_value_is_replaced_in_free_text_too() -> None:
-    """The name that became a pseudonym does not stay in the error message beside it, also in nested values."""
+    """A pseudonymised name is also replaced in the error message and in nested values."""
     of = Pseudonyms(KEY).of
     fields = redacted(
         {
@@ -142,7 +142,7 @@ def test_a_redacted_value_is_replaced_in_free_text_too() -> None:
 
 
 def test_a_field_whose_name_is_a_secret_is_dropped() -> None:
-    """Unless the catalog knows the field."""
+    """A field name that indicates a secret is dropped, unless the catalog has the field."""
     fields = redacted(
         {"labels.api_key": "x", "http.request.header.cookie": "y", "gen_ai.usage.input_tokens": 5}
     )
@@ -171,7 +171,7 @@ class _Bomb:
 
 
 def test_a_redactor_that_fails_drops_the_value_and_says_so() -> None:
-    """Fails closed: the name is recorded, the value is not, and the other fields are redacted all the same."""
+    """A failing redactor drops the value and records the name; the other fields are still redacted."""
     fields: dict[str, Any] = {"user.id": _Bomb(), "audit.actor.id": _Bomb(), "user.name": "alice"}
     failed = redaction(RedactionRule(("user.*", "audit.actor.id"), "hmac")).apply(fields)
     assert sorted(failed) == ["audit.actor.id", "user.id"]
@@ -199,7 +199,7 @@ def test_a_scrubber_that_fails_drops_the_text(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_without_a_plan_nothing_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault while preparing drops all but what a record needs."""
+    """A fault while compiling a plan drops all but the required fields."""
     broken = redaction()
     monkeypatch.setattr(Redaction, "_make_plan", lambda *_: 1 / 0)
     fields: dict[str, Any] = {"audit.kind": "k", "user.id": "alice", "message": "alice"}
@@ -208,7 +208,7 @@ def test_without_a_plan_nothing_passes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_too_deep_too_many_or_too_long_becomes_a_marker() -> None:
-    """Its length and a keyed digest stand for it, never a part of it."""
+    """Its length and a keyed digest replace a value that is too large, never a part of it."""
     deep: Any = "innermost"
     for _ in range(30):
         deep = [deep]
@@ -237,13 +237,13 @@ def test_the_callers_values_are_never_changed() -> None:
 
 
 def test_json_without_secrets_keeps_its_bytes() -> None:
-    """A body in which nothing is found stays as it came."""
+    """A body without secrets stays unchanged."""
     body = '{ "b": 1,  "a": [1.50, "x"] }'
     assert redacted({"http.request.body.content": body})["http.request.body.content"] == body
 
 
 def test_plans_are_bounded() -> None:
-    """Labels that make new shapes without end do not grow the memory."""
+    """Labels that create new shapes without limit do not grow the memory."""
     one = redaction()
     for n in range(1500):
         one.apply({f"labels.l{n}": 1})

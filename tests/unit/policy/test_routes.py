@@ -49,12 +49,12 @@ def test_routes_of_model_servers_are_predictions_of_the_model_in_the_path(
     ["/ping", "/version", "/v2/health/ready", "/v2/models/credit/ready", "/v2/models/c/versions/1/ready"],
 )
 def test_probes_of_model_servers_are_not_audited(built_in: CompiledPolicy, path: str) -> None:
-    """They say nothing about anybody's use of a model."""
+    """Probes are not audited: they do not show the use of a model."""
     assert built_in.route_kind("GET", path) == ""
 
 
 def test_other_requests_name_no_model(built_in: CompiledPolicy) -> None:
-    """What a model server tells about its models is an ordinary request."""
+    """A request for metadata of models is an ordinary request."""
     assert built_in.route_kind("GET", "/v2/models/credit") is None
     assert built_in.route_model("GET", "/v2/models/credit") == ("", "")
 
@@ -75,7 +75,7 @@ def test_other_names_in_braces_are_themselves() -> None:
     ],
 )
 def test_captures_are_checked(path: str, fault: str) -> None:
-    """A path that names a model twice, or a version of none, is a fault of the policy."""
+    """A path that names a model twice, or a version without a model, is a fault of the policy."""
     with pytest.raises(PolicyError, match=fault.replace("{", r"\{").replace("}", r"\}")):
         parse_policy(_policy(path), "policy.yaml")
 

@@ -1,4 +1,4 @@
-"""What is taken for a secret, and what is not."""
+"""Which texts are recognised as secrets, and which are not."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_text_loses_secrets_and_nothing_else(text: str, expected: str) -> None:
 
 
 def test_emails_stay_when_the_policy_says_so() -> None:
-    """E-mail addresses are masked only where the policy asks."""
+    """E-mail addresses are masked only if the policy says so."""
     assert scrub_text("mail bob@example.com", emails=False) == "mail bob@example.com"
 
 
@@ -89,7 +89,7 @@ def test_emails_stay_when_the_policy_says_so() -> None:
     ],
 )
 def test_a_text_made_to_be_slow_is_not(unit: str) -> None:
-    """64 KiB of the worst that a pattern could meet take less than two seconds."""
+    """64 KiB of the worst input for a pattern take less than two seconds."""
     text = unit * (65536 // len(unit))
     start = time.perf_counter()
     scrub_text(text, emails=True)
@@ -107,13 +107,13 @@ def test_a_text_made_to_be_slow_is_not(unit: str) -> None:
     ],
 )
 def test_account_numbers_are_removed(text: str) -> None:
-    """An IBAN with right check digits goes, printed in groups or not, and what stands around it stays."""
+    """An IBAN with valid check digits is removed, in groups or not, and the text around it stays."""
     assert scrub_text(f"pay {text} EUR 12", emails=True) == "pay [account] EUR 12"
 
 
 @pytest.mark.parametrize("text", ["DE88370400440532013000", "AB12 CDEF GHIJ KLMN", "SN20251125A7B3C4D5"])
 def test_what_only_looks_like_an_account_number_stays(text: str) -> None:
-    """Wrong check digits are no IBAN: serial numbers and codes stay readable."""
+    """A text with wrong check digits is not an IBAN: serial numbers and codes stay readable."""
     assert scrub_text(f"part {text}!", emails=True) == f"part {text}!"
 
 
@@ -124,7 +124,7 @@ def test_private_key_without_its_beginning_is_removed() -> None:
 
 
 def test_names_that_begin_like_a_key_stay() -> None:
-    """sk- begins access tokens and names of models: only mixed letters with digits are a token."""
+    """Access tokens and model names begin with sk-: only mixed letters with digits are a token."""
     assert (
         scrub_text("/models/sk-learn-fraud-detector-v2.joblib", emails=True)
         == "/models/sk-learn-fraud-detector-v2.joblib"

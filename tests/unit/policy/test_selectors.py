@@ -94,7 +94,7 @@ def test_attributes_become_fields(policy: CompiledPolicy) -> None:
 def test_a_log_record_is_selected_by_all_of_its_criteria(
     policy: CompiledPolicy, event: str, logger: str, severity: int, result: str, kind: str | None
 ) -> None:
-    """Without a kind the event name is one, unless only mlaudit itself may record it."""
+    """Without a kind the event name is the kind, unless only mlaudit itself may record it."""
     found = policy.log_kind(event, logger, severity, {"result": result})
     assert (found.kind if found else None) == kind
 

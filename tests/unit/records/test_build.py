@@ -96,7 +96,7 @@ def test_level_decides_on_contents(level: int, expected: set[str]) -> None:
 
 
 def test_nothing_redacted_comes_back_in_derived_fields() -> None:
-    """The sentence and the related fields are made from what redaction has left."""
+    """The message and the related fields are built from redacted values."""
     event = AuditEvent("audit.ml.prediction", actor=Actor("alice"), fields={"ml.model.name": "m"})
     record = build(event, Decision(redaction=Hide()))
     assert "alice" not in repr(record)

@@ -27,7 +27,7 @@ names = st.from_regex(r"[a-z@][a-z_.]{0,20}", fullmatch=True).filter(
 
 @given(st.dictionaries(names, values, max_size=12))
 def test_round_trip_keeps_every_value_and_sorts_the_keys(fields: dict[str, Any]) -> None:
-    """Whatever was encoded is decoded again, with the keys in order and the place between its neighbours."""
+    """Decoding returns the encoded fields, with sorted keys and the place between its neighbours."""
     encoded = encode(fields)
     pairs = json.loads(encoded.head + PLACE + encoded.tail, object_pairs_hook=list)
     keys = [key for key, _ in pairs]
@@ -45,16 +45,16 @@ def test_encoding_does_not_depend_on_the_order_of_fields(fields: dict[str, Any])
 
 @given(st.dictionaries(names, values, max_size=10), st.dictionaries(names, values, max_size=10))
 def test_common_fields_make_no_difference_to_the_bytes(common: dict[str, Any], own: dict[str, Any]) -> None:
-    """A record of common and own fields is the same bytes as one of all of them, the own ones going before."""
+    """A record of common and own fields has the same bytes as one of all fields; own fields override."""
     encoder = Common(common)
     whole = encode({**common, **own})
     assert encoder.encode(own) == whole
-    assert encoder.encode(own) == whole  # by the layout that was remembered
+    assert encoder.encode(own) == whole  # with the cached layout
     assert encoder.encode({}) == encode(common)
 
 
 def test_endless_shapes_do_not_fill_the_memory() -> None:
-    """Names that are new with every record leave a bounded number of layouts behind."""
+    """Names that are new in every record create a bounded number of layouts."""
     encoder = Common({"b": 1})
     for number in range(2000):
         encoder.encode({f"labels.{number}": 1})
@@ -97,7 +97,7 @@ def nested(depth: int) -> Any:
     ],
 )
 def test_what_json_cannot_carry_is_refused_by_name(value: Any, found: str) -> None:
-    """A value that would be changed or guessed at is refused, with what was found."""
+    """A value that JSON would change is refused, with what was found."""
     with pytest.raises(EventError, match=found):
         encode({"ml.x": value})
 
@@ -142,6 +142,6 @@ def test_encoded_texts_are_a_list_like_any_other() -> None:
 
 
 def test_record_too_large_for_the_receiver_is_refused() -> None:
-    """A record that no request could carry is refused when it is made, not when it is sent."""
+    """A record that is too large for a request is refused when it is built, not when it is sent."""
     with pytest.raises(EventError, match="at most 1048576 bytes"):
         encode({"message": "x" * (1 << 20)})

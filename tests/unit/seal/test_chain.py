@@ -11,7 +11,7 @@ from mlaudit.seal.chain import GENESIS, Chain
 
 
 def test_first_record_follows_on_nothing() -> None:
-    """Sequence 1, and 64 zeros for the record before."""
+    """The first record has sequence 1, and 64 zeros for the previous hash."""
     entry = Chain("s-1").seal(*encode({"message": "x"}))
 
     fields = orjson.loads(entry.body)
@@ -21,7 +21,7 @@ def test_first_record_follows_on_nothing() -> None:
 
 
 def test_hash_is_over_the_exact_body() -> None:
-    """Nothing but the bytes that are stored goes into the hash, so anybody can compute it."""
+    """The hash covers only the stored bytes, so anybody can compute it."""
     entry = Chain("s-1").seal(*encode({"message": "ä\u2028"}))
 
     assert entry.digest == sha256(entry.body).digest()
@@ -29,7 +29,7 @@ def test_hash_is_over_the_exact_body() -> None:
 
 
 def test_sealing_does_not_move_the_chain() -> None:
-    """A record that could not be stored leaves the chain where it stood."""
+    """A record that could not be stored leaves the chain unchanged."""
     chain = Chain("s-1")
     chain.seal(*encode({"message": "lost"}))
 
@@ -51,7 +51,7 @@ def test_record_without_fields_around_its_place() -> None:
 
 
 def test_entry_of_another_head_is_refused() -> None:
-    """The error says where the chain stands and what it was given."""
+    """The error names the chain's head and the entry that was given."""
     chain = Chain("s-1")
     entry = chain.seal(*encode({"message": "x"}))
     chain.advance(entry)
@@ -61,7 +61,7 @@ def test_entry_of_another_head_is_refused() -> None:
 
 
 def test_chain_is_continued_from_its_head() -> None:
-    """Whoever adopts a stream needs only its last sequence and hash."""
+    """A process that adopts a stream needs only its last sequence and hash."""
     first = Chain("s-1")
     first.advance(first.seal(*encode({"message": "x"})))
 

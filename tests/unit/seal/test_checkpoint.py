@@ -14,7 +14,7 @@ NOTE = sign_note(CHECKPOINT, SIGNER)
 
 
 def test_note_has_the_form_of_the_specification() -> None:
-    """Five lines, an empty one, and a signature line with an em dash, as C2SP signed-note wants it."""
+    """Five lines, an empty one, and a signature line with an em dash, as C2SP signed-note requires."""
     lines = NOTE.split("\n")
 
     assert lines[:5] == [
@@ -47,7 +47,7 @@ def test_verifier_key_of_the_go_implementation_is_read() -> None:
 
 
 def test_signed_note_of_the_go_implementation_is_verified() -> None:
-    """The example signature of Go's sumdb/note package is good under its key."""
+    """The example signature of Go's sumdb/note package is valid under its key."""
     key = VerifyingKey.decode("PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW")
     text = (
         b"If you think cryptography is the answer to your problem,\n"
@@ -65,7 +65,7 @@ def test_signed_note_of_the_go_implementation_is_verified() -> None:
 
 
 def test_note_is_read_back_and_verified() -> None:
-    """What is signed is what is read, and the key that signed is named."""
+    """A parsed note equals the signed one, and names the signing key."""
     note = SignedNote.parse(NOTE)
 
     assert note.checkpoint == CHECKPOINT
@@ -73,7 +73,7 @@ def test_note_is_read_back_and_verified() -> None:
 
 
 def test_key_that_is_not_trusted_signs_nothing() -> None:
-    """A note by another key, or by the same name with another key, is not signed."""
+    """A note by another key, or by another key with the same name, counts as unsigned."""
     impostor = VerifyingKey("test", STRANGER.public_key.raw)
 
     assert SignedNote.parse(sign_note(CHECKPOINT, STRANGER)).signed_by(KEYS) is None
@@ -138,7 +138,7 @@ def test_other_forms_are_refused(note: str) -> None:
     ],
 )
 def test_other_keys_are_refused(line: str) -> None:
-    """A verifier key of another form is an error that says how to make one."""
+    """A malformed verifier key is an error that says how to create one."""
     with pytest.raises(KeyFileError, match="mlaudit keys init"):
         VerifyingKey.decode(line)
 

@@ -17,7 +17,7 @@ def note(sequence: int, letter: str = "a", stream_id: str = STREAM_ID) -> str:
 
 
 def test_only_a_later_checkpoint_replaces_one(tmp_path: Path) -> None:
-    """The file of a stream goes forwards only."""
+    """The file of a stream is replaced only by a later checkpoint."""
     folder = CheckpointFolder(tmp_path / "out")
 
     assert folder.put(note(5)) is Exported.WRITTEN
@@ -30,7 +30,7 @@ def test_only_a_later_checkpoint_replaces_one(tmp_path: Path) -> None:
 
 
 def test_two_hashes_for_one_record_are_shouted(tmp_path: Path) -> None:
-    """Two good signatures over different hashes of one record mean two histories; the first stays."""
+    """Two valid signatures of different hashes of one record mean two histories; the first stays."""
     folder = CheckpointFolder(tmp_path)
     folder.put(note(5, "a"))
 
@@ -40,7 +40,7 @@ def test_two_hashes_for_one_record_are_shouted(tmp_path: Path) -> None:
 
 
 def test_altered_export_is_kept_and_named(tmp_path: Path) -> None:
-    """A file that is no checkpoint, belongs to another stream, or is signed by an unknown key, is not overwritten."""
+    """A file that is not a checkpoint, or that another stream or an unknown key made, is not overwritten."""
     folder = CheckpointFolder(tmp_path)
     path = folder.path(STREAM_ID)
     other = "019ab8a0-0000-7000-8000-00000000000f"
@@ -60,14 +60,14 @@ def test_altered_export_is_kept_and_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stream_id", ["../evil", "/etc/passwd", "a b", "x" * 65])
 def test_stream_id_names_no_other_file(tmp_path: Path, stream_id: str) -> None:
-    """An id that could lead elsewhere is refused, whoever signed it."""
+    """An id that could lead to another path is refused, whatever key signed it."""
     with pytest.raises(CheckpointError, match="stream id"):
         CheckpointFolder(tmp_path / "out").put(note(5, stream_id=stream_id))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_time_stamp_of_the_checkpoint_before_is_gone(tmp_path: Path) -> None:
-    """A stamp belongs to the checkpoint that it was made for."""
+    """A time-stamp is removed with the checkpoint that it belongs to."""
     folder = CheckpointFolder(tmp_path)
     folder.put(note(5))
     stamp = tmp_path / f"{STREAM_ID}.checkpoint.tsr"
@@ -92,7 +92,7 @@ def test_appended_notes_are_read_back(tmp_path: Path) -> None:
 
 
 def test_nothing_to_read_is_an_error(tmp_path: Path) -> None:
-    """An empty folder, an absent file and one that cannot be appended to are no checkpoints."""
+    """An empty folder, an absent file and a file that cannot be appended to give errors."""
     for path in (tmp_path, tmp_path / "absent"):
         with pytest.raises(CheckpointError):
             read_notes(path)

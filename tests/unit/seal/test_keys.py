@@ -11,7 +11,7 @@ from mlaudit.seal import keys
 
 
 def test_new_key_is_for_its_owner_alone(tmp_path: Path) -> None:
-    """The signing key has mode 0600, the folder 0700, and the verifier key can be given away."""
+    """The signing key has mode 0600, the folder 0700, and the verifier key is readable by everybody."""
     path = tmp_path / "keys" / "signing.key"
 
     signer = keys.create_signing_key(path, "host-1")
@@ -86,7 +86,7 @@ def test_name_must_fit_a_note(tmp_path: Path, name: str) -> None:
 
 
 def test_folder_of_verifier_keys(tmp_path: Path) -> None:
-    """Every .pub file of the folder is trusted, by key id; one malformed file spoils the folder."""
+    """Every .pub file of the folder is trusted, by key id; one malformed file makes the folder invalid."""
     one = keys.create_signing_key(tmp_path / "one.key", "host-1").public_key
     two = keys.create_signing_key(tmp_path / "two.key", "host-2").public_key
 
@@ -128,14 +128,14 @@ def test_absent_or_odd_files_are_errors(tmp_path: Path) -> None:
 
 
 def test_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
-    """Where no key can be written, the error says so."""
+    """When no key can be written, the error says so."""
     (tmp_path / "keys").write_text("a file, not a folder")
     with pytest.raises(KeyFileError, match="expected to write a key"):
         keys.create_signing_key(tmp_path / "keys" / "signing.key", "host-1")
 
 
 def test_link_is_judged_by_what_it_leads_to(tmp_path: Path) -> None:
-    """A link to a key that others may read is refused, and one to a good key is followed, for both kinds of key."""
+    """A link to a key that others can read is refused, and one to a valid key is followed, for both kinds of key."""
     path = tmp_path / "real" / "signing.key"
     keys.create_signing_key(path, "host-1")
     secret = tmp_path / "real" / "pseudonym.key"
@@ -154,7 +154,7 @@ def test_link_is_judged_by_what_it_leads_to(tmp_path: Path) -> None:
 
 
 def test_folder_in_which_anybody_may_rename_is_refused(tmp_path: Path) -> None:
-    """Where everybody may replace the key, it may be anybody's; with the sticky bit only the owner can."""
+    """A folder in which everybody can replace the key is refused; with the sticky bit only the owner can."""
     folder = tmp_path / "open"
     path = folder / "signing.key"
     keys.create_signing_key(path, "host-1")
@@ -168,7 +168,7 @@ def test_folder_in_which_anybody_may_rename_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_key_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key that belongs to somebody else, who can read it, is refused, although its mode is right; root may use it."""
+    """A key that belongs to another user is refused even with the right mode; root may use it."""
     path = tmp_path / "signing.key"
     keys.create_signing_key(path, "host-1")
     os.chown(path, 1234, 1234)

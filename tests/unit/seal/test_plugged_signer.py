@@ -28,13 +28,13 @@ from mlaudit.verify.sources.open_source import open_source
 from mlaudit.verify.verification import verify_source
 
 PLUGIN = '''
-"""A signer as another package would bring it."""
+"""A signer as another package would provide it."""
 from tests.sealed import SIGNER, STRANGER
 
 behaviour = {"sign": None, "references": []}
 
 class Remote:
-    """Signs, or does what the test wants instead."""
+    """Signs, or behaves as the test defines."""
     public_key = SIGNER.public_key
 
     def sign(self, message):
@@ -50,7 +50,7 @@ def connect(reference):
 
 @pytest.fixture
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """An installed distribution with a signer; what it gives is what the signer does."""
+    """An installed distribution with a signer; the yielded object controls the signer."""
     site = tmp_path / "site"
     info = site / "test_kms-1.0.dist-info"
     info.mkdir(parents=True)
@@ -101,7 +101,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
 
 
 def test_entry_point_signs(plugin: dict[str, Any], tmp_path: Path) -> None:
-    """The signer that the setting names is given its reference, and its signatures verify."""
+    """The signer that the setting names receives its reference, and its signatures verify."""
     pipeline = service(tmp_path)
     for _ in range(7):
         pipeline.emit(AuditEvent("audit.ml.prediction"))
@@ -117,7 +117,7 @@ def test_entry_point_signs(plugin: dict[str, Any], tmp_path: Path) -> None:
 
 
 def test_signer_that_fails_costs_no_record(plugin: dict[str, Any], tmp_path: Path) -> None:
-    """While the signer is away records go on, a failure record says so, and signatures come when it is back."""
+    """While the signer is unreachable, records are written and a failure record says so; later it signs again."""
 
     def away(message: bytes) -> bytes:
         raise ConnectionError("secret-token")
@@ -144,7 +144,7 @@ def test_signer_that_fails_costs_no_record(plugin: dict[str, Any], tmp_path: Pat
 
 
 def test_signer_that_hangs_holds_up_nobody(plugin: dict[str, Any], tmp_path: Path) -> None:
-    """A durable record returns at once while a signature is awaited for longer."""
+    """A durable record does not wait for a slow signature."""
     released = threading.Event()
     asked = threading.Event()
 
@@ -178,7 +178,7 @@ def test_signer_that_hangs_holds_up_nobody(plugin: dict[str, Any], tmp_path: Pat
 def test_stream_that_could_not_be_ended_is_ended_by_the_next_start(
     plugin: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Without a signature there is no end; whoever comes next signs that the stream was abandoned."""
+    """Without a signature the stream has no end; the next process signs that it was abandoned."""
 
     def away(message: bytes) -> bytes:
         raise SignerError("away")
@@ -196,7 +196,7 @@ def test_stream_that_could_not_be_ended_is_ended_by_the_next_start(
 
 
 def test_unknown_signer_costs_no_record(plugin: dict[str, Any], tmp_path: Path) -> None:
-    """A signer that is not installed leaves the stream unsigned, and says which are."""
+    """A signer that is not installed leaves the stream unsigned, and the error lists the installed ones."""
     pipeline = service(tmp_path, MLAUDIT_SIGNER="nobody:x")
 
     assert pipeline.emit(AuditEvent("audit.ml.prediction")).ok
@@ -206,7 +206,7 @@ def test_unknown_signer_costs_no_record(plugin: dict[str, Any], tmp_path: Path) 
 
 
 def test_false_signature_is_none(plugin: dict[str, Any]) -> None:
-    """A signature by another key, or of another length, is refused before it gets into the trail."""
+    """A signature by another key, or of another length, is refused before it is recorded."""
     signer = PluggedSigner("test-kms")
     plugin["sign"] = STRANGER.sign
 
@@ -218,7 +218,7 @@ def test_false_signature_is_none(plugin: dict[str, Any]) -> None:
 
 
 def test_hanging_call_is_left_alone(plugin: dict[str, Any]) -> None:
-    """One call that hangs does not pile up threads: the next is refused until it has come back."""
+    """A hanging call does not accumulate threads: the next call is refused until it returns."""
     released = threading.Event()
     signer = PluggedSigner("test-kms", seconds=0.2)
     assert signer.public_key == SIGNER.public_key
@@ -270,7 +270,7 @@ def test_service_exports_its_checkpoints(tmp_path: Path) -> None:
 
 
 def test_export_that_fails_costs_no_record(tmp_path: Path) -> None:
-    """A folder that cannot be written is told by a failure record, and the newest checkpoint goes there later."""
+    """A failure record reports a folder that cannot be written, and the newest checkpoint is exported later."""
     blocked = tmp_path / "mount"
     blocked.write_text("a file where the folder should be")
     pipeline = service(tmp_path, MLAUDIT_SIGNER="file", MLAUDIT_CHECKPOINT_EXPORT_DIR=str(blocked))
@@ -285,7 +285,7 @@ def test_export_that_fails_costs_no_record(tmp_path: Path) -> None:
 
 
 def test_rotated_key_is_taken_over_while_the_service_runs(tmp_path: Path) -> None:
-    """The next checkpoint after a rotation is by the new key, and a record with the statement stands before it."""
+    """The new key signs the next checkpoint after a rotation, and a record with the statement precedes it."""
     from datetime import UTC, datetime, timedelta
 
     pipeline = service(tmp_path, MLAUDIT_SIGNER="file")
@@ -329,7 +329,7 @@ def test_rotation_between_two_starts_is_recorded(tmp_path: Path) -> None:
 
 
 def test_key_that_was_exchanged_without_a_statement_is_told(tmp_path: Path) -> None:
-    """Another key that nobody signed over is recorded as just that."""
+    """Another key without a rotation statement is recorded as such."""
     first = service(tmp_path, MLAUDIT_SIGNER="file")
     first.close("test", 0.0)
     path = tmp_path / "state" / "keys" / "signing.key"
@@ -345,7 +345,7 @@ def test_key_that_was_exchanged_without_a_statement_is_told(tmp_path: Path) -> N
 
 
 def test_stream_waits_for_its_end_however_often_it_is_adopted(plugin: dict[str, Any], tmp_path: Path) -> None:
-    """While the signer is away a dead stream is delivered and not forgotten; when it is back, the stream is closed."""
+    """While the signer is unreachable a dead stream is delivered and kept; it is closed when the signer is back."""
 
     def away(message: bytes) -> bytes:
         raise SignerError("away")
@@ -375,7 +375,7 @@ def test_stream_waits_for_its_end_however_often_it_is_adopted(plugin: dict[str, 
 
 @pytest.mark.parametrize("name", ["SIGNING", "PSEUDONYM"])
 def test_configured_key_that_others_may_read_is_refused(tmp_path: Path, name: str) -> None:
-    """A path in the settings makes no exception, whatever it leads through."""
+    """A path in the settings never raises, whatever it leads through."""
     keys.create_signing_key(tmp_path / "elsewhere" / "signing.key", "host-1")
     keys.create_pseudonym_key(tmp_path / "elsewhere" / "pseudonym.key")
     path = tmp_path / "link.key"
@@ -393,7 +393,7 @@ def test_configured_key_that_others_may_read_is_refused(tmp_path: Path, name: st
 
 
 def test_export_that_fails_at_the_end_begins_no_stream(tmp_path: Path) -> None:
-    """What fails after the last record is logged: a record about it would begin a stream that nobody ends."""
+    """A failure after the last record is logged: a record would start a stream without an end."""
     blocked = tmp_path / "mount"
     blocked.write_text("a file where the folder should be")
     pipeline = service(

@@ -32,7 +32,7 @@ def key(tmp_path: Path) -> Path:
 
 
 def test_statement_is_signed_by_both(key: Path) -> None:
-    """What is read back is what was signed, and each key's signature is needed."""
+    """The parsed rotation equals the signed one, and both signatures are required."""
     assert read_rotation(NOTE) == ROTATION
     lines = NOTE.splitlines(keepends=True)
     for left_out in (-1, -2):
@@ -51,7 +51,7 @@ def test_statement_is_signed_by_both(key: Path) -> None:
     ],
 )
 def test_other_statement_is_refused(note: str) -> None:
-    """A statement that was altered, or is none, says nothing."""
+    """A statement that was altered or is malformed is refused."""
     with pytest.raises((KeyFileError, ChainError)):
         read_rotation(note)
 
@@ -86,14 +86,14 @@ def test_crash_in_a_rotation_leaves_a_usable_key(key: Path) -> None:
     # The other way round: the statement is written, nothing is renamed.
     shutil.copy(before / "signing.key", key)
     assert keys.load_signing_key(key).public_key == rotation.old
-    # Half of the next key lies there.
+    # Half of the next key was written.
     key.with_name(".signing-next.key").write_text("half")
     again = keys.rotate_signing_key(key, "host-1c", NOW, timedelta(0))
     assert keys.load_signing_key(key).public_key == again.new
 
 
 def test_rotations_are_followed_from_a_trusted_key_only(key: Path) -> None:
-    """A chain of rotations leads from a trusted key to the newest, and from a stranger nowhere."""
+    """A chain of rotations leads from a trusted key to the newest, and from an unknown key nowhere."""
     first = keys.load_signing_key(key).public_key
     second = keys.rotate_signing_key(key, "host-1", NOW, timedelta(0)).new
     third = keys.rotate_signing_key(key, "host-1", NOW + timedelta(days=1), timedelta(0)).new
@@ -109,7 +109,7 @@ def test_rotations_are_followed_from_a_trusted_key_only(key: Path) -> None:
 
 
 def test_altered_statement_in_the_folder_is_an_error(key: Path) -> None:
-    """A statement that does not hold is not passed over."""
+    """A statement with an invalid signature is an error."""
     keys.rotate_signing_key(key, "host-1", NOW, timedelta(hours=2))
     (note,) = (key.parent / "rotations").iterdir()
     note.write_text(note.read_text().replace("2026-11-25T05", "2036-11-25T05"))

@@ -54,5 +54,5 @@ def test_only_a_full_acknowledgement_counts(
     ],
 )
 def test_retry_after_is_read_in_both_forms(value: str, seconds: float | None) -> None:
-    """Retry-After is understood as seconds and as a date, and never waits longer than five minutes."""
+    """Retry-After is parsed as seconds and as a date, and limited to five minutes."""
     assert retry_after(value, datetime(2026, 11, 25, 3, 30, tzinfo=UTC)) == seconds

@@ -23,7 +23,7 @@ integers = st.integers(min_value=-(2**63), max_value=2**63 - 1)
 def test_official_classes_read_what_was_written(
     body: str, time: int, severity: int, attributes: list[tuple[str, str | int]], trace_id: int, span_id: int
 ) -> None:
-    """Any record that is written by hand is the same record to opentelemetry-proto."""
+    """opentelemetry-proto parses any encoded record to the same record."""
     payload = log_record(
         time=time,
         severity=severity,
@@ -58,7 +58,7 @@ def test_official_classes_read_what_was_written(
     )
 )
 def test_envelope_is_one_resource_and_one_scope(payloads: list[bytes]) -> None:
-    """A request holds its records in order under one resource and one scope."""
+    """A request contains its records in order under one resource and one scope."""
     envelope = Envelope({"service.name": "café", "process.pid": 7}, "mlaudit", "1.2.3")
     request = ExportLogsServiceRequest.FromString(envelope.request(payloads))
     (resource_logs,) = request.resource_logs

@@ -47,7 +47,7 @@ def bodies(records: list[LogRecord]) -> list[str]:
 
 
 def finish(sending: Sender, seconds: float = 20.0) -> bool:
-    """Sends what there is, for at most ``seconds``."""
+    """Sends everything in the spool, for at most ``seconds``."""
     sending.start()
     return sending.stop(time.monotonic() + seconds)
 
@@ -79,7 +79,7 @@ def test_everything_arrives_in_order(spool: StreamSpool, receiver: Receiver) -> 
 def test_no_record_leaves_without_acknowledgement(
     spool: StreamSpool, receiver: Receiver, reply: Reply
 ) -> None:
-    """Whatever else the receiver answers, the records stay and are sent again until it takes them."""
+    """After any other answer the records stay and are sent again until the receiver accepts them."""
     answers = iter([reply, reply])
     receiver.script = lambda records, headers: next(answers, TAKEN)
     put(spool, "a", "b")
@@ -93,7 +93,7 @@ def test_no_record_leaves_without_acknowledgement(
 
 
 def test_receiver_that_is_away_loses_nothing(spool: StreamSpool, receiver: Receiver) -> None:
-    """With nobody listening the records stay; the next sender delivers them."""
+    """Without a receiver the records stay; the next sender delivers them."""
     put(spool, "a")
     assert not finish(sender(spool, receiver, Where("http://127.0.0.1:9/v1/logs")), 0.5)
     assert spool.unacknowledged
@@ -103,7 +103,7 @@ def test_receiver_that_is_away_loses_nothing(spool: StreamSpool, receiver: Recei
 
 @pytest.mark.parametrize("status", [400, 413, 200])
 def test_poison_is_found_and_set_aside(spool: StreamSpool, receiver: Receiver, status: int) -> None:
-    """A record that the receiver refuses for its content is kept aside and told; the others arrive."""
+    """A record that the receiver rejects for its content is quarantined and reported; the others arrive."""
 
     def script(records: list[LogRecord], headers: dict[str, str]) -> Reply:
         bad = sum(body == POISON for body in bodies(records))
@@ -122,7 +122,7 @@ def test_poison_is_found_and_set_aside(spool: StreamSpool, receiver: Receiver, s
 
 
 def test_receiver_that_refuses_everything_empties_no_spool(spool: StreamSpool, receiver: Receiver) -> None:
-    """When every record is refused, the receiver is taken to be wrong and all of them stay."""
+    """When every record is rejected, the receiver is considered faulty and all records stay."""
     receiver.script = lambda records, headers: (400, {}, b"")
     put(spool, "a", "b", "c")
     assert not finish(sender(spool, receiver), 1.0)
@@ -158,7 +158,7 @@ def test_missing_token_keeps_the_records(spool: StreamSpool, receiver: Receiver,
 
 
 def test_records_that_keep_coming_are_sent_together(spool: StreamSpool, receiver: Receiver) -> None:
-    """A record that comes while others are sent waits for the next round instead of getting a request of its own."""
+    """A record that arrives while others are sent waits for the next round instead of a request of its own."""
 
     def one_more(records: list[LogRecord], headers: dict[str, str]) -> Reply:
         put(spool, "later")
@@ -177,7 +177,7 @@ def test_records_that_keep_coming_are_sent_together(spool: StreamSpool, receiver
 def test_a_disk_that_fails_for_a_while_does_not_end_the_sending(
     spool: StreamSpool, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When an acknowledgement cannot be noted, nothing is sent twice for it, and the note is made up for later."""
+    """When an acknowledgement cannot be noted, nothing is sent twice, and it is noted later."""
     from mlaudit.deliver.spool import files
 
     real = files.write_ack
@@ -201,7 +201,7 @@ def test_a_disk_that_fails_for_a_while_does_not_end_the_sending(
 
 
 def test_a_refusal_that_is_not_repeated_sets_nothing_aside(spool: StreamSpool, receiver: Receiver) -> None:
-    """A record that is refused once, by itself, and taken when it is asked again, arrives like the others."""
+    """A record that is rejected once and accepted when it is sent again, alone, arrives like the others."""
     refusals = 0
 
     def script(records: list[LogRecord], headers: dict[str, str]) -> Reply:
@@ -220,7 +220,7 @@ def test_a_refusal_that_is_not_repeated_sets_nothing_aside(spool: StreamSpool, r
 
 
 def test_no_request_comes_before_the_receiver_asked_for_it(spool: StreamSpool, receiver: Receiver) -> None:
-    """Retry-After is a least time: what is added to spread senders comes on top."""
+    """Retry-After is a minimum: the jitter that spreads senders is added to it."""
     times: list[float] = []
 
     def script(records: list[LogRecord], headers: dict[str, str]) -> Reply:

@@ -37,7 +37,7 @@ class RawReceiver:
                 try:
                     for part in self.answer:
                         client.sendall(part)
-                    # Bytes of the request that nobody read would make the end a reset, and lose the answer.
+                    # Unread bytes of the request would turn the close into a reset, and lose the answer.
                     client.shutdown(socket.SHUT_WR)
                     while client.recv(1 << 16):
                         pass
@@ -66,7 +66,7 @@ def raw() -> Iterator[RawReceiver]:
     ],
 )
 def test_answer_with_an_end_is_an_acknowledgement(raw: RawReceiver, answer: bytes) -> None:
-    """An empty message says that everything was taken, when the answer says where it ends."""
+    """An empty message means that everything was accepted, if the answer declares its end."""
     raw.answer = iter([answer])
     assert HttpTransport(Receiver(raw.endpoint)).post(b"x").verdict is Verdict.ACKNOWLEDGED
 
@@ -82,13 +82,13 @@ def test_answer_with_an_end_is_an_acknowledgement(raw: RawReceiver, answer: byte
     ],
 )
 def test_answer_that_is_cut_off_is_no_acknowledgement(raw: RawReceiver, answer: bytes) -> None:
-    """A partial success whose body was cut off does not pass for an empty one."""
+    """A partial success with a truncated body is not taken for an empty one."""
     raw.answer = iter([answer])
     assert HttpTransport(Receiver(raw.endpoint)).post(b"x").verdict is Verdict.RETRY
 
 
 def test_answer_that_does_not_end_is_given_up(raw: RawReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A receiver that drips an answer cannot hold the sender for ever."""
+    """A receiver that sends its answer very slowly cannot block the sender forever."""
     monkeypatch.setattr(transport, "_ANSWER_SECONDS", 0.2)
     waiting = threading.Event()
 
@@ -105,7 +105,7 @@ def test_answer_that_does_not_end_is_given_up(raw: RawReceiver, monkeypatch: pyt
 
 
 def test_answer_beyond_the_limit_is_given_up(raw: RawReceiver) -> None:
-    """An answer of any length is not read into memory."""
+    """A very long answer is not read into memory."""
     raw.answer = iter([OTLP + b"Content-Length: 100000000\r\n\r\n", *(b"x" * 100_000 for _ in range(30))])
     answer = HttpTransport(Receiver(raw.endpoint)).post(b"x")
     assert answer.verdict is Verdict.RETRY
@@ -121,7 +121,7 @@ def test_connection_is_kept_between_requests(receiver) -> None:
 
 
 def test_decoded_headers_reach_the_receiver(receiver) -> None:
-    """What a variable says URL-encoded is what the receiver reads in the request."""
+    """A URL-encoded header of the variable arrives decoded at the receiver."""
     env = {"OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20x,x-team=caf%C3%A9"}
     sending = HttpTransport(Receiver(receiver.endpoint, Settings.from_env(env).headers))
     assert sending.post(b"").verdict is Verdict.ACKNOWLEDGED

@@ -1,4 +1,4 @@
-"""What cannot be read is set aside, told, and in nobody's way."""
+"""Unreadable parts of a spool are quarantined, reported, and block nothing."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def adopt(tmp_path: Path) -> StreamSpool:
     st.integers(0, 1 << 20),
 )
 def test_frames_behind_garbage_are_found(payloads: list[bytes], garbage: bytes, previous: int) -> None:
-    """Whatever bytes come before, the first frame that continues the stream is found at its place."""
+    """The first frame that continues the stream is found after any bytes."""
     begin = previous + 1 + len(garbage) // HEADER_BYTES
     good = b"".join(frame(begin + number, bytes(32), payload) for number, payload in enumerate(payloads))
     assert find_frame(garbage + good, previous) == len(garbage)
@@ -58,7 +58,7 @@ def test_frames_behind_garbage_are_found(payloads: list[bytes], garbage: bytes, 
 
 
 def test_garbage_costs_one_pass() -> None:
-    """Megabytes without a frame in them are looked through in a moment, zeros as well."""
+    """Megabytes without a frame, zeros included, are searched quickly."""
     assert find_frame(bytes(8 << 20), 0) == -1
     assert find_frame(bytes(range(256)) * (4 << 12), 0) == -1
 
@@ -66,7 +66,7 @@ def test_garbage_costs_one_pass() -> None:
 @pytest.mark.parametrize("number", [1, 5, 9])
 @pytest.mark.parametrize("place", [0, 5, 10, 60, FRAME - 1])
 def test_only_the_damaged_frame_is_lost(tmp_path: Path, number: int, place: int) -> None:
-    """Wherever a frame is hit, the others are read, the head is the last, and what was lost is counted and kept."""
+    """With damage at any place the other frames are read, and lost ones are counted and quarantined."""
     segment = left_behind(tmp_path)
     start = (number - 1) * FRAME
     damage(segment, start + place)
@@ -85,7 +85,7 @@ def test_only_the_damaged_frame_is_lost(tmp_path: Path, number: int, place: int)
 
 
 def test_a_hole_over_several_frames_is_counted(tmp_path: Path) -> None:
-    """Frames that are gone together are counted by the sequences around the hole."""
+    """Adjacent missing frames are counted by the sequences around the gap."""
     segment = left_behind(tmp_path)
     raw = bytearray(segment.read_bytes())
     raw[3 * FRAME + 7 : 6 * FRAME - 9] = b"#" * (3 * FRAME - 16)
@@ -112,7 +112,7 @@ def test_damage_in_what_is_acknowledged_is_no_loss(tmp_path: Path) -> None:
 
 
 def test_living_stream_goes_on_past_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that changes bytes under a running process costs that frame, told once with count and place."""
+    """A disk that changes bytes under a running process costs that frame, reported once with count and place."""
     monkeypatch.setattr("mlaudit.deliver.spool.spool._RECENT_BYTES", 0)
     spool = StreamSpool.create(tmp_path, "s", BIG)
     told: list[tuple[int, str]] = []
@@ -145,7 +145,7 @@ def unreadable(monkeypatch: pytest.MonkeyPatch, path: Path, number: int) -> None
 def test_unreadable_segment_is_moved_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, living: bool
 ) -> None:
-    """A segment that the disk does not give out is set aside whole, counted, and the next ones are read."""
+    """A segment that the disk cannot read is quarantined whole and counted, and the next ones are read."""
     monkeypatch.setattr("mlaudit.deliver.spool.spool._RECENT_BYTES", 0)
     monkeypatch.setattr("mlaudit.deliver.spool.spool.SEGMENT_BYTES", 5 * FRAME)
     spool = StreamSpool.create(tmp_path, "s", BIG)
@@ -168,7 +168,7 @@ def test_unreadable_segment_is_moved_away(
 
 
 def test_passing_trouble_sets_nothing_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Too many open files is no damage: the stream waits, and its lock is free for the next try."""
+    """Too many open files are not damage: the stream waits, and its lock is free for the next attempt."""
     segment = left_behind(tmp_path)
     with monkeypatch.context() as patched:
         unreadable(patched, segment, errno.EMFILE)
@@ -180,7 +180,7 @@ def test_passing_trouble_sets_nothing_aside(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_stream_of_nothing_but_damage_goes_away(tmp_path: Path) -> None:
-    """A stream in which no frame can be read has no head; its bytes are kept and it is not looked at again."""
+    """A stream in which no frame can be read has no head; its bytes are kept and it is not read again."""
     segment = left_behind(tmp_path)
     segment.write_bytes(b"#" * 5000)
     spool = adopt(tmp_path)
@@ -192,7 +192,7 @@ def test_stream_of_nothing_but_damage_goes_away(tmp_path: Path) -> None:
 
 
 def test_empty_segments_and_strange_files_disturb_nothing(tmp_path: Path) -> None:
-    """Segments without a byte and files with other names are passed over, and the names stay."""
+    """Empty segments and files with other names are skipped, and the names stay."""
     left_behind(tmp_path)
     layout.segment_file(tmp_path / "s", 11).touch()
     layout.segment_file(tmp_path / "s", 0).touch()
@@ -207,7 +207,7 @@ def test_empty_segments_and_strange_files_disturb_nothing(tmp_path: Path) -> Non
 
 
 def test_segments_without_a_lock_file_are_a_stream(tmp_path: Path) -> None:
-    """A stream folder whose lock file is gone is found and adopted all the same."""
+    """A stream folder without its lock file is found and adopted as well."""
     left_behind(tmp_path)
     layout.lock_file(tmp_path / "s").unlink()
     assert layout.streams(tmp_path) == [tmp_path / "s"]
@@ -230,7 +230,7 @@ def test_zeros_at_the_end_are_an_unfinished_write(tmp_path: Path) -> None:
 
 
 def test_adopter_learns_of_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stream from before the machine was restarted says so to whoever adopts it."""
+    """A stream from before a restart of the machine is marked as such when it is adopted."""
     left_behind(tmp_path)
     spool = adopt(tmp_path)
     assert not spool.restarted

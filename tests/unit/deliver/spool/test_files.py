@@ -46,7 +46,7 @@ def test_offsets_continue_from_where_the_data_begins() -> None:
 
 
 def test_lock_excludes_a_second_holder(tmp_path: Path) -> None:
-    """A stream's lock is taken once and free again after its holder lets go."""
+    """A stream's lock is taken once and free again after its holder releases it."""
     first = take_lock(tmp_path)
     assert first is not None
     assert take_lock(tmp_path) is None
@@ -57,7 +57,7 @@ def test_lock_excludes_a_second_holder(tmp_path: Path) -> None:
 
 
 def test_damaged_ack_is_no_ack(tmp_path: Path) -> None:
-    """An acknowledgement note is read back, and ignored when one of its bits changed."""
+    """An acknowledged position is read back, and ignored when one of its bits changed."""
     descriptor = files.open_ack(tmp_path)
     files.write_ack(descriptor, Ack(9, 5, 321))
     os.close(descriptor)
@@ -99,7 +99,7 @@ def test_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_replace_file_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A replacement that fails half-way leaves the old file and no litter."""
+    """A replacement that fails half-way leaves the old file and no temporary files."""
     path = tmp_path / "note"
     files.replace_file(path, b"old")
 

@@ -1,4 +1,4 @@
-"""What somebody else may have left in a stream folder."""
+"""Unexpected files in a stream folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mlaudit.safety.regular import open_regular
 
 
 def make_folder(spool: Path) -> Path:
-    """The folder of a stream whose process is gone."""
+    """The folder of a stream whose process has ended."""
     folder = layout.stream_folder(spool, "s-1")
     folder.mkdir()
     layout.lock_file(folder).touch()
@@ -33,7 +33,7 @@ def test_a_stream_that_never_wrote_is_adopted(tmp_path: Path) -> None:
 
 
 def test_a_pipe_in_a_segments_place_holds_nobody_up(tmp_path: Path) -> None:
-    """A pipe named like a segment is reported and passed over; the records before and behind it are read."""
+    """A pipe named like a segment is reported and skipped; the records before and after it are read."""
     folder = make_folder(tmp_path)
     for sequence in (1, 3):
         content = files.frame(sequence, sha256(b"x").digest(), b"payload %d" % sequence)
@@ -52,7 +52,7 @@ def test_a_pipe_in_a_segments_place_holds_nobody_up(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
 def test_only_regular_files_are_opened(tmp_path: Path, kind: str) -> None:
-    """A pipe, a device and a folder are refused at once, and said to be none."""
+    """A pipe, a device and a folder are refused at once, as not regular files."""
     path = tmp_path / "file"
     if kind == "pipe":
         os.mkfifo(path)

@@ -19,7 +19,7 @@ def frames(first: int, last: int) -> list[Frame]:
 
 
 def test_oldest_frames_go_when_it_is_full() -> None:
-    """What was let go is not handed over, and nothing behind it is either."""
+    """A position before the oldest frame in memory returns nothing."""
     recent = RecentFrames(300)
     for frame in frames(1, 5):
         recent.add(1, frame)
@@ -49,7 +49,7 @@ def test_acknowledged_frames_are_forgotten() -> None:
 
 
 def test_nothing_unconfirmed_is_handed_over() -> None:
-    """Frames behind the last confirmed sequence stay where they are."""
+    """Frames after the last confirmed sequence are not returned."""
     recent = RecentFrames(1 << 20)
     for frame in frames(1, 5):
         recent.add(1, frame)
@@ -61,7 +61,7 @@ def test_nothing_unconfirmed_is_handed_over() -> None:
 def test_spool_gives_the_same_frames_from_memory_and_from_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_bytes: int
 ) -> None:
-    """However much is kept in memory, over several segments, a reader gets what is in the files."""
+    """With any amount of frames in memory, over several segments, a reader gets what is in the files."""
     monkeypatch.setattr("mlaudit.deliver.spool.spool._RECENT_BYTES", kept_bytes)
     monkeypatch.setattr("mlaudit.deliver.spool.spool.SEGMENT_BYTES", 500)
     spool = StreamSpool.create(tmp_path, "s", 1 << 20)

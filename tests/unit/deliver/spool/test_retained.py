@@ -31,7 +31,7 @@ def kept(spool: Path) -> list[int]:
 
 
 def test_delivered_records_stay_for_their_time(tmp_path: Path) -> None:
-    """What is acknowledged is moved aside whole, the newest segment when the stream ends, and goes by age."""
+    """Acknowledged segments are retained whole, the newest when the stream ends, and expire by age."""
     spool = StreamSpool.create(tmp_path, "s", BIG, Retention(tmp_path, 3600, BIG))
     fill(spool, 1, 100)
     read_all(spool)
@@ -51,7 +51,7 @@ def test_delivered_records_stay_for_their_time(tmp_path: Path) -> None:
 
 
 def test_oldest_go_first_when_there_is_too_much(tmp_path: Path) -> None:
-    """The bytes of what is retained stay within their bound, and the newest are those that stay."""
+    """Retained bytes stay within their limit, and the newest segments are kept."""
     spool = StreamSpool.create(tmp_path, "s", BIG, Retention(tmp_path, 3600, 6000))
     fill(spool, 1, 200)
     read_all(spool)
@@ -65,7 +65,7 @@ def test_oldest_go_first_when_there_is_too_much(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("seconds", "size"), [(0, BIG), (3600, 0)])
 def test_retention_can_be_off(tmp_path: Path, seconds: float, size: int) -> None:
-    """With either bound at zero delivered segments are deleted at once."""
+    """With either limit at zero delivered segments are deleted at once."""
     spool = StreamSpool.create(tmp_path, "s", BIG, Retention(tmp_path, seconds, size))
     fill(spool, 1, 100)
     read_all(spool)
@@ -74,7 +74,7 @@ def test_retention_can_be_off(tmp_path: Path, seconds: float, size: int) -> None
 
 
 def test_what_cannot_be_kept_is_deleted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A retained folder that cannot be made stands in nobody's way: delivered segments go, and the log says so."""
+    """A retained folder that cannot be created blocks nothing: delivered segments are deleted, with a log."""
     layout.retained_folder(tmp_path).write_text("in the way")
     spool = StreamSpool.create(tmp_path, "s", BIG, Retention(tmp_path, 3600, BIG))
     fill(spool, 1, 100)
@@ -85,7 +85,7 @@ def test_what_cannot_be_kept_is_deleted(tmp_path: Path, caplog: pytest.LogCaptur
 
 
 def test_retained_records_do_not_count_as_unsent(tmp_path: Path) -> None:
-    """However much is retained, the spool's own bound is for what is not acknowledged."""
+    """The spool's own limit counts unacknowledged bytes only, however much is retained."""
     spool = StreamSpool.create(tmp_path, "s", 64 << 10, Retention(tmp_path, 3600, BIG))
     for first in range(1, 2001, 100):
         fill(spool, first, first + 99)
@@ -96,7 +96,7 @@ def test_retained_records_do_not_count_as_unsent(tmp_path: Path) -> None:
 
 
 def test_full_disk_takes_back_what_is_retained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A write that finds the disk full gives up delivered segments and succeeds; without any it is refused."""
+    """A write on a full disk deletes delivered segments and succeeds; without any it is refused."""
     room = [0]
     real = os.write
 
@@ -128,7 +128,7 @@ def test_full_disk_takes_back_what_is_retained(tmp_path: Path, monkeypatch: pyte
 
 
 def test_many_prune_at_once(tmp_path: Path) -> None:
-    """Processes that keep and prune in the same spool at the same time disturb nobody, and lose nothing unsent."""
+    """Processes that retain and prune concurrently in one spool do not fail, and lose nothing unsent."""
     errors: list[BaseException] = []
 
     def run(name: str) -> None:

@@ -25,7 +25,7 @@ def fill(spool: StreamSpool, first: int, last: int, size: int = 100, *, durable:
 
 
 def die(spool: StreamSpool) -> None:
-    """Leaves the folder as a killed process does: nothing closed properly, the lock let go by the kernel."""
+    """Leaves the folder like a killed process: nothing is closed properly, the kernel releases the lock."""
     with spool._state:
         spool._sync_thread.stopping = True
         spool._state.notify_all()
@@ -96,7 +96,7 @@ def refuse_sync(descriptor: int) -> None:
 
 
 def test_refused_sync_breaks_the_promise_aloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the disk confirms nothing, durable tickets say so and nothing is sent; once it does, nothing is lost."""
+    """While the disk confirms nothing, durable tickets fail and nothing is sent; afterwards nothing is lost."""
     spool = StreamSpool.create(tmp_path, "s", BIG)
     fill(spool, 1, 3)
     monkeypatch.setattr(os, "fdatasync", refuse_sync)
@@ -123,7 +123,7 @@ def test_refused_sync_breaks_the_promise_aloud(tmp_path: Path, monkeypatch: pyte
 def test_frames_in_doubt_are_written_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, confirmed_before: int, kept_in_memory: int
 ) -> None:
-    """After one failed sync the frames in doubt are safe in a file of their own, once, and the tickets are kept."""
+    """After one failed sync the unconfirmed frames are safe in a new file, once, and their tickets succeed."""
     monkeypatch.setattr("mlaudit.deliver.spool.spool._RECENT_BYTES", kept_in_memory)
     spool = StreamSpool.create(tmp_path, "s", BIG)
     if confirmed_before:
@@ -143,7 +143,7 @@ def test_frames_in_doubt_are_written_anew(
 
 
 def test_frames_that_cannot_be_saved_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the disk does not confirm and nobody can read back is reported with its number, and the rest goes on."""
+    """Unconfirmed and unreadable frames are reported with their number, and the others are sent."""
     monkeypatch.setattr("mlaudit.deliver.spool.spool._RECENT_BYTES", 0)
     spool = StreamSpool.create(tmp_path, "s", BIG)
     told: list[tuple[int, str]] = []
@@ -162,7 +162,7 @@ def test_frames_that_cannot_be_saved_are_counted(tmp_path: Path, monkeypatch: py
 
 
 def test_only_what_is_synced_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A frame is given out for sending only after the fsync that covers it, from memory and from disk."""
+    """A frame is returned for sending only after the fsync that covers it, from memory and from disk."""
     monkeypatch.setattr("mlaudit.deliver.spool.syncing.SYNC_SECONDS", 60.0)
     for kept, name in ((0, "disk"), (1 << 20, "memory")):
         monkeypatch.setattr("mlaudit.deliver.spool.spool._RECENT_BYTES", kept)
@@ -206,7 +206,7 @@ def test_unsent_stream_is_not_removed(tmp_path: Path) -> None:
 
 
 def test_bound_is_kept_and_freed_by_acknowledgement(tmp_path: Path) -> None:
-    """A full spool refuses, storing nothing, and takes again when old segments are acknowledged."""
+    """A full spool refuses without storing, and accepts again when old segments are acknowledged."""
     spool = StreamSpool.create(tmp_path, "s", 64 << 10)
     number = 1
     with pytest.raises(SpoolFullError, match="65536 bytes"):
@@ -261,7 +261,7 @@ def test_torn_last_write_is_cut_and_counted(tmp_path: Path) -> None:
 
 
 def test_damage_is_set_aside_and_blocks_nothing(tmp_path: Path) -> None:
-    """Bytes changed in the middle of a segment are kept aside, and what comes in later segments is read."""
+    """Bytes changed in the middle of a segment are quarantined, and later segments are read."""
     spool = StreamSpool.create(tmp_path, "s", BIG)
     fill(spool, 1, 5)
     die(spool)
@@ -296,7 +296,7 @@ def test_segments_go_when_acknowledged_but_the_head_stays(
 
 
 def test_unwritable_folder_is_refused(tmp_path: Path) -> None:
-    """A spool that cannot be made says which folder and why."""
+    """A spool that cannot be created gives an error with the folder and the reason."""
     (tmp_path / "file").write_text("")
     with pytest.raises(SpoolUnavailableError, match="expected a writable folder"):
         StreamSpool.create(tmp_path / "file", "s", BIG)

@@ -37,18 +37,18 @@ OPEN = make_stream(18, end="open")
 
 
 def change_original(documents: list[Document], number: int) -> None:
-    """As an administrator does who does not know about the hash."""
+    """Like an administrator who does not know about the hash."""
     stored = documents[number - 1]
     stored.original = altered(stored.original, "message", "nothing happened")
 
 
 def change_and_hash(documents: list[Document], number: int) -> None:
-    """As one does who knows about the hash and the projection, but not the chain."""
+    """Like one who knows the hash and the projection, but not the chain."""
     documents[number - 1] = document(altered(documents[number - 1].original, "message", "nothing happened"))
 
 
 def change_and_rehash_all(documents: list[Document], number: int) -> None:
-    """As one does who knows everything but the key."""
+    """Like one who knows everything but the key."""
     change_and_hash(documents, number)
     rehash(documents, number)
 
@@ -72,7 +72,7 @@ def swap_originals(documents: list[Document], one: int, other: int) -> None:
 
 
 def swap_places(documents: list[Document], one: int, other: int) -> None:
-    """Exchanges what the store says about the places of two documents."""
+    """Exchanges the stored places of two documents."""
     a, b = documents[one - 1], documents[other - 1]
     a.sequence, b.sequence = b.sequence, a.sequence
     name = "audit.sequence.number"
@@ -80,12 +80,12 @@ def swap_places(documents: list[Document], one: int, other: int) -> None:
 
 
 def replay(documents: list[Document], number: int) -> None:
-    """Stores a record once more under another id."""
+    """Stores a record again under another id."""
     documents.append(replace(documents[number - 1], id="another-id"))
 
 
 def repeat(documents: list[Document], number: int) -> None:
-    """Stores a record once more in the next backing index, as after a rollover."""
+    """Stores a record again in the next backing index, as after a rollover."""
     documents.append(replace(documents[number - 1], index=".ds-logs-mlaudit.prediction-default-000002"))
 
 
@@ -95,12 +95,12 @@ def set_source(documents: list[Document], number: int, **fields: object) -> None
 
 
 def sign_by_stranger(documents: list[Document]) -> None:
-    """The whole stream made again by another key."""
+    """The whole stream, signed by another key."""
     documents[:] = make_stream(signer=STRANGER)
 
 
 def forge_note(documents: list[Document], number: int) -> None:
-    """Changes one character of a signature and computes the chain again."""
+    """Changes one character of a signature and recomputes the chain."""
     note = documents[number - 1].fields["audit.checkpoint.note"]
     forged = note[:-12] + ("A" if note[-12] != "A" else "B") + note[-11:]
     documents[number - 1] = document(altered(documents[number - 1].original, "audit.checkpoint.note", forged))
@@ -208,7 +208,7 @@ def _behind(documents: list[Document]) -> Document:
 
 @pytest.mark.parametrize("name", TAMPERS)
 def test_one_tamper_gives_exactly_one_finding_at_its_place(name: str) -> None:
-    """What is done to one record is named rightly, at the right record, without what only follows from it."""
+    """A change of one record gives the right finding at the right record, without findings that only follow."""
     tamper, expected = TAMPERS[name]
     documents = copy_of(VALID)
     tamper(documents)
@@ -241,7 +241,7 @@ def test_originals_alone_prove_the_chain() -> None:
     [(1, "original.changed"), (7, "original.changed"), (19, "original.changed"), (20, None)],
 )
 def test_changed_original_is_found_without_a_stored_hash(number: int, expected: str | None) -> None:
-    """The next record's link vouches for a record; only the very last has none behind it."""
+    """The next record's link confirms a record; only the very last has no next record."""
     originals = [stored.original for stored in VALID]
     originals[number - 1] = altered(originals[number - 1], "message", "nothing happened")
 
@@ -268,7 +268,7 @@ def test_open_stream_that_is_long_silent_must_be_signed() -> None:
 
 
 def test_ended_stream_whose_tail_no_signature_covers_is_not_proven() -> None:
-    """An end without a signature can be written by anybody."""
+    """Anybody can write an end without a signature."""
     documents = make_stream(18, every=5, end="open")
     documents[-1] = document(altered(documents[-1].original, "audit.kind", "audit.stream.ended"))
 
@@ -286,7 +286,7 @@ def test_abandoned_stream_is_closed() -> None:
 
 
 def test_without_keys_everything_but_signatures_is_checked() -> None:
-    """Unsigned verification still compares what checkpoints say, and claims no good signature."""
+    """Verification without keys still compares checkpoints, and counts no valid signature."""
     documents = copy_of(VALID)
     change_and_rehash_all(documents, 7)
 
@@ -297,7 +297,7 @@ def test_without_keys_everything_but_signatures_is_checked() -> None:
 
 
 def test_window_cuts_a_stream_without_a_finding() -> None:
-    """Where the scope leaves out the beginning and the end, their absence is not held against the stream."""
+    """When the scope excludes the start and the end, their absence is not a finding."""
     inside = records(VALID[5:14])
 
     summary, findings = prove(inside, scope=Scope(cut_before=True, cut_after=True))
@@ -307,7 +307,7 @@ def test_window_cuts_a_stream_without_a_finding() -> None:
 
 
 def test_checkpoint_from_elsewhere_shows_a_deleted_tail() -> None:
-    """A checkpoint that left the machine by another way outlives the records it names."""
+    """A checkpoint from outside the stream shows that the records it names are missing."""
     known = [Checkpoint(STREAM_ID, 17, VALID[16].hash, "2025-11-25T03:31:00Z")]
 
     _, findings = prove(records(VALID[:12]), known=known)
@@ -316,7 +316,7 @@ def test_checkpoint_from_elsewhere_shows_a_deleted_tail() -> None:
 
 
 def test_checkpoint_from_elsewhere_shows_a_chain_computed_again() -> None:
-    """Even with every checkpoint of the stream removed from it, one that is known from elsewhere contradicts."""
+    """Even with every checkpoint of the stream removed from it, one from outside the stream contradicts."""
     documents = make_stream(12, every=100, end="open")
     known = [Checkpoint(STREAM_ID, 11, documents[10].hash, "2025-11-25T03:31:00Z")]
     change_and_rehash_all(documents, 7)
@@ -327,7 +327,7 @@ def test_checkpoint_from_elsewhere_shows_a_chain_computed_again() -> None:
 
 
 def test_checkpoint_of_another_stream_is_refused() -> None:
-    """A good note about another stream vouches for nothing here."""
+    """A valid note of another stream proves nothing here."""
     other = make_stream(stream_id=NEXT_ID)[9].fields["audit.checkpoint.note"]
     documents = copy_of(VALID)
     documents[9] = document(altered(documents[9].original, "audit.checkpoint.note", other))
@@ -339,7 +339,7 @@ def test_checkpoint_of_another_stream_is_refused() -> None:
 
 
 def test_deleted_end_leaves_the_stream_open() -> None:
-    """Within one stream a missing end looks like a running service; other streams and checkpoints tell."""
+    """Within one stream a missing end looks like a running service; other streams and checkpoints show it."""
     summary, findings = prove(records(VALID[:19]))
 
     assert findings == []
@@ -347,7 +347,7 @@ def test_deleted_end_leaves_the_stream_open() -> None:
 
 
 def test_record_without_a_place_is_malformed() -> None:
-    """A record whose hash fits but which lacks its place is named, not passed over."""
+    """A record with a valid hash but without its place is reported, not skipped."""
     documents = copy_of(VALID)
     fields = documents[6].fields
     del fields["audit.sequence.previous_hash"]
@@ -374,7 +374,7 @@ def test_findings_carry_both_values() -> None:
 
 
 def test_findings_are_bounded() -> None:
-    """A stream that is broken everywhere is counted, not held in memory."""
+    """The findings of a stream that is broken everywhere are counted, not all held in memory."""
     documents = make_stream(12_000, every=1000)
     for stored in documents:
         stored.source["event.outcome"] = "failure"
@@ -400,7 +400,7 @@ def branch(first: int, last: int, documents: list[Document] = VALID) -> list[Doc
 
 
 def test_forged_branch_beside_the_chain_is_one_finding() -> None:
-    """Several forged records that follow on each other are told from the genuine ones by the next signature."""
+    """The next signature shows which of several forged and genuine records are genuine."""
     _, findings = prove(records([*VALID, *branch(7, 9)]))
 
     assert named(findings) == [("record.inserted", 7, 9)]
@@ -415,7 +415,7 @@ def test_forged_branch_that_is_longer_than_the_chain_is_still_forged() -> None:
 
 
 def test_branches_behind_the_last_signature_are_not_told_apart() -> None:
-    """Where both are continued and neither is signed nothing shows which is genuine, and that is said."""
+    """When both are continued and neither is signed, the finding says that nothing shows which is genuine."""
     _, findings = prove(records([*OPEN, *branch(16, 18, OPEN)]))
 
     assert {found.code for found in findings} == {"chain.duplicate"}
@@ -423,7 +423,7 @@ def test_branches_behind_the_last_signature_are_not_told_apart() -> None:
 
 
 def test_link_of_another_stream_tells_the_last_record() -> None:
-    """A forged record beside the last one is told from it by the stream that continues the genuine one."""
+    """The stream that continues the genuine record shows which of the two last records is genuine."""
     forged = document(altered(VALID[19].original, "message", "nothing happened"))
     forged.id = "forged"
     proof = StreamProof(STREAM_ID, KEYS, linked={20: VALID[19].hash})
@@ -434,7 +434,7 @@ def test_link_of_another_stream_tells_the_last_record() -> None:
 
 
 def test_without_keys_a_forged_record_is_told_by_the_links() -> None:
-    """Unsigned verification elects by the links alone."""
+    """Verification without keys resolves conflicts by the links alone."""
     forged = replace(document(altered(VALID[6].original, "message", "x")), id="forged")
 
     _, findings = prove(records([*VALID, forged]), keys=None)
@@ -443,7 +443,7 @@ def test_without_keys_a_forged_record_is_told_by_the_links() -> None:
 
 
 def test_old_signature_repeated_is_refused() -> None:
-    """A good note that was there before proves nothing about the records behind it."""
+    """A copy of an earlier valid note proves nothing about the records after it."""
     documents = copy_of(VALID)
     note = documents[9].fields["audit.checkpoint.note"]
     documents[14] = document(altered(documents[14].original, "audit.checkpoint.note", note))
@@ -455,7 +455,7 @@ def test_old_signature_repeated_is_refused() -> None:
 
 
 def test_open_stream_that_goes_on_without_signatures_is_not_proven() -> None:
-    """Going on writing does not make up for a signature that is a day late."""
+    """Further records do not make up for a signature that is a day late."""
     documents = make_stream(18, every=100, end="open")
     scope = Scope(silent_before=from_nanoseconds(BEGIN + 5 * SECOND))
 
@@ -465,7 +465,7 @@ def test_open_stream_that_goes_on_without_signatures_is_not_proven() -> None:
 
 
 def test_two_exported_checkpoints_of_one_record_contradict() -> None:
-    """Whoever signs two histories is found out by either."""
+    """Two signed histories contradict each other."""
     known = [
         Checkpoint(STREAM_ID, 17, digest, "2025-11-25T03:31:00Z") for digest in (VALID[16].hash, "0" * 64)
     ]
@@ -494,14 +494,14 @@ def test_document_in_the_data_stream_of_another_class_is_named() -> None:
 
 
 def test_documents_apart_from_their_neighbours_are_named() -> None:
-    """A namespace that begins and does not go on was not given by the collector."""
+    """A namespace that starts and does not continue was not set by the collector."""
     other = ".ds-logs-mlaudit.prediction-other-2025.11.25-000001"
 
     assert named(prove(records(placed({7: other, 8: other})))[1]) == [("document.place", 7, 8)]
 
 
 def test_collector_that_changes_its_namespace_is_no_finding() -> None:
-    """A namespace may begin in the middle of a stream, and redelivery may store some records in both."""
+    """A namespace may start in the middle of a stream, and redelivery may store some records in both."""
     other = ".ds-logs-mlaudit.prediction-other-2025.11.25-000001"
     documents = placed(dict.fromkeys(range(12, 21), other))
     again = [stored for stored in placed({}) if stored.sequence in (12, 13)]
