@@ -134,6 +134,26 @@ def test_reload_keeps_the_classes() -> None:
     assert _run(program) == "True True True"
 
 
+@pytest.mark.parametrize("first", ["", "mlaudit.record"])
+def test_public_name_can_be_mocked(first: str) -> None:
+    """A service's test may put its own function in the place of a name, used before or not, and gets it back after."""
+    program = f"""
+import mlaudit, pytest
+from unittest import mock
+{first}
+with mock.patch("mlaudit.record", return_value="id"):
+    assert mlaudit.record("audit.app.x") == "id"
+with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(mlaudit, "record", lambda kind: "mine")
+    assert mlaudit.record("audit.app.x") == "mine"
+    patch.delattr(mlaudit, "record")
+    assert callable(mlaudit.record)
+from mlaudit.api import record
+print(mlaudit.record is record)
+"""
+    assert _run(program) == "True"
+
+
 def test_threads_that_import_at_once_get_the_same_objects() -> None:
     """Threads that ask for the first time together wait for one import, and see one class each."""
     program = """

@@ -28,6 +28,9 @@ smartquotes = False  # "--since" keeps its two dashes
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_default_options = {"undoc-members": False}
+autoclass_content = "both"  # the arguments stand in the docstring of __init__
+# "Attributes:" of a class as a list: autodoc describes the same attributes of a data class once more.
+napoleon_use_ivar = True
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 80
 toc_object_entries_show_parents = "hide"
