@@ -163,7 +163,7 @@ def test_the_reference_has_what_tests_of_services_use() -> None:
     """The pytest fixture is in the API reference by its own docstring, and helpers of the module are not."""
     text = api()
     assert ".. py:function:: audit_records" in text
-    assert "The test runs under audit with the built-in policy" in text
+    assert "Runs the test under audit with the built-in policy" in text
     assert "_MemoryBackend" not in text
 
 
