@@ -13,7 +13,7 @@ from mlaudit.capture.process import (
     finalizers,
     subprocesses,
 )
-from mlaudit.capture.process.background import aside
+from mlaudit.capture.process.background import background
 from mlaudit.capture.process.config_files import ConfigWatcher
 from mlaudit.capture.process.debug_sessions import sessions
 from mlaudit.capture.process.error_reports import error_reports
@@ -59,12 +59,12 @@ def begin(pipeline: Pipeline) -> None:
         sessions.end_all,
         error_reports.stop,
         watched_paths.stop,
-        finalizers.tell_all,
-        aside.finish,
+        finalizers.run_all,
+        background.finish,
     ):
         lifecycle.before_stop(ending)
     sessions.reopen()
-    audit_hooks.tell_pending(pipeline)
+    audit_hooks.record_pending(pipeline)
     try:
         if software:
             environment.compare_with_last_start(pipeline, software)

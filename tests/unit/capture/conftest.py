@@ -18,7 +18,7 @@ from mlaudit.capture.integrations import INTEGRATIONS
 from mlaudit.capture.libraries import joblib, sklearn
 from mlaudit.capture.models import known_models, sklearn_calls
 from mlaudit.capture.process import audit_hooks
-from mlaudit.capture.process.background import aside
+from mlaudit.capture.process.background import background
 from mlaudit.event import new_record_id
 from mlaudit.testing import AuditLog, capture
 
@@ -121,7 +121,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(known_models, "_listeners", [])
     audit_hooks.uninstall()
     yield
-    aside.finish()
+    background.finish()
 
 
 @pytest.fixture

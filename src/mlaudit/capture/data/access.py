@@ -83,7 +83,9 @@ def refuse_unless_recordable(pipeline: Pipeline, access: Access) -> None:
     refuse_unless_writable(pipeline, _kind(pipeline, access, failed=False), f"writing {access.name}")
 
 
-def tell(pipeline: Pipeline, access: Access, error: BaseException | None = None, *, reason: str = "") -> None:
+def record_access(
+    pipeline: Pipeline, access: Access, error: BaseException | None = None, *, reason: str = ""
+) -> None:
     """Records the access; ``reason`` without an error says why it came to nothing.
 
     Raises:

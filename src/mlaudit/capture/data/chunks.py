@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextvars
 from typing import TYPE_CHECKING, Any
 
-from mlaudit.capture.data.access import Access, described, tell
+from mlaudit.capture.data.access import Access, described, record_access
 from mlaudit.capture.data.digest import shape
-from mlaudit.capture.process.finalizers import GivenUp
+from mlaudit.capture.process.finalizers import OnFinalize
 from mlaudit.errors import AuditRefusedError
 
 if TYPE_CHECKING:
@@ -20,13 +20,13 @@ def seen(pipeline: Pipeline, component: str, accesses: list[Access], result: Any
     """Records what a reader returned: data now, an iterator over it when it ends; returns what the program gets.
 
     Raises:
-        AuditRefusedError: as ``tell``.
+        AuditRefusedError: as ``record_access``.
     """
     if hasattr(result, "shape") or isinstance(result, dict | list):
         fields = described(result)
         for access in accesses:
             access.fields |= fields
-            tell(pipeline, access)
+            record_access(pipeline, access)
         return result
     counted = Counted(pipeline, component, accesses)
     if hasattr(result, "send") and hasattr(result, "close"):
@@ -67,21 +67,21 @@ class Counted:
             return
         self._ended = True
         try:
-            self._context.run(self._tell, error)
+            self._context.run(self._record, error)
         except AuditRefusedError:
             return  # counted by the pipeline; the chunks are given out already
         except Exception as fault:  # noqa: BLE001 - auditing never breaks the reading
             self._current.fault(self._component, fault)
 
-    def _tell(self, error: BaseException | None) -> None:
+    def _record(self, error: BaseException | None) -> None:
         for access in self._accesses:
             access.fields |= {"ml.dataset.rows": self._rows, "ml.dataset.columns": self._columns}
-            tell(self._current, access, error)
+            record_access(self._current, access, error)
 
     def through(self, chunks: Iterator[Any]) -> Iterator[Any]:
         """The same chunks, counted."""
         counted = self._counting(chunks)
-        GivenUp(counted, self.end)
+        OnFinalize(counted, self.end)
         return counted
 
     def _counting(self, chunks: Iterator[Any]) -> Iterator[Any]:
@@ -133,5 +133,5 @@ class Counted:
 
         setattr(reader, name, counting)
         reader.close = closing
-        GivenUp(reader, self.end)
+        OnFinalize(reader, self.end)
         return True

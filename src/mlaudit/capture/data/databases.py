@@ -8,8 +8,8 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from mlaudit.capture.data.access import Access, tell
-from mlaudit.capture.process.finalizers import GivenUp
+from mlaudit.capture.data.access import Access, record_access
+from mlaudit.capture.process.finalizers import OnFinalize
 from mlaudit.errors import AuditRefusedError
 
 if TYPE_CHECKING:
@@ -92,12 +92,12 @@ class Transaction:
 
     def roll_back_to(self, name: str) -> None:
         """What came since the savepoint was taken back."""
-        self._tell(self._from(name), "rolled back to a savepoint: nothing was changed")
+        self._record(self._from(name), "rolled back to a savepoint: nothing was changed")
 
     def end(self, reason: str = "", error: BaseException | None = None) -> None:
         """The transaction was committed, or came to nothing for this reason or by this error."""
         parts, self._parts = self._parts, [("", [])]
-        self._tell([change for _, part in parts for change in part], reason, error)
+        self._record([change for _, part in parts for change in part], reason, error)
 
     def _from(self, name: str) -> list[_Change]:
         place = next((at for at, (known, _) in enumerate(self._parts) if known == name and at), None)
@@ -107,10 +107,10 @@ class Transaction:
         del self._parts[place:]
         return taken
 
-    def _tell(self, changes: list[_Change], reason: str, error: BaseException | None = None) -> None:
+    def _record(self, changes: list[_Change], reason: str, error: BaseException | None = None) -> None:
         for change in changes:
             try:
-                change.tell(self._current, reason, error)
+                change.record(self._current, reason, error)
             except AuditRefusedError:
                 continue  # counted by the pipeline; the database has done it
             except Exception as fault:  # noqa: BLE001 - auditing never breaks the program
@@ -135,11 +135,11 @@ class _Change:
         self._statements += 1
         return True
 
-    def tell(self, pipeline: Pipeline, reason: str, error: BaseException | None) -> None:
+    def record(self, pipeline: Pipeline, reason: str, error: BaseException | None) -> None:
         """Records it as it ended, as of the context in which it began."""
         if self._statements > 1:
             self._access.fields["labels"] = {"statements": str(self._statements)}
-        self._context.run(lambda: tell(pipeline, self._access, error, reason=reason))
+        self._context.run(lambda: record_access(pipeline, self._access, error, reason=reason))
 
 
 def transaction_of(pipeline: Pipeline, component: str, connection: Any) -> Transaction:
@@ -150,7 +150,7 @@ def transaction_of(pipeline: Pipeline, component: str, connection: Any) -> Trans
         end = functools.partial(
             found.end, "the connection was given up in its transaction: nothing was changed"
         )
-        GivenUp(connection, end)
+        OnFinalize(connection, end)
     return found
 
 

@@ -6,8 +6,8 @@ import contextvars
 import functools
 from typing import TYPE_CHECKING, Any
 
-from mlaudit.capture.data.access import Access, tell
-from mlaudit.capture.process.finalizers import GivenUp
+from mlaudit.capture.data.access import Access, record_access
+from mlaudit.capture.process.finalizers import OnFinalize
 from mlaudit.errors import AuditRefusedError
 
 if TYPE_CHECKING:
@@ -45,12 +45,12 @@ class Fetched:
     def __init__(self, cursor: Any, pipeline: Pipeline, component: str, accesses: list[Access]) -> None:
         rows = [0]
         context = contextvars.copy_context()
-        tell_rows = functools.partial(_told, pipeline, component, accesses, rows, context)
-        given_up = GivenUp(self, tell_rows)
+        record_rows = functools.partial(_record_accesses, pipeline, component, accesses, rows, context)
+        given_up = OnFinalize(self, record_rows)
         object.__setattr__(self, "_cursor", cursor)
         object.__setattr__(self, "_rows", rows)
         object.__setattr__(self, "_given_up", given_up)
-        object.__setattr__(self, "_tell", tell_rows)
+        object.__setattr__(self, "_record", record_rows)
 
     def fetchone(self, *args: Any, **kwargs: Any) -> Any:
         """As the driver's."""
@@ -73,7 +73,7 @@ class Fetched:
     def close(self) -> Any:
         """As the driver's; the rows are told."""
         if self._given_up.detach():
-            self._tell()
+            self._record()
         return self._cursor.close()
 
     def __iter__(self) -> Iterator[Any]:
@@ -88,13 +88,13 @@ class Fetched:
         setattr(self._cursor, name, value)
 
 
-def _told(
+def _record_accesses(
     pipeline: Pipeline, component: str, accesses: list[Access], rows: list[int], context: contextvars.Context
 ) -> None:
     for access in accesses:
         access.fields["ml.dataset.rows"] = rows[0]
         try:
-            context.run(tell, pipeline, access)
+            context.run(record_access, pipeline, access)
         except AuditRefusedError:
             continue  # counted by the pipeline; the rows are given out
         except Exception as fault:  # noqa: BLE001 - auditing never breaks the program

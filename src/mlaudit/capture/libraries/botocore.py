@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import unquote, urlsplit
 
 from mlaudit.capture.data import data_spans
-from mlaudit.capture.data.access import Access, accessing, refuse_unless_recordable, tell
+from mlaudit.capture.data.access import Access, accessing, record_access, refuse_unless_recordable
 from mlaudit.capture.hooks import Audit, Call, Hooks, refuse_unless_writable
 from mlaudit.catalog.names import DATA_READ
 
@@ -78,7 +78,7 @@ def _call(pipeline: Pipeline, call: Call) -> Audit:
     for access in accesses:
         if outcome.error is None and access.operation == "GetObject":
             access.fields["ml.dataset.bytes"] = _number(outcome.result.get("ContentLength"))
-        tell(pipeline, access, outcome.error)
+        record_access(pipeline, access, outcome.error)
 
 
 def _accesses(pipeline: Pipeline, method: str, given: Mapping[str, Any]) -> list[Access]:

@@ -71,7 +71,7 @@ def _running(pipeline: Pipeline, call: Call) -> Audit:
     job = str(about("job.name") or "job")
     composed = Loaded(SOURCE, f"{job}/{about('job.config_name') or '-'}", _values(config))
     if about("job.num") is None:
-        _tell_change(pipeline, composed)
+        _record_change(pipeline, composed)
     run = training_run(job, parameters=_parameters(composed, about("overrides.task")))
     outer = current_run.get()
     run.__enter__()  # refuses, where the policy wants a record of each run and none can be stored
@@ -90,13 +90,13 @@ def _composing(pipeline: Pipeline, call: Call) -> Audit:
         return
     name = str(call.argument(0, "config_name") or "-")
     composed = Loaded(SOURCE, f"compose/{name}", _values(outcome.result))
-    _tell_change(pipeline, composed)
+    _record_change(pipeline, composed)
     run = current_run.get()
     if run is not None:
         run.parameters.update(_parameters(composed, call.argument(1, "overrides")))
 
 
-def _tell_change(pipeline: Pipeline, composed: Loaded) -> None:
+def _record_change(pipeline: Pipeline, composed: Loaded) -> None:
     try:
         compare(pipeline, composed)
     except AuditRefusedError:

@@ -15,8 +15,8 @@ from mlaudit.capture.data.access import (
     accessing,
     described,
     file_access,
+    record_access,
     refuse_unless_recordable,
-    tell,
 )
 from mlaudit.capture.data.databases import database_of, hold
 from mlaudit.capture.hooks import Audit, Call, Hooks
@@ -127,7 +127,7 @@ def _read(pipeline: Pipeline, call: Call) -> Audit:
     access.fields["ml.dataset.bytes"] = place.size
     outcome = yield
     if outcome.error is not None:
-        tell(pipeline, access, outcome.error)
+        record_access(pipeline, access, outcome.error)
         return
     outcome.result = chunks.seen(pipeline, COMPONENT, [access], outcome.result)
 
@@ -146,7 +146,7 @@ def _write(pipeline: Pipeline, call: Call) -> Audit:
     refuse_unless_recordable(pipeline, access)
     outcome = yield
     access.fields["ml.dataset.bytes"] = place.size if outcome.error is None else None
-    tell(pipeline, access, outcome.error)
+    record_access(pipeline, access, outcome.error)
 
 
 def _read_sql(pipeline: Pipeline, call: Call) -> Audit:
@@ -173,7 +173,7 @@ def _read_sql(pipeline: Pipeline, call: Call) -> Audit:
     outcome = yield
     if outcome.error is not None:
         for access in accesses:
-            tell(pipeline, access, outcome.error)
+            record_access(pipeline, access, outcome.error)
         return
     outcome.result = chunks.seen(pipeline, COMPONENT, accesses, outcome.result)
 
@@ -200,7 +200,7 @@ def _write_sql(pipeline: Pipeline, call: Call) -> Audit:
     outcome = yield
     # In a transaction of the program's own nothing is changed before it is committed.
     if outcome.error is not None or not hold(pipeline, connection, access):
-        tell(pipeline, access, outcome.error)
+        record_access(pipeline, access, outcome.error)
 
 
 def _named(table: Any, schema: Any) -> str:

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from mlaudit.capture.data.access import accessing, described, file_access, refuse_unless_recordable, tell
+from mlaudit.capture.data.access import (
+    accessing,
+    described,
+    file_access,
+    record_access,
+    refuse_unless_recordable,
+)
 from mlaudit.capture.data.chunks import Counted
 from mlaudit.capture.data.places import Place, place_of
 from mlaudit.capture.hooks import Audit, Call, Hooks
@@ -147,7 +153,7 @@ def _read(pipeline: Pipeline, operation: str, source: Any, form: str) -> Audit:
     outcome = yield
     if outcome.error is None:
         access.fields |= described(outcome.result)
-    tell(pipeline, access, outcome.error)
+    record_access(pipeline, access, outcome.error)
 
 
 def _opening(form: str, *, changes: bool) -> Any:
@@ -165,7 +171,7 @@ def _opening(form: str, *, changes: bool) -> Any:
         else:
             access.fields["ml.dataset.bytes"] = place.size
         outcome = yield
-        tell(pipeline, access, outcome.error)
+        record_access(pipeline, access, outcome.error)
 
     return audit
 
@@ -183,7 +189,7 @@ def _writing_table(data: tuple[int, str], place: tuple[int, str], form: str) -> 
         refuse_unless_recordable(pipeline, access)
         outcome = yield
         access.fields["ml.dataset.bytes"] = where.size if outcome.error is None else None
-        tell(pipeline, access, outcome.error)
+        record_access(pipeline, access, outcome.error)
 
     return audit
 
@@ -202,7 +208,7 @@ def _iterating(pipeline: Pipeline, call: Call) -> Audit:
     access.fields["ml.dataset.bytes"] = place.size
     outcome = yield
     if outcome.error is not None:
-        tell(pipeline, access, outcome.error)
+        record_access(pipeline, access, outcome.error)
         return
     outcome.result = Counted(pipeline, COMPONENT, [access]).through(outcome.result)
 
@@ -215,7 +221,7 @@ def _writer_opened(pipeline: Pipeline, call: Call) -> Audit:
     refuse_unless_recordable(pipeline, access)
     outcome = yield
     if outcome.error is not None:
-        tell(pipeline, access, outcome.error)
+        record_access(pipeline, access, outcome.error)
     else:
         _writing.remember(call.instance, Counted(pipeline, COMPONENT, [access]))
 

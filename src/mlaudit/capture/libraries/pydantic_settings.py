@@ -11,7 +11,7 @@ import functools
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from mlaudit.capture.hooks import Hooks
-from mlaudit.capture.process.config_loaded import MAX_DEPTH, Loaded, compare, tell_set
+from mlaudit.capture.process.config_loaded import MAX_DEPTH, Loaded, compare, record_set
 from mlaudit.catalog.names import ML_CONFIG_CHANGED
 from mlaudit.errors import AuditRefusedError
 from mlaudit.pipeline import current
@@ -106,7 +106,7 @@ def _setting(pipeline: Pipeline, call: Call) -> Audit:
     now = Loaded(SOURCE, path, {})
     # As the model has it, which may have parsed it; what was refused is not there.
     _add(now, name, getattr(call.instance, name, _NOTHING) if outcome.error is None else value)
-    tell_set(pipeline, before, now, outcome.error)
+    record_set(pipeline, before, now, outcome.error)
 
 
 def _loaded(settings: Any, given: Any) -> Loaded:

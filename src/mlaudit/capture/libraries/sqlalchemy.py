@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from mlaudit.capture.data import data_spans, sql_text
-from mlaudit.capture.data.access import Access, accessing, refuse_unless_recordable, tell, under_way
+from mlaudit.capture.data.access import Access, accessing, record_access, refuse_unless_recordable, under_way
 from mlaudit.capture.data.databases import database_of, held, transaction_of, unwatch, watch
 from mlaudit.capture.data.statements import Fetched, accesses_of
 from mlaudit.capture.hooks import Audit, Call, Hooks, refuse_unless_writable
@@ -123,7 +123,7 @@ def _after(
         context.cursor = Fetched(cursor, pipeline, COMPONENT, reads)
         return
     for access in reads:
-        tell(pipeline, access)
+        record_access(pipeline, access)
 
 
 def _changed(pipeline: Pipeline, connection: Any, access: Access) -> None:
@@ -132,7 +132,7 @@ def _changed(pipeline: Pipeline, connection: Any, access: Access) -> None:
     )
     if at_once:
         with suppress(AuditRefusedError):  # counted by the pipeline; the database has done it
-            tell(pipeline, access)
+            record_access(pipeline, access)
         return
     transaction_of(pipeline, COMPONENT, connection).add(access)
 
@@ -153,7 +153,7 @@ def _failed(pipeline: Pipeline, context: Any) -> None:
     error = context.original_exception
     with suppress(AuditRefusedError):  # nothing was read or changed
         for access in (*changes, *reads):
-            tell(pipeline, access, error)
+            record_access(pipeline, access, error)
 
 
 def _has_changed(call: Call) -> bool:

@@ -75,7 +75,7 @@ class Deployed:
                 self._bury(pipeline, deployments)
             sweep(self._folder(pipeline))
 
-    def tell(self, pipeline: Pipeline, held: Held) -> None:
+    def record(self, pipeline: Pipeline, held: Held) -> None:
         """This process has the model; tells it where the service had none, or another, under the name."""
         with self._memory(pipeline).exclusively() as deployments:
             self._bury(pipeline, deployments)

@@ -66,7 +66,7 @@ class Deployments:
                 held = self._hold(model, about)
                 if self._serves or lifecycle.serves():
                     self._begin(pipeline)
-                    self._tell(pipeline, held)
+                    self._record(pipeline, held)
                 else:
                     request_context.on_first_request(self._first_request)
             self.catch_up()
@@ -86,7 +86,7 @@ class Deployments:
                     self._begin(pipeline)
                 self._shared.bury(pipeline)
                 for held in {held.name: held for held in self._held.values()}.values():
-                    self._tell(pipeline, held)
+                    self._record(pipeline, held)
         except Exception as error:  # noqa: BLE001 - see above
             pipeline.fault(COMPONENT, error)
 
@@ -197,14 +197,14 @@ class Deployments:
                 return
             if left:
                 # Another artifact of the name was loaded before and is still there: it answers again.
-                self._tell(pipeline, left[-1])
+                self._record(pipeline, left[-1])
             else:
                 self._end(pipeline, gone, UNLOADED, moment)
 
-    def _tell(self, pipeline: Pipeline, held: Held) -> None:
+    def _record(self, pipeline: Pipeline, held: Held) -> None:
         told = self._told.get(held.name)
         if told is None or told.artifact != held.artifact:
-            self._shared.tell(pipeline, held)
+            self._shared.record(pipeline, held)
             self._told[held.name] = held
 
     def _end(self, pipeline: Pipeline, held: Held, reason: str, moment: int = 0) -> None:

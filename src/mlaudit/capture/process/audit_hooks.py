@@ -3,7 +3,7 @@
 The interpreter calls the hook for thousands of events that do not matter here, so it does one dictionary lookup for
 each and nothing else. A hook cannot be taken off again: ``uninstall`` empties the dictionary, after which the hook does
 nothing. While a handler runs, events of the same thread are its own doing and are left alone; so is what happens while
-the pipeline is at work (see ``frames``). Records are made by a thread of their own (see ``aside``).
+the pipeline is at work (see ``frames``). Records are made by a thread of their own (see ``background``).
 
 Nothing here begins a trail but an unpickler that is asked for something dangerous: what happens earlier is kept, up to
 a bound, and told when the trail begins, with its own time.
@@ -18,7 +18,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.capture.origin import originate
-from mlaudit.capture.process.background import aside
+from mlaudit.capture.process.background import background
 from mlaudit.capture.process.caller import caller
 from mlaudit.errors import AuditRefusedError
 from mlaudit.event import Target
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 COMPONENT: Final = "capture.audit_hooks"
 MAX_PENDING: Final = 100
-PATIENCE: Final = 0.5
+TIMEOUT: Final = 0.5
 
 _handlers: Final[dict[str, Callable[[str, tuple[Any, ...]], None]]] = {}
 _harmless: Final[dict[str, Container[tuple[Any, ...]]]] = {}
@@ -72,23 +72,23 @@ def leave(*events: str) -> None:
 
 
 def uninstall() -> None:
-    """No event has a handler any more, and nothing waits to be told; for tests."""
-    aside.finish()
+    """Removes all handlers and kept events; for tests."""
+    background.finish()
     _handlers.clear()
     _pending.clear()
 
 
-def tell(event: AuditEvent, *, begins: bool = False, before: bool = False) -> None:
-    """Records an event of the runtime; keeps it for the beginning of the trail where there is none yet.
+def record_event(event: AuditEvent, *, begins: bool = False, before: bool = False) -> None:
+    """Records an event of the runtime; before the trail has started, the event is kept for its start.
 
     Args:
-        event: what happened; without a target, it happened to the service.
-        begins: the trail begins with it.
-        before: what is about to happen may end the process, or must not happen unrecorded: waits for the record, for
-            half a second at most.
+        event: the event; without a target, its target is the service.
+        begins: the event starts the trail.
+        before: the action may end the process, or must not happen unrecorded: waits for the record, for half a second
+            at most.
 
     Raises:
-        AuditRefusedError: ``before``, it could not be recorded and the policy says refuse.
+        AuditRefusedError: with ``before``, when the event could not be recorded and the policy says refuse.
     """
     pipeline = current.pipeline() if begins else current.running()
     originate(event)
@@ -97,27 +97,27 @@ def tell(event: AuditEvent, *, begins: bool = False, before: bool = False) -> No
             _pending.append(event)
         return
     refused: list[AuditRefusedError] = []
-    done = aside.do(
+    done = background.submit(
         lambda: _emit(pipeline, event, refused),
-        PATIENCE if before else 0.0,
-        instead=lambda: pipeline.fault(COMPONENT, OverflowError(), kind=event.kind, outcome=event.outcome),
+        TIMEOUT if before else 0.0,
+        on_full=lambda: pipeline.fault(COMPONENT, OverflowError(), kind=event.kind, outcome=event.outcome),
     )
     if not before:
         return
     if not done and pipeline.policy.can_refuse and pipeline.decide(event.kind).on_failure == "refuse":
         pipeline.refuse(event.kind)
         raise AuditRefusedError(
-            f"{event.kind}: the policy wants a record before this may happen, and none was made in time"
+            f"{event.kind}: the policy requires a record before this action, and none was stored in time"
         )
     if refused:
         raise refused[0]
 
 
-def tell_pending(pipeline: Pipeline) -> None:
-    """The trail has begun: tells what was kept for it, and from now on in a thread of its own."""
+def record_pending(pipeline: Pipeline) -> None:
+    """Records the kept events after the trail has started; later events are recorded in a background thread."""
     while _pending:
         _emit(pipeline, _pending.pop(0), [])
-    aside.start()
+    background.start()
 
 
 def _emit(pipeline: Pipeline, event: AuditEvent, refused: list[AuditRefusedError]) -> None:
@@ -166,8 +166,8 @@ def _run(event: str, args: tuple[Any, ...]) -> None:
 def _contain(error: Exception) -> None:
     with contextlib.suppress(Exception):
         pipeline = current.running()
-        if pipeline is not None and (aside.runs or caller() is not None):
-            aside.do(lambda: pipeline.fault(COMPONENT, error))
+        if pipeline is not None and (background.runs or caller() is not None):
+            background.submit(lambda: pipeline.fault(COMPONENT, error))
 
 
 def _after_fork() -> None:

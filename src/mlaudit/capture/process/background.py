@@ -1,8 +1,8 @@
-"""Work that may not be done where it arises, because whoever is interrupted there may hold any lock.
+"""Runs work in a background thread, because the interrupted code may hold any lock.
 
-The runtime calls an audit hook in the midst of whatever it does: under a debugger's lock, in the garbage collector, in
-a log handler. A record made there needs the stream's lock, which another thread may hold that waits for the debugger or
-the log handler. So the hook only puts a note into a queue that may be put into anywhere, and a thread reads it.
+The runtime calls an audit hook in the middle of other code: under a debugger's lock, in the garbage collector, in a
+log handler. A record made there needs the stream's lock, which another thread may hold while it waits for the debugger
+or the log handler. So the hook only puts the work into a reentrant queue, and a thread runs it.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 MAX_WAITING: Final = 10_000
 
 
-class Aside:
-    """One thread, and what waits for it. Without the thread, as before the trail begins, work is done at once."""
+class BackgroundThread:
+    """One thread with a queue. Without the thread, as before the trail starts, work runs at once."""
 
     def __init__(self) -> None:
-        self._instead: Callable[[], None] | None = None
+        self._on_full: Callable[[], None] | None = None
         self._queue: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     @property
     def runs(self) -> bool:
-        """Whether there is a thread, so that nobody needs a lock where the work arises."""
+        """Whether there is a thread, so that submitting work needs no lock."""
         return self._thread is not None
 
     def start(self) -> None:
@@ -38,23 +38,23 @@ class Aside:
             self._thread = threading.Thread(target=self._read, name="mlaudit-runtime", daemon=True)
             self._thread.start()
 
-    def do(
-        self, work: Callable[[], None], patience: float = 0.0, instead: Callable[[], None] | None = None
+    def submit(
+        self, work: Callable[[], None], timeout: float = 0.0, on_full: Callable[[], None] | None = None
     ) -> bool:
-        """Has ``work`` done, which must contain its faults; returns whether it is done.
+        """Submits ``work``, which must contain its faults; returns whether it is done.
 
         Args:
-            work: what to do.
-            patience: seconds to wait for it.
-            instead: what to do once there is room again, where too much waits already.
+            work: the work.
+            timeout: seconds to wait for it; 0 does not wait.
+            on_full: runs instead, once the queue is empty again, if the queue is full now.
         """
         if self._thread is None or threading.current_thread() is self._thread:
             work()
             return True
         if self._queue.qsize() >= MAX_WAITING:
-            self._instead = instead
+            self._on_full = on_full
             return False
-        if not patience:
+        if not timeout:
             self._queue.put(work)
             return False
         done = threading.Event()
@@ -66,20 +66,20 @@ class Aside:
                 done.set()
 
         self._queue.put(both)
-        return done.wait(patience)
+        return done.wait(timeout)
 
-    def finish(self, patience: float = 1.0) -> None:
-        """Waits until what is in the queue now is done; work that comes later is done at once."""
-        self.do(_nothing, patience)
+    def finish(self, timeout: float = 1.0) -> None:
+        """Waits until the work in the queue is done; later work runs at once."""
+        self.submit(_nothing, timeout)
         waiting, self._queue = self._queue, queue.SimpleQueue()
         self._thread = None
         with contextlib.suppress(queue.Empty):
             while True:
                 _contained(waiting.get_nowait())
-        waiting.put(_nothing)  # wakes the thread, which finds that it is no longer wanted
+        waiting.put(_nothing)  # wakes the thread, which finds that it has to end
 
     def after_fork(self) -> None:
-        """The thread is the parent's, and so is what waits for it."""
+        """The thread and its queue belong to the parent."""
         self._queue = queue.SimpleQueue()
         self._thread = None
 
@@ -87,13 +87,13 @@ class Aside:
         waiting, own = self._queue, threading.current_thread()
         while self._thread is own:
             _contained(waiting.get())
-            if self._instead is not None and waiting.empty():
-                instead, self._instead = self._instead, None
-                _contained(instead)
+            if self._on_full is not None and waiting.empty():
+                on_full, self._on_full = self._on_full, None
+                _contained(on_full)
 
 
 def _nothing() -> None:
-    """What is in the queue before it is done."""
+    """Does nothing; marks a position in the queue."""
 
 
 def _contained(work: Callable[[], Any]) -> None:
@@ -101,5 +101,5 @@ def _contained(work: Callable[[], Any]) -> None:
         work()
 
 
-aside: Final = Aside()
-os.register_at_fork(after_in_child=aside.after_fork)
+background: Final = BackgroundThread()
+os.register_at_fork(after_in_child=background.after_fork)

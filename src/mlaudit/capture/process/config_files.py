@@ -149,10 +149,10 @@ class ConfigWatcher:
                 pass
             elif told is None or told["digest"] != now.digest:
                 earlier = told or {"digest": _GONE, "keys": None}
-                self._tell(path, earlier, before, now, starting)
+                self._record_change(path, earlier, before, now, starting)
             files[path] = {"digest": now.digest, "keys": self._keyed(now.keys)}
 
-    def _tell(
+    def _record_change(
         self, path: str, told: dict[str, Any], before: _Seen | None, now: _Seen, starting: bool
     ) -> None:
         settings = self._pipeline.settings

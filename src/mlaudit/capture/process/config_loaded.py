@@ -116,7 +116,7 @@ def compare(pipeline: Pipeline, now: Loaded) -> bool:
     return event is not None
 
 
-def tell_set(pipeline: Pipeline, before: Loaded, now: Loaded, error: BaseException | None) -> None:
+def record_set(pipeline: Pipeline, before: Loaded, now: Loaded, error: BaseException | None) -> None:
     """Records that the running program set values of a configuration, or tried to.
 
     Raises:

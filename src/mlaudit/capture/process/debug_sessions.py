@@ -49,14 +49,14 @@ class DebugSessions:
         if self._open.setdefault(_key(tool, thread), session) is not session:
             return False
         more = {"audit.runtime.event": event} | ({"audit.runtime.detail": detail} if detail else {})
-        self._tell(DEBUG_STARTED, tool, session, more)
+        self._record(DEBUG_STARTED, tool, session, more)
         return True
 
     def end(self, tool: str, *, thread: bool = False) -> None:
         """Tells that a session ended, where one was open."""
         session = self._open.pop(_key(tool, thread), None)
         if session is not None:
-            self._tell(DEBUG_ENDED, tool, session, {"event.duration": time.monotonic_ns() - session.begun})
+            self._record(DEBUG_ENDED, tool, session, {"event.duration": time.monotonic_ns() - session.begun})
 
     def end_all(self) -> None:
         """The process ends, and with it every session; what its end stirs up begins none."""
@@ -67,7 +67,7 @@ class DebugSessions:
                 "event.duration": time.monotonic_ns() - session.begun,
                 "event.reason": "the process ended",
             }
-            self._tell(DEBUG_ENDED, tool, session, more)
+            self._record(DEBUG_ENDED, tool, session, more)
 
     def forget(self) -> None:
         """The sessions of a parent are not those of its child."""
@@ -78,7 +78,7 @@ class DebugSessions:
         """A trail begins: sessions may begin again."""
         self._over = False
 
-    def _tell(self, kind: str, tool: str, session: Session, more: dict[str, Any]) -> None:
+    def _record(self, kind: str, tool: str, session: Session, more: dict[str, Any]) -> None:
         fields = {
             "audit.debug.tool": tool,
             "audit.debug.session_id": session.id,
@@ -86,7 +86,7 @@ class DebugSessions:
             **session.fields,
             **more,
         }
-        audit_hooks.tell(AuditEvent(kind, fields=fields))
+        audit_hooks.record_event(AuditEvent(kind, fields=fields))
 
 
 def _key(tool: str, thread: bool) -> Key:

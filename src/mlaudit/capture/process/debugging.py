@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import wrapt
 
 from mlaudit.capture.process import audit_hooks
-from mlaudit.capture.process.background import aside
+from mlaudit.capture.process.background import background
 from mlaudit.capture.process.caller import caller, code_fields
 from mlaudit.capture.process.debug_sessions import sessions
 from mlaudit.pipeline import current
@@ -241,5 +241,5 @@ def _contained(work: Callable[[], Any]) -> Any:
         pipeline = current.running()
         if pipeline is not None:
             fault = error
-            aside.do(lambda: pipeline.fault(COMPONENT, fault))
+            background.submit(lambda: pipeline.fault(COMPONENT, fault))
         return None

@@ -74,7 +74,7 @@ def _on_find_class(event: str, args: tuple[Any, ...]) -> None:
         fields["event.reason"] = (
             f"the last of {MAX_DIFFERENT} names at this place that are told within a minute"
         )
-    audit_hooks.tell(
+    audit_hooks.record_event(
         AuditEvent(RUNTIME_DESERIALIZED, target=Target("callable", detail), fields=fields),
         begins=True,
         before=True,

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 import wrapt
 
 from mlaudit.capture.process import audit_hooks
-from mlaudit.capture.process.background import aside
+from mlaudit.capture.process.background import background
 from mlaudit.capture.process.caller import caller, code_fields
 from mlaudit.capture.process.error_text import unhandled_fields
 from mlaudit.capture.request_context import open_trail
@@ -100,7 +100,7 @@ class ErrorReports:
                 "code.line.number": line,
                 "event.reason": f"and {count} times more since the last record of it",
             }
-            self._tell(fields)
+            self._report(fields)
 
     def report(
         self, kind: type[BaseException], error: BaseException | None, trace: TracebackType | None, reason: str
@@ -109,7 +109,7 @@ class ErrorReports:
         if current.running() is None or sys.is_finalizing() or _is_told(trace):
             return
         # The garbage collector may find a lost task anywhere, also while the pipeline is at work.
-        if not aside.runs and caller() is None:
+        if not background.runs and caller() is None:
             return
         place = _place(trace)
         key = (kind.__name__, place.get("code.file.path", ""), place.get("code.line.number", 0))
@@ -117,10 +117,10 @@ class ErrorReports:
             return
         if before:
             reason += f"; and {before} times more since the last record of it"
-        self._tell({**unhandled_fields(kind, error, trace), **place, "event.reason": reason})
+        self._report({**unhandled_fields(kind, error, trace), **place, "event.reason": reason})
 
-    def _tell(self, fields: dict[str, Any]) -> None:
-        audit_hooks.tell(AuditEvent(ERROR_REPORTED, FAILURE, fields=fields))
+    def _report(self, fields: dict[str, Any]) -> None:
+        audit_hooks.record_event(AuditEvent(ERROR_REPORTED, FAILURE, fields=fields))
 
     def _on_asyncio(self, module: Any) -> None:
         if self._installed:
@@ -216,8 +216,8 @@ def _place(trace: TracebackType | None) -> dict[str, Any]:
 
 def _contain(error: Exception) -> None:
     pipeline = current.running()
-    if pipeline is not None and (aside.runs or caller() is not None):
-        aside.do(lambda: pipeline.fault(COMPONENT, error))
+    if pipeline is not None and (background.runs or caller() is not None):
+        background.submit(lambda: pipeline.fault(COMPONENT, error))
 
 
 error_reports: Final = ErrorReports()

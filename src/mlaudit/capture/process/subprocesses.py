@@ -44,7 +44,7 @@ def _on_started(event: str, args: tuple[Any, ...]) -> None:
     present = {name: value for name, value in fields.items() if value != ""}
     # The event comes before the attempt: whether it can succeed is seen from the program's file.
     outcome = SUCCESS if shutil.which(program) else FAILURE
-    audit_hooks.tell(
+    audit_hooks.record_event(
         AuditEvent(RUNTIME_PROCESS_STARTED, outcome, target=Target("process", program), fields=present),
         before=True,
     )

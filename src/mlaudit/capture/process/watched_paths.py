@@ -49,7 +49,7 @@ class WatchedPaths:
         audit_hooks.leave(EVENT)
         self._matches = None
         for (path, mode), count in self._repeats.rest().items():
-            self._tell(path, mode, {"event.reason": f"and {count} times more since the last record of it"})
+            self._record(path, mode, {"event.reason": f"and {count} times more since the last record of it"})
 
     def _on_open(self, _event: str, args: tuple[Any, ...]) -> None:
         path, mode, flags = args
@@ -70,13 +70,13 @@ class WatchedPaths:
         fields = dict(found.fields)
         if before:
             fields["event.reason"] = f"and {before} times more since the last record of it"
-        self._tell(path, how, fields)
+        self._record(path, how, fields)
 
-    def _tell(self, path: str, how: str, fields: dict[str, Any]) -> None:
+    def _record(self, path: str, how: str, fields: dict[str, Any]) -> None:
         fields |= {"audit.runtime.event": EVENT, "audit.runtime.detail": how, "file.path": path}
         outcome = SUCCESS if _allowed(path, how) else FAILURE
         event = AuditEvent(RUNTIME_FILE_OPENED, outcome, target=Target("file", path), fields=fields)
-        audit_hooks.tell(event, before=self._refuses)
+        audit_hooks.record_event(event, before=self._refuses)
 
 
 def how_opened(mode: Any, flags: Any) -> str:

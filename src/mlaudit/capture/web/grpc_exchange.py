@@ -195,15 +195,15 @@ class Context:
 
     def abort(self, code: Any, *args: Any, **kwargs: Any) -> Any:
         """See ``grpc.ServicerContext``."""
-        self._tell(code)
+        self._set_status(code)
         return self._context.abort(code, *args, **kwargs)
 
     def abort_with_status(self, status: Any) -> Any:
         """See ``grpc.ServicerContext``."""
-        self._tell(getattr(status, "code", None))
+        self._set_status(getattr(status, "code", None))
         return self._context.abort_with_status(status)
 
-    def _tell(self, code: Any) -> None:
+    def _set_status(self, code: Any) -> None:
         try:
             number = number_of(code)
         except Exception:  # noqa: BLE001 - the server's to refuse

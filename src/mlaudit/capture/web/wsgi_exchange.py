@@ -121,7 +121,7 @@ class WsgiExchange(HttpExchange):
         """
         status = self.status
         try:
-            self._look_again()
+            self._refresh_from_environ()
             emitted = self.emit(outcome_of(status), self._error if status >= 500 else "", "")
             refuse = False
             for receipt, decision in emitted or ():
@@ -152,7 +152,7 @@ class WsgiExchange(HttpExchange):
             outcome, reason = UNKNOWN, "the server did not ask for the end of the response"
         if outcome == FAILURE and not self._begun:
             self.status = 500  # nothing has gone out, and this is what servers answer then
-        self._look_again()
+        self._refresh_from_environ()
         self.end(outcome, name, reason)
 
     @property
@@ -186,7 +186,7 @@ class WsgiExchange(HttpExchange):
             if name.lower() == b"content-length":
                 self._expected = int(value)
 
-    def _look_again(self) -> None:
+    def _refresh_from_environ(self) -> None:
         """What middlewares and the framework found out meanwhile; never raises."""
         try:
             self._facts["client"] = client_of(self._environ)

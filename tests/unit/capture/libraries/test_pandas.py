@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 import mlaudit
 from mlaudit.capture.data.digest import digest
 from mlaudit.capture.libraries.pandas import PandasIntegration
-from mlaudit.capture.process.background import aside
+from mlaudit.capture.process.background import background
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
 from mlaudit.testing import AuditLog
 
@@ -174,7 +174,7 @@ def test_chunks_are_counted_when_they_have_been_read(
     else:
         del reader
         gc.collect()
-        assert aside.do(lambda: None, 10)
+        assert background.submit(lambda: None, 10)
     (record,) = log.of(READ)
     assert record["ml.dataset.rows"] == {"closed": 1, "given up": 1}.get(ends, 3)
     assert record["event.outcome"] == ("failure" if ends == "failed" else "success")

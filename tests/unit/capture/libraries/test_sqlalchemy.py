@@ -17,7 +17,7 @@ from sqlalchemy import orm
 from sqlalchemy.orm import Mapped, mapped_column
 
 from mlaudit.capture.libraries import sqlalchemy as integration
-from mlaudit.capture.process.background import aside
+from mlaudit.capture.process.background import background
 from mlaudit.capture.telemetry.providers import attach_to_tracer_provider
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
 from mlaudit.testing import AuditLog
@@ -122,7 +122,7 @@ def test_only_what_the_program_fetches_is_counted(log: AuditLog, engine: sa.Engi
         assert given_up.fetchone()
         del given_up
         gc.collect()
-        assert aside.do(lambda: None, 10)
+        assert background.submit(lambda: None, 10)
     assert [rows for _, _, rows, _ in told(log, READ)] == [1, 2, 3, 3, 1]
 
 
@@ -190,7 +190,7 @@ def test_a_connection_that_is_given_up_changed_nothing(log: AuditLog, engine: sa
     connection.execute(sa.delete(Order))
     del connection
     gc.collect()
-    assert aside.do(lambda: None, 10)
+    assert background.submit(lambda: None, 10)
     (record,) = log.of(MODIFIED)
     assert told(log, MODIFIED) == [("DELETE", "orders", 3, "failure")]
     assert "nothing was changed" in record["event.reason"]
@@ -299,7 +299,7 @@ def test_nothing_is_changed_that_could_not_be_recorded(
         assert len(connection.execute(sa.select(Order)).all()) == 3
 
 
-@pytest.mark.parametrize("broken", ["accesses_of", "tell", "transaction_of", "held", "Fetched"])
+@pytest.mark.parametrize("broken", ["accesses_of", "record_access", "transaction_of", "held", "Fetched"])
 def test_a_broken_listener_reaches_nobody(
     log: AuditLog, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
@@ -318,7 +318,7 @@ def test_a_broken_listener_reaches_nobody(
     # What the broken part left behind is told before the audit ends.
     del connection
     gc.collect()
-    assert aside.do(lambda: None, 10)
+    assert background.submit(lambda: None, 10)
     assert log.pipeline is not None
     assert log.pipeline.counts.faults > 0
 

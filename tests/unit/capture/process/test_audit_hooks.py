@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mlaudit.capture.process import audit_hooks
-from mlaudit.capture.process.background import MAX_WAITING, Aside
+from mlaudit.capture.process.background import MAX_WAITING, BackgroundThread
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
 from mlaudit.event import AuditEvent, Target
 from mlaudit.pipeline import current
@@ -98,19 +98,19 @@ def test_what_happens_before_the_trail_is_told_with_it(log: AuditLog) -> None:
     events = [event() for _ in range(audit_hooks.MAX_PENDING + 5)]
     try:
         for one in events:
-            audit_hooks.tell(one)
+            audit_hooks.record_event(one)
         assert current.running() is None
     finally:
         current.install(previous)
-    audit_hooks.tell_pending(log.pipeline)
-    audit_hooks.aside.finish()
+    audit_hooks.record_pending(log.pipeline)
+    audit_hooks.background.finish()
     told = [record["audit.record.id"] for record in log.of(KIND)]
     assert told == [one.record_id for one in events[: audit_hooks.MAX_PENDING]]
 
 
 def test_event_without_target_happened_to_the_service(log: AuditLog) -> None:
     """Its name is filled in."""
-    audit_hooks.tell(AuditEvent("audit.debug.started", fields={"audit.debug.tool": "pdb"}))
+    audit_hooks.record_event(AuditEvent("audit.debug.started", fields={"audit.debug.tool": "pdb"}))
     assert log.of("audit.debug.started")[0]["audit.target.id"] == "test-service"
 
 
@@ -119,39 +119,39 @@ def test_refused_is_what_cannot_be_recorded_before_it_happens(threaded: bool) ->
     """With ``on_failure: refuse`` the program gets the refusal; what has happened already is not refused."""
     with capture(REFUSE, instrument=False) as log:
         if threaded:
-            audit_hooks.aside.start()
+            audit_hooks.background.start()
         try:
             log.fail(SpoolUnavailableError("disk full"))
-            audit_hooks.tell(event())
+            audit_hooks.record_event(event())
             with pytest.raises(AuditRefusedError):
-                audit_hooks.tell(event(), before=True)
+                audit_hooks.record_event(event(), before=True)
             log.heal()
-            audit_hooks.tell(event(), before=True)
+            audit_hooks.record_event(event(), before=True)
             assert len(log.of(KIND)) == 1
         finally:
-            audit_hooks.aside.finish()
+            audit_hooks.background.finish()
 
 
 def test_record_that_does_not_come_in_time_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever holds the lock that the record needs does not get past it unrecorded."""
-    monkeypatch.setattr(audit_hooks, "PATIENCE", 0.01)
+    monkeypatch.setattr(audit_hooks, "TIMEOUT", 0.01)
     free = threading.Event()
     with capture(REFUSE, instrument=False):
-        audit_hooks.aside.start()
+        audit_hooks.background.start()
         try:
-            audit_hooks.aside.do(free.wait)  # type: ignore[arg-type]
+            audit_hooks.background.submit(free.wait)  # type: ignore[arg-type]
             with pytest.raises(AuditRefusedError, match="in time"):
-                audit_hooks.tell(event(), before=True)
+                audit_hooks.record_event(event(), before=True)
         finally:
             free.set()
-            audit_hooks.aside.finish()
+            audit_hooks.background.finish()
 
 
 def test_hook_holds_nobody_up_whose_lock_the_trail_waits_for(log: AuditLog) -> None:
     """A lock that is held where the event arises, and wanted by the thread that records, is let go of."""
     lock, wanted = threading.Lock(), threading.Event()
-    aside = Aside()
-    aside.start()
+    background = BackgroundThread()
+    background.start()
 
     def work() -> None:
         wanted.set()
@@ -159,33 +159,33 @@ def test_hook_holds_nobody_up_whose_lock_the_trail_waits_for(log: AuditLog) -> N
             pass
 
     with lock:
-        assert aside.do(work) is False
+        assert background.submit(work) is False
         assert wanted.wait(10)
-        assert aside.do(work, patience=0.01) is False
-    aside.finish(10)
+        assert background.submit(work, timeout=0.01) is False
+    background.finish(10)
 
 
 def test_too_much_at_once_is_told_as_a_fault() -> None:
     """The queue is bounded; what did not fit is told when there is room again."""
-    aside = Aside()
-    aside.start()
+    background = BackgroundThread()
+    background.start()
     free, told = threading.Event(), threading.Event()
-    aside.do(free.wait)  # type: ignore[arg-type]
+    background.submit(free.wait)  # type: ignore[arg-type]
     for _ in range(MAX_WAITING + 5):
-        aside.do(lambda: None, instead=told.set)
+        background.submit(lambda: None, on_full=told.set)
     assert not told.is_set()
     free.set()
     assert told.wait(30)
-    aside.finish()
+    background.finish()
 
 
 def test_work_that_fails_does_not_end_the_thread() -> None:
     """The next work is done all the same, and what waits at the end is done by whoever ends it."""
-    aside = Aside()
-    aside.start()
-    aside.do(lambda: 1 / 0)  # type: ignore[arg-type,return-value]
-    assert aside.do(lambda: None, patience=10)
-    aside.finish(10)
+    background = BackgroundThread()
+    background.start()
+    background.submit(lambda: 1 / 0)  # type: ignore[arg-type,return-value]
+    assert background.submit(lambda: None, timeout=10)
+    background.finish(10)
     done: list[int] = []
-    aside.do(lambda: done.append(1))
+    background.submit(lambda: done.append(1))
     assert done == [1]

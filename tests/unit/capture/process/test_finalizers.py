@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from mlaudit.capture.process import finalizers
-from mlaudit.capture.process.background import aside
-from mlaudit.capture.process.finalizers import GivenUp, tell_all
+from mlaudit.capture.process.background import background
+from mlaudit.capture.process.finalizers import OnFinalize, run_all
 
 
 class Reader:
@@ -24,7 +24,7 @@ class Reader:
 @pytest.fixture(autouse=True)
 def _aside() -> Iterator[None]:
     yield
-    aside.finish()
+    background.finish()
 
 
 def test_what_is_gone_is_told_once_by_another_thread() -> None:
@@ -33,17 +33,17 @@ def test_what_is_gone_is_told_once_by_another_thread() -> None:
     told: list[str] = []
     done = threading.Event()
 
-    def tell() -> None:
+    def callback() -> None:
         with lock:
             told.append(threading.current_thread().name)
         done.set()
 
-    GivenUp(Reader(), tell)
+    OnFinalize(Reader(), callback)
     with lock:
         gc.collect()
         assert told == []
     assert done.wait(10)
-    tell_all()
+    run_all()
     assert told == ["mlaudit-runtime"]
 
 
@@ -51,13 +51,13 @@ def test_what_was_ended_in_order_is_not_given_up() -> None:
     """Whoever ends it takes the watch off, once."""
     told: list[int] = []
     reader = Reader()
-    watch = GivenUp(reader, lambda: told.append(1))
+    watch = OnFinalize(reader, lambda: told.append(1))
     assert watch.detach()
     assert not watch.detach()
     del reader
     gc.collect()
-    tell_all()
-    aside.finish()
+    run_all()
+    background.finish()
     assert told == []
 
 
@@ -65,12 +65,12 @@ def test_what_is_open_at_the_end_is_told_then() -> None:
     """Each open thing is told before the process ends, and not again when it goes."""
     told: list[int] = []
     reader = Reader()
-    GivenUp(reader, lambda: told.append(1))
-    tell_all()
+    OnFinalize(reader, lambda: told.append(1))
+    run_all()
     assert told == [1]
     del reader
     gc.collect()
-    aside.finish()
+    background.finish()
     assert told == [1]
 
 
@@ -81,7 +81,7 @@ def _open_in_child(queue: multiprocessing.Queue[int]) -> None:
 def test_a_forked_child_does_not_tell_what_is_its_parents() -> None:
     """What was open when it was forked is none of the child's."""
     reader = Reader()
-    watch = GivenUp(reader, lambda: None)
+    watch = OnFinalize(reader, lambda: None)
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
     child = context.Process(target=_open_in_child, args=(queue,))
