@@ -6,6 +6,8 @@ import time
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
+from mlaudit.safety.bounded_map import BoundedMap
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -38,7 +40,7 @@ class RateLimit(Generic[Key]):
         self._clock = clock
         # By key: the start of its window, the events in it, and those suppressed since the last allowed one.
         # No lock: an audit hook may run while its thread holds one. Two threads at once may miscount by one.
-        self._windows: dict[Key, tuple[float, int, int]] = {}
+        self._windows: BoundedMap[Key, tuple[float, int, int]] = BoundedMap(kept)
 
     def __len__(self) -> int:
         """The number of keys that are kept."""
@@ -59,7 +61,7 @@ class RateLimit(Generic[Key]):
 
     def rest(self) -> dict[Key, int]:
         """The number suppressed since the last allowed event, by key; resets all counts."""
-        windows, self._windows = self._windows, {}
+        windows, self._windows = self._windows, BoundedMap(self._kept)
         return {key: held_back for key, (_, _, held_back) in windows.items() if held_back}
 
     def _count(self, key: Key) -> tuple[int, int]:
@@ -69,7 +71,5 @@ class RateLimit(Generic[Key]):
         if now - begun >= self._seconds:
             begun, came = now, 0
         came += 1
-        if len(self._windows) >= self._kept:
-            self._windows.pop(next(iter(tuple(self._windows)), key), None)
         self._windows[key] = (begun, came, 0 if came <= self._limit else held_back + 1)
         return came, held_back

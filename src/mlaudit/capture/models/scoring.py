@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.capture.data.digest import digest, shape
@@ -26,6 +25,7 @@ from mlaudit.capture.origin import originate
 from mlaudit.capture.request_context import current_run
 from mlaudit.catalog.names import ML_TRAINING_EVALUATED
 from mlaudit.event import AuditEvent, Target
+from mlaudit.safety.bounded_map import BoundedMap
 
 if TYPE_CHECKING:
     from mlaudit.pipeline.pipeline import Pipeline
@@ -124,7 +124,7 @@ class _Budget:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._runs: OrderedDict[str, int] = OrderedDict()
+        self._runs: BoundedMap[str, int] = BoundedMap(_MAX_RUNS)
         self._since = 0.0
 
     def take(self, run_id: str) -> int:
@@ -135,9 +135,6 @@ class _Budget:
                 self._runs.pop("", None)
             left = self._runs.get(run_id, MAX_RECORDS)
             self._runs[run_id] = max(left - 1, 0)
-            self._runs.move_to_end(run_id)
-            if len(self._runs) > _MAX_RUNS:
-                self._runs.popitem(last=False)
             return left
 
 

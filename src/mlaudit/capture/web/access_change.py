@@ -9,13 +9,13 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from mlaudit.catalog.names import ACCESS_CREDENTIAL_CHANGED, ACCESS_ROLE_CHANGED
 from mlaudit.event import SUCCESS, Target
+from mlaudit.safety.bounded_map import BoundedMap
 
 if TYPE_CHECKING:
     from mlaudit.event import AuditEvent
@@ -74,13 +74,10 @@ def add_access_change(event: AuditEvent, decision: Decision, method: str, body: 
         event.fields["audit.access.after"] = after
         if event.outcome == SUCCESS:
             _last[key] = after
-            _last.move_to_end(key)
-            if len(_last) > MAX_REMEMBERED:
-                _last.popitem(last=False)
 
 
 _locks: Final = [threading.Lock()]
-_last: Final[OrderedDict[str, list[str]]] = OrderedDict()
+_last: Final[BoundedMap[str, list[str]]] = BoundedMap(MAX_REMEMBERED)
 
 
 def _forget() -> None:

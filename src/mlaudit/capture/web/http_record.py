@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +19,7 @@ from mlaudit.catalog.names import (
     ML_PREDICTION,
 )
 from mlaudit.event import FAILURE, SUCCESS, UNKNOWN, Actor, AuditEvent, Target
+from mlaudit.safety.bounded_map import BoundedMap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -175,7 +175,7 @@ class _Settings:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._digests: OrderedDict[str, str] = OrderedDict()
+        self._digests: BoundedMap[str, str] = BoundedMap(_MOST_KEYS)
 
     def exchange(self, method: str, path: str, after: str, *, done: bool) -> str:
         """What was there before, "" where that is not known; remembers what is there now, if the change was done."""
@@ -187,8 +187,6 @@ class _Settings:
                 self._digests.pop(path, None)
                 if method == "PUT" and after:
                     self._digests[path] = after
-                    if len(self._digests) > _MOST_KEYS:
-                        self._digests.popitem(last=False)
         return before
 
     def forget(self) -> None:

@@ -17,6 +17,7 @@ from mlaudit.capture.models.known_models import Known
 from mlaudit.capture.request_context import current_run
 from mlaudit.catalog.names import ML_TRAINING_COMPLETED, ML_TRAINING_STARTED
 from mlaudit.errors import AuditRefusedError
+from mlaudit.safety.bounded_map import BoundedMap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 MAX_RUNS: Final = 1000
 
-_runs: Final[dict[str, Run]] = {}
-_ended: Final[dict[str, Run]] = {}
+_runs: Final[BoundedMap[str, Run]] = BoundedMap(MAX_RUNS)
+_ended: Final[BoundedMap[str, Run]] = BoundedMap(MAX_RUNS)
 
 
 def known_run(run_id: str) -> Known:
@@ -75,14 +76,8 @@ def _remember(client: Any, run: Any) -> Run:
     except Exception:  # noqa: BLE001 - a server that does not answer: the number must do
         experiment = ""
     found = Run(run.info, run.data.tags, experiment)
-    _keep(_runs, found)
+    _runs[found.run.run_id] = found
     return found
-
-
-def _keep(runs: dict[str, Run], run: Run) -> None:
-    runs[run.run.run_id] = run
-    while len(runs) > MAX_RUNS:
-        runs.pop(next(iter(runs)), None)
 
 
 def _terminated(pipeline: Pipeline, call: Call) -> Audit:
@@ -107,7 +102,7 @@ def _ending(pipeline: Pipeline, call: Call, status: str) -> Audit:
         if evaluating.get():
             return
         run = _recalled(call.instance, run_id)
-    _keep(_ended, run)
+    _ended[run_id] = run
     run.ended(pipeline, status)
 
 
