@@ -1,7 +1,7 @@
-"""Records of data that was read, changed or exported; the libraries' hooks and the spans all end here.
+"""Records data that was read, changed or exported; the hooks of libraries and the spans use it.
 
-What stands in them is about the data: where it is, how much, its digest. Never the data, never a statement's text,
-and of an error only its class: messages of databases and parsers quote values.
+The records describe the data: its place, size and digest. They never contain the data or a statement's text,
+and of an error only the class, because messages of databases and parsers quote values.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from mlaudit.pipeline.pipeline import Pipeline
 
 under_way: Final[ContextVar[weakref.ref[Any] | None]] = ContextVar("mlaudit_statement", default=None)
-"""The statement under way, for spans of its driver. Only as long as it lives: its end may never be told."""
+"""The current statement, for spans of its driver. Only as long as it lives: its end may never be reported."""
 accessing: Final[ContextVar[bool]] = ContextVar("mlaudit_accessing_data", default=False)
-"""Whether an access to data is under way: what it does inside (pandas asks SQLAlchemy, a driver makes a span) is it."""
+"""Whether a data access is in progress: nested ones (pandas uses SQLAlchemy, a driver makes a span) are part of it."""
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class Access:
         operation: the function or statement, e.g. ``read_parquet`` or ``UPDATE``.
         name: of the data, see ``ml.dataset.name``.
         changes: it writes, changes or deletes.
-        exports: many rows of it are an export: they leave where they were.
+        exports: many rows of it count as an export.
         target: what ``name`` is: ``dataset``, ``table`` or ``object``.
         fields: more catalog fields; empty text and None are left out.
     """
@@ -75,7 +75,7 @@ def described(data: Any) -> dict[str, Any]:
 
 
 def refuse_unless_recordable(pipeline: Pipeline, access: Access) -> None:
-    """Before data is written: nothing is written that could not be recorded, when the policy says so.
+    """Refuses, before data is written, a write that could not be recorded, if the policy says so.
 
     Raises:
         AuditRefusedError: as ``refuse_unless_writable``.
@@ -86,7 +86,7 @@ def refuse_unless_recordable(pipeline: Pipeline, access: Access) -> None:
 def record_access(
     pipeline: Pipeline, access: Access, error: BaseException | None = None, *, reason: str = ""
 ) -> None:
-    """Records the access; ``reason`` without an error says why it came to nothing.
+    """Records the access; ``reason`` without an error says why it had no effect.
 
     Raises:
         AuditRefusedError: it cannot be recorded and the policy says refuse.
@@ -97,7 +97,7 @@ def record_access(
 
 
 def event_of(pipeline: Pipeline, access: Access, *, failed: bool, fields: dict[str, Any]) -> AuditEvent:
-    """The event of an access, with more ``fields``; the run under way learns what it reads."""
+    """The event of an access, with more ``fields``; the current run gets it as its data set."""
     found = {
         "ml.dataset.operation": access.operation,
         "ml.dataset.name": access.name,
@@ -132,7 +132,7 @@ def _learnt(known: dict[str, Any], fields: dict[str, Any]) -> None:
     """The first data that a run reads is its data set, unless its code names one."""
     if "ml.dataset.name" in known or "ml.dataset.digest" in known:
         return
-    # A statement may be a library's own housekeeping: only data that somebody holds as a whole counts.
+    # A statement may be a library's own housekeeping: only data that is read as a whole counts.
     if "db.collection.name" in fields and "ml.dataset.digest" not in fields:
         return
     known.update({name: fields[name] for name in ("ml.dataset.name", "ml.dataset.digest") if name in fields})

@@ -1,4 +1,4 @@
-"""Data that is read in chunks: counted while the program reads it, recorded when it has read it."""
+"""Data that is read in chunks: counted while the program reads it, and recorded at the end."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def seen(pipeline: Pipeline, component: str, accesses: list[Access], result: Any
 
 
 class Counted:
-    """Counts the rows of chunks; told once, in the context in which the reading began."""
+    """Counts the rows of chunks; recorded once, in the context in which the reading started."""
 
     def __init__(self, pipeline: Pipeline, component: str, accesses: list[Access]) -> None:
         self._current = pipeline
@@ -50,7 +50,7 @@ class Counted:
         self._closed: list[bool] | None = None
 
     def add(self, chunk: Any) -> None:
-        """One chunk more."""
+        """Counts a chunk."""
         try:
             rows, columns = shape(chunk)
             if rows is None:
@@ -62,14 +62,14 @@ class Counted:
             self._current.fault(self._component, fault)
 
     def end(self, error: BaseException | None = None) -> None:
-        """The program has read what it wanted, or reading failed."""
+        """Records the access when the program stops reading, or reading fails."""
         if self._ended:
             return
         self._ended = True
         try:
             self._context.run(self._record, error)
         except AuditRefusedError:
-            return  # counted by the pipeline; the chunks are given out already
+            return  # counted by the pipeline; the chunks are already returned
         except Exception as fault:  # noqa: BLE001 - auditing never breaks the reading
             self._current.fault(self._component, fault)
 
@@ -90,7 +90,7 @@ class Counted:
                 self.add(chunk)
                 yield chunk
         except GeneratorExit:
-            # Closed by the program, or given up, and the runtime's collector is at work: told when it is gone.
+            # Closed by the program, or garbage-collected: recorded when it is finalized.
             raise
         except BaseException as error:
             self.end(error)
@@ -98,7 +98,7 @@ class Counted:
         self.end()
 
     def watch(self, reader: Any) -> bool:
-        """Counts what a reader with ``read`` and ``close`` gives; False for one that has none."""
+        """Counts what a reader with ``read`` and ``close`` returns; False for a reader without them."""
         # pandas' JSON reader parses each chunk with this, its other readers iterate by read.
         name = "_get_object_parser" if hasattr(reader, "_get_object_parser") else "read"
         read, close = getattr(reader, name, None), getattr(reader, "close", None)
@@ -124,7 +124,7 @@ class Counted:
             return chunk
 
         def closing(*args: Any, **kwargs: Any) -> Any:
-            # pandas closes before it raises: how the reading ended is known behind it.
+            # pandas closes before it raises: the outcome is known only afterwards.
             if self._closed is None:
                 self.end()
             else:

@@ -1,7 +1,7 @@
 """Spans of databases and object stores: which data they read or change, by the policy's ``data``.
 
 Made by existing instrumentations (DB-API drivers, SQLAlchemy, botocore). A statement in a span is read for its tables
-and then left: no text of it is kept. Nothing in a span says whether a transaction was committed: the
+only: no text of it is kept. A span does not show whether a transaction was committed: the
 record is of the statement.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 KINDS: Final = (DATA_READ, DATA_MODIFIED, DATA_EXPORTED)
 covered: Final[set[str]] = set()
-"""Scopes whose spans tell what hooks in this process record themselves."""
+"""Scopes of spans for accesses that hooks in this process may record."""
 
 S3_READS: Final = frozenset({"GetObject", "SelectObjectContent", "GetObjectTorrent"})
 S3_CHANGES: Final = frozenset(
@@ -42,7 +42,7 @@ S3_CHANGES: Final = frozenset(
 
 
 class Found(NamedTuple):
-    """What a span says of data: accesses to record, and whether hooks record the same already."""
+    """The data accesses of a span, and whether hooks already record them."""
 
     accesses: list[Access]
     recorded: bool = False
@@ -59,7 +59,7 @@ def found_in(pipeline: Pipeline, scope: str, name: str, attributes: Mapping[str,
         return Found([], recorded=bool(found)) if found and _is_recorded(scope) else Found(found)
     if data.has_paths and attributes.get("rpc.system", attributes.get("rpc.system.name")) == "aws-api":
         found = _object(pipeline, name, attributes)
-        # The hook knows bucket and key, and whether the policy records them.
+        # The hook has bucket and key, and decides whether the policy records them.
         return Found([], recorded=bool(found)) if scope in covered else Found(found)
     return NOTHING
 

@@ -1,4 +1,4 @@
-"""Which database a connection leads to, and what is changed in a transaction until it ends."""
+"""The database of a connection, and the changes of a transaction until it ends."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def database_of(connection: Any) -> dict[str, Any]:
 
 
 def system_name(name: str) -> str:
-    """As OpenTelemetry calls the database of a dialect or a driver."""
+    """OpenTelemetry's name of the database of a dialect or a driver."""
     return _SYSTEMS.get(name, name)
 
 
 class Transaction:
-    """What one connection has changed and not committed yet.
+    """The uncommitted changes of one connection.
 
     Changes of one table by one operation are one record: a flush of a thousand rows is one change of a thousand rows.
     """
@@ -74,7 +74,7 @@ class Transaction:
         self._parts: list[tuple[str, list[_Change]]] = [("", [])]
 
     def add(self, access: Access) -> None:
-        """One change more."""
+        """Adds a change."""
         part = self._parts[-1][1]
         for change in part:
             if change.takes(access):
@@ -82,20 +82,20 @@ class Transaction:
         part.append(_Change(access))
 
     def savepoint(self, name: str) -> None:
-        """What comes can be taken back by itself."""
+        """Starts a savepoint."""
         self._parts.append((name, []))
 
     def release(self, name: str) -> None:
-        """What came since the savepoint belongs to what was before it."""
+        """Releases a savepoint: its changes belong to the enclosing part."""
         for change in self._from(name):
             self._parts[-1][1].append(change)
 
     def roll_back_to(self, name: str) -> None:
-        """What came since the savepoint was taken back."""
+        """Rolls back to a savepoint: records its changes as undone."""
         self._record(self._from(name), "rolled back to a savepoint: nothing was changed")
 
     def end(self, reason: str = "", error: BaseException | None = None) -> None:
-        """The transaction was committed, or came to nothing for this reason or by this error."""
+        """Ends the transaction: committed, or undone for this reason or by this error."""
         parts, self._parts = self._parts, [("", [])]
         self._record([change for _, part in parts for change in part], reason, error)
 
@@ -124,26 +124,26 @@ class _Change:
         self._context = contextvars.copy_context()
 
     def takes(self, access: Access) -> bool:
-        """Whether it is the same change going on; then it counts its rows."""
+        """Whether it continues the same change; then its rows are counted."""
         mine = self._access
         if (mine.name, mine.operation) != (access.name, access.operation):
             return False
         rows = access.fields.get("ml.dataset.rows")
         known = mine.fields.get("ml.dataset.rows")
-        # A number that leaves statements out would be wrong.
+        # A sum without some statements would be wrong.
         mine.fields["ml.dataset.rows"] = None if rows is None or known is None else known + rows
         self._statements += 1
         return True
 
     def record(self, pipeline: Pipeline, reason: str, error: BaseException | None) -> None:
-        """Records it as it ended, as of the context in which it began."""
+        """Records the change with its outcome, in the context in which it started."""
         if self._statements > 1:
             self._access.fields["labels"] = {"statements": str(self._statements)}
         self._context.run(lambda: record_access(pipeline, self._access, error, reason=reason))
 
 
 def transaction_of(pipeline: Pipeline, component: str, connection: Any) -> Transaction:
-    """The transaction of a connection of SQLAlchemy; told as given up when the connection goes without an end."""
+    """The transaction of a connection of SQLAlchemy; recorded as abandoned when the connection is finalized."""
     found = _held.get(connection)
     if found is None:
         found = _held[connection] = Transaction(pipeline, component)
@@ -155,7 +155,7 @@ def transaction_of(pipeline: Pipeline, component: str, connection: Any) -> Trans
 
 
 def held(connection: Any) -> Transaction | None:
-    """What the connection has changed so far, if anything."""
+    """The connection's uncommitted changes, if any."""
     return _held.get(connection)
 
 
@@ -175,10 +175,10 @@ _watching: set[str] = set()
 
 
 def watch(component: str) -> None:
-    """Says that the ends of transactions are seen from now on."""
+    """Declares that the ends of transactions are hooked from now on."""
     _watching.add(component)
 
 
 def unwatch(component: str) -> None:
-    """Takes ``watch`` back."""
+    """Reverts ``watch``."""
     _watching.discard(component)

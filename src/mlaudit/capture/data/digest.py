@@ -19,7 +19,7 @@ The algorithm, ``mlaudit/data/v1``. A digest is the SHA-256 (lower hex) of a hea
 
 Data beyond ``FULL_BYTES`` (or ``FULL_ITEMS`` Python objects) is sampled: ``sample <shape>`` is hashed before the
 digest of rows at evenly spaced positions (of elements, where single rows are that large), and the result is written
-``sampled:<hex>``, so that it never passes for a full digest. Data of any other type has no digest: the empty string.
+``sampled:<hex>``, so that it is never taken for a full digest. Data of any other type has no digest: the empty string.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def digest(data: Any) -> str:
 
 
 def _head(dtype: Any, size: tuple[int, ...]) -> bytes:
-    """What comes before the bytes of a plain array; empty for one that is not hashed as it lies in memory."""
+    """The header of a plain array; empty for an array whose memory is not hashed directly."""
     if dtype.kind not in "fiub" or dtype.itemsize > 8 or dtype.str[0] == ">" or not size:
         return b""
     head = f"{_VERSION}array {dtype.str} {size}\n".encode()

@@ -1,4 +1,4 @@
-"""Where data is, in words that give nothing away: absolute paths, URIs without credentials, never the data itself."""
+"""The place of data without secrets: absolute paths, URIs without credentials, never the data itself."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from urllib.parse import quote, urlsplit
 _LONGEST: Final = 4096
 _LISTED: Final = 1000
 _URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-# What stands before the @ of these is a container, unless it has a password.
+# The part before the @ of these is a container, unless it has a password.
 _CONTAINERS: Final = frozenset({"abfs", "abfss", "adl", "wasb", "wasbs"})
 # pandas' older releases take a document itself for a path.
 _DOCUMENTS: Final = ("{", "[", "<")
 
 
 class Place(NamedTuple):
-    """Where data is.
+    """The place of data.
 
     Attributes:
-        name: absolute path, URI without credentials, query and fragment, or in brackets what has no place.
-        uri: as URI, "" for what has no place.
+        name: absolute path, URI without credentials, query and fragment, or in brackets a source without a place.
+        uri: the URI, "" without a place.
         path: absolute path of a local file, else "".
     """
 
@@ -53,7 +53,7 @@ def place_of(source: Any) -> Place:
 
 
 def places_of(source: Any) -> list[Place]:
-    """The places of what may be a list of sources, or is a place already."""
+    """The places of a source, a list of sources, or a place."""
     if isinstance(source, Place):
         return [source]
     if isinstance(source, list | tuple):
@@ -86,7 +86,7 @@ def _place_of_uri(text: str) -> Place:
 
 
 def _place_of_file(source: Any) -> Place:
-    # An fsspec file says its own address, an ExcelWriter or an HDFStore its path.
+    # An fsspec file has its own address, an ExcelWriter or an HDFStore its path.
     for name in ("full_name", "name", "path", "_path", "_io", "filename"):
         found = getattr(source, name, None)
         if isinstance(found, bytes):

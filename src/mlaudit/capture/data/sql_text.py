@@ -1,6 +1,6 @@
 """Which tables a statement of SQL reads and changes, from its text; nothing else of the text is kept.
 
-A tokenizer and the few rules of SQL that say where a table's name stands. Literals and comments are skipped as
+A tokenizer and the few rules of SQL for the positions of table names. Literals and comments are skipped as
 wholes, placeholders are no names. It reads any dialect well enough and none completely: what views, functions,
 procedures and triggers touch cannot be seen in a statement, and of a procedure that is called only that.
 """
@@ -68,7 +68,7 @@ def parse(text: str, *, backslash: bool | None = None) -> Statement:
         backslash: whether a backslash escapes in literals. Where that is not known and matters, a table counts only
             if both readings see it: a literal must never be taken for a name.
     """
-    # Statements come again and again. Remembered by their hash: the text, with what literals it has, is not kept.
+    # Statements repeat. Cached by their hash: the text, which may contain literals, is not kept.
     key = (hash(text), len(text), backslash)
     found = _known.get(key)
     if found is None:
@@ -93,7 +93,7 @@ def _parse(text: str, backslash: bool | None) -> Statement:
 class _Level:
     """What is known inside of one pair of parentheses.
 
-    ``listing`` says that a comma announces one more table, ``into`` which; ``deletes`` that FROM names what is deleted.
+    ``listing``: a comma precedes one more table, ``into`` which; ``deletes`` that FROM names what is deleted.
     """
 
     verb: str = ""
@@ -117,7 +117,7 @@ class _Reader:
         self._around: dict[int, dict[str, None]] = {}
 
     def statement(self) -> Statement:
-        """What the text says."""
+        """The parsed statement."""
         operation = ""
         levels = [_Level()]
         index = 0

@@ -1,4 +1,4 @@
-"""One statement of SQL under way, and the rows that the program fetches of its result."""
+"""One SQL statement in progress, and the rows that the program fetches from its result."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _access(operation: str, table: str, database: dict[str, Any], *, changes: bo
 
 
 class Fetched:
-    """A driver's cursor that counts the rows it gives; told once, when it is closed or given up."""
+    """A driver's cursor that counts the rows it returns; recorded once, when it is closed or finalized."""
 
     def __init__(self, cursor: Any, pipeline: Pipeline, component: str, accesses: list[Access]) -> None:
         rows = [0]
@@ -71,7 +71,7 @@ class Fetched:
         return rows
 
     def close(self) -> Any:
-        """As the driver's; the rows are told."""
+        """As the driver's; records the rows."""
         if self._given_up.detach():
             self._record()
         return self._cursor.close()
@@ -96,6 +96,6 @@ def _record_accesses(
         try:
             context.run(record_access, pipeline, access)
         except AuditRefusedError:
-            continue  # counted by the pipeline; the rows are given out
+            continue  # counted by the pipeline; the rows are already returned
         except Exception as fault:  # noqa: BLE001 - auditing never breaks the program
             pipeline.fault(component, fault)

@@ -1,12 +1,12 @@
-"""The runtime's own audit events (PEP 578): one hook, which looks up who wants to know.
+"""The runtime's own audit events (PEP 578): one hook, which looks up the handlers of an event.
 
 The interpreter calls the hook for thousands of events that do not matter here, so it does one dictionary lookup for
-each and nothing else. A hook cannot be taken off again: ``uninstall`` empties the dictionary, after which the hook does
-nothing. While a handler runs, events of the same thread are its own doing and are left alone; so is what happens while
-the pipeline is at work (see ``frames``). Records are made by a thread of their own (see ``background``).
+each and nothing else. A hook cannot be removed: ``uninstall`` empties the dictionary, after which the hook does
+nothing. While a handler runs, it ignores events of the same thread, which it causes itself, and events while
+the pipeline is at work (see ``caller``). A background thread makes the records (see ``background``).
 
-Nothing here begins a trail but an unpickler that is asked for something dangerous: what happens earlier is kept, up to
-a bound, and told when the trail begins, with its own time.
+Only a dangerous unpickling starts a trail. Other events before the start are kept, up to
+a limit, and recorded with their own time when the trail starts.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ def handle(
     handlers: Mapping[str, Callable[[str, tuple[Any, ...]], None]],
     harmless: Container[tuple[Any, ...]] = frozenset(),
 ) -> None:
-    """Sets who is called with which event, its name and its arguments; adds the hook with the first of them.
+    """Sets the handlers of events, which get the event's name and arguments; the first call adds the hook.
 
     Args:
         handlers: by the name of the event.
-        harmless: arguments of which nobody needs to be told; may grow and shrink.
+        harmless: arguments that are ignored; may grow and shrink.
     """
     global _added
     _harmless.update(dict.fromkeys(handlers, harmless))
@@ -66,7 +66,7 @@ def handle(
 
 
 def leave(*events: str) -> None:
-    """These events have no handler any more."""
+    """Removes the handlers of these events."""
     for event in events:
         _handlers.pop(event, None)
 
@@ -134,13 +134,13 @@ def _make_hook(
     harmless: Mapping[str, Container[tuple[Any, ...]]],
     run: Callable[[str, tuple[Any, ...]], None],
 ) -> Callable[[str, tuple[Any, ...]], None]:
-    # Variables of a closure are the quickest to reach, and are still there when the interpreter clears its modules.
+    # Variables of a closure are the fastest to read, and still exist when the interpreter clears its modules.
     def hook(event: str, args: tuple[Any, ...]) -> None:
         if event in handlers:
             try:
                 if args in harmless[event]:
                     return
-            except (KeyError, TypeError):  # taken off just now; arguments that cannot be looked up
+            except (KeyError, TypeError):  # removed meanwhile, or arguments that cannot be hashed
                 pass
             run(event, args)
 
@@ -171,7 +171,7 @@ def _contain(error: Exception) -> None:
 
 
 def _after_fork() -> None:
-    """What was kept is the parent's to tell."""
+    """Drops the kept events: the parent records them."""
     _pending.clear()
 
 

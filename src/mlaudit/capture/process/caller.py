@@ -1,4 +1,4 @@
-"""Whose code made the runtime raise an audit event: the program's, a library's, or mlaudit's own."""
+"""Finds the code that caused an audit event of the runtime: the program's, a library's, or mlaudit's own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_FRAMES: Final = 500
 MAX_MODULES: Final = 30
 _STDLIB: Final = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 - compared as text with what code objects hold
 _INSTALLED: Final = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
-# The modules that runtime hooks are made of: their frames are above whoever raised the event.
+# The modules that runtime hooks are made of: their frames are above the code that caused the event.
 HOOKS: Final = frozenset(
     f"mlaudit.capture.process.{name}"
     for name in (
@@ -35,7 +35,7 @@ _STANDARD: Final = "standard library"
 
 
 class Caller(NamedTuple):
-    """Who did it.
+    """The code that caused an event.
 
     Attributes:
         modules: names of the modules nearest to the event, the nearest first, without mlaudit's own.
@@ -49,10 +49,10 @@ class Caller(NamedTuple):
 
 
 def caller() -> Caller | None:
-    """Who made the runtime raise the event that is being handled; None where mlaudit itself did.
+    """The code that caused the event that is being handled; None when mlaudit itself did.
 
-    Below a hook around a library's call there are frames of mlaudit which pass that call on: they do not count. Where
-    the pipeline is at work nothing may be recorded: it may hold the very lock that a record needs.
+    Frames of a hook that pass a library's call on are ignored. While
+    the pipeline is at work nothing may be recorded: it may hold the lock that a record needs.
     """
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - its documented name
     while frame is not None and frame.f_globals.get("__name__") in HOOKS:
@@ -70,9 +70,7 @@ def caller() -> Caller | None:
                 return None
             if not passed and frame.f_code.co_name != "wrapper":
                 return None
-        elif not name.startswith(
-            "wrapt."
-        ):  # its import hooks stand between an import and whoever waits for it
+        elif not name.startswith("wrapt."):  # its import hooks lie between an import and the importing code
             whose = _whose(frame.f_code.co_filename)
             passed = passed or whose != _STANDARD
             found.setdefault(whose, frame)

@@ -1,9 +1,9 @@
-"""Watched configuration files: what changed in them, while the service runs and while it did not.
+"""Records changes of watched configuration files, also those made while the service did not run.
 
 The files are those of the policy's ``watch`` and of ``MLAUDIT_WATCH``, paths or globs. Every ``MLAUDIT_WATCH_SECONDS``
 their size, time and inode are compared, and on a difference their bytes. Several processes of one service share what
-they have seen, so that a change is recorded once. Of values only keyed digests are kept on disk: they tell which keys
-changed while nobody watched, not what they held.
+they have seen, so that a change is recorded once. Only keyed digests of values are kept on disk: they show which keys
+changed while the service did not run, but not their values.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 COMPONENT: Final = "capture.config"
 MAX_FILES: Final = 1000
 MAX_SHOWN: Final = 100
-# Editors and shells empty a file before they fill it: what was written just now is looked at again first.
+# Editors and shells empty a file before they fill it: a file that was just written is checked again first.
 SETTLE_SECONDS: Final = 0.1
 MAX_DEFERRED: Final = 10
 _GONE: Final = ""
@@ -39,7 +39,7 @@ SOMEBODY: Final = Actor("unknown", SYSTEM, method="anonymous")
 
 @dataclass(slots=True)
 class _Seen:
-    """One file as this process saw it last; ``digest`` is "" when it is not there."""
+    """The last known state of one file; ``digest`` is "" when it does not exist."""
 
     mark: tuple[int, ...] = ()
     digest: str = _GONE
@@ -48,7 +48,7 @@ class _Seen:
 
 
 class ConfigWatcher:
-    """Looks at the watched files, from a thread of its own once started."""
+    """Checks the watched files, in its own thread once started."""
 
     def __init__(self, pipeline: Pipeline, *, settle_seconds: float = SETTLE_SECONDS) -> None:
         settings = pipeline.settings
@@ -67,7 +67,7 @@ class ConfigWatcher:
         return bool(self._patterns)
 
     def start(self) -> None:
-        """Compares with what was seen last, then watches from a thread."""
+        """Compares the files with their last known state, then watches them in a thread."""
         if not self.watches:
             return
         self.look(starting=True)
@@ -75,7 +75,7 @@ class ConfigWatcher:
         self._thread.start()
 
     def stop(self) -> None:
-        """Looks a last time and ends the thread."""
+        """Checks the files a last time and ends the thread."""
         self._stop.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(1.0)
@@ -83,7 +83,7 @@ class ConfigWatcher:
             self.look()
 
     def look(self, *, starting: bool = False) -> None:
-        """Looks at every file once and records what changed; a fault is contained."""
+        """Checks every file once and records changes; a fault is contained."""
         try:
             for path in self._paths():
                 self._look_at(path, starting)
@@ -117,7 +117,7 @@ class ConfigWatcher:
                     return
                 digest, content = _read(path)
                 if _mark(path) != mark:
-                    return  # somebody is writing it: the next look sees the whole of it
+                    return  # it is being written: the next check sees the whole file
         except OSError as error:
             self._note_unreadable(path, error)
             return
@@ -127,11 +127,11 @@ class ConfigWatcher:
             now.keys = flat_keys(path, content)
         if before is None or before.digest != now.digest or before.unreadable:
             self._compare(path, before, now, starting)
-        # Only now: what could not be told is told at the next look.
+        # Only now: a change that could not be recorded is recorded at the next check.
         self._seen[path] = now
 
     def _is_unsettled(self, path: str, mark: tuple[int, ...]) -> bool:
-        """Whether the file was written just now; not for ever, as some files are written all the time."""
+        """Whether the file was just written; only for a limited time, as some files are written all the time."""
         young = 0 <= time.time_ns() - mark[-1] < self._settle_ns
         if young and self._deferred.get(path, 0) < MAX_DEFERRED:
             self._deferred[path] = self._deferred.get(path, 0) + 1
@@ -140,12 +140,12 @@ class ConfigWatcher:
         return False
 
     def _compare(self, path: str, before: _Seen | None, now: _Seen, starting: bool) -> None:
-        """Compares with what this service has told of the file, and tells the difference, once for all processes."""
+        """Compares with the recorded state of the file, and records the difference, once for all processes."""
         with self._memory.exclusively() as content:
             files = content.setdefault("files", {})
             told = files.get(path)
             if told is None and (starting or not now.digest):
-                # The first look ever: nothing to compare with.
+                # The first check of the service: there is nothing to compare with.
                 pass
             elif told is None or told["digest"] != now.digest:
                 earlier = told or {"digest": _GONE, "keys": None}
@@ -225,7 +225,7 @@ class ConfigWatcher:
 
 
 def _read(path: str) -> tuple[str, bytes]:
-    """Digest of a whole file, however long, and as much of it as is looked at for keys, and one byte more."""
+    """Digest of a whole file of any size, and its first bytes: the limit for parsing keys and one byte more."""
     state = hashlib.sha256()
     head = b""
     with open_regular(path) as file:

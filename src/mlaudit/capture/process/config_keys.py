@@ -18,7 +18,7 @@ _SECTION: Final = re.compile(r"\s*\[([^\]]+)\]\s*")
 
 
 class _TooManyError(Exception):
-    """More keys than a person can look at, or a structure made to be endless."""
+    """Too many keys, or an endless structure."""
 
 
 def flat_keys(path: str, content: bytes) -> dict[str, Any] | None:

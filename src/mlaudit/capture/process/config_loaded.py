@@ -1,7 +1,7 @@
-"""Configurations that a program loads: what is not as it was at the last start, or when it was loaded last.
+"""Records changes of configurations that a program loads, since the last start or the last load.
 
 A configuration is known by a name and is a flat mapping of keys to values. Several processes of one service share
-what they have seen, so that a change is recorded once. On disk there are only keyed digests of values; the values
+what they have seen, so that a change is recorded once. Only keyed digests of values are stored on disk; the values
 that a change shows are those that this process has seen itself.
 """
 
@@ -35,11 +35,11 @@ class Loaded:
     """A configuration as it was loaded.
 
     Attributes:
-        source: how, as ``ml.config.source`` says it.
+        source: the value of ``ml.config.source``.
         name: of the configuration, the same at the next start.
-        values: dotted key to value; anything that JSON can hold, or that ``str`` can say.
+        values: dotted key to value; anything that JSON or ``str`` can represent.
         secrets: keys whose values are never shown, besides those whose names say so.
-        unsaid: first parts of keys that this says nothing about: they are as they were.
+        unsaid: first parts of keys that this load does not contain: their values are unchanged.
     """
 
     source: str
@@ -59,11 +59,11 @@ class Loaded:
         return key in self.secrets or is_secret_key(key)
 
     def leaves_out(self, key: str) -> bool:
-        """Whether nothing is said about a key."""
+        """Whether this load does not contain the key."""
         return key.partition(".")[0] in self.unsaid
 
     def complete(self, before: Loaded) -> None:
-        """Takes over what is not said."""
+        """Adds the unchanged values of the previous load."""
         for key, value in before.values.items():
             if self.leaves_out(key):
                 self.values[key] = value
@@ -73,22 +73,22 @@ class Loaded:
     def keyed(self, pipeline: Pipeline) -> dict[str, str]:
         """Key to keyed digest of its value."""
         of = pipeline.policy.pseudonyms.of
-        # Digested before it is keyed, because the policy remembers what it has keyed.
+        # Digested before it is keyed, because the policy caches the texts that it has keyed.
         return {
             key: of(hashlib.sha256(json.dumps(value, default=str, sort_keys=True).encode()).hexdigest())
             for key, value in self.values.items()
         }
 
 
-# What this process has seen, by service and name: a change that came from here can show what was there before.
+# The loads of this process, by service and name: a change in this process can show the previous value.
 _seen: Final[dict[tuple[str, str], Loaded]] = {}
 
 
 def compare(pipeline: Pipeline, now: Loaded) -> bool:
-    """Records ``audit.ml.config.changed`` when a configuration is not what it was; returns whether it did.
+    """Records ``audit.ml.config.changed`` when a configuration has changed; returns whether it did.
 
     Raises:
-        OSError, SpoolUnavailableError, ValueError: what was seen before cannot be read or kept.
+        OSError, SpoolUnavailableError, ValueError: the previous state cannot be read or stored.
         AuditRefusedError: the change could not be recorded, and the policy says refuse.
     """
     settings = pipeline.settings
@@ -97,7 +97,7 @@ def compare(pipeline: Pipeline, now: Loaded) -> bool:
     if before is not None:
         now.complete(before)
         if before.values == now.values:
-            return False  # some programs make their settings anew for each request
+            return False  # some programs create new settings for each request
     keyed = now.keyed(pipeline)
     event = None
     memory = Remembered.of_service(settings.state_dir, settings.service_name, "loaded")
@@ -179,7 +179,7 @@ def _fields(
 
 
 def _digest(keyed: Mapping[str, str]) -> str:
-    """SHA-256 (hex) over the keyed digests: what holds secrets must not be guessed from a digest of it."""
+    """SHA-256 (hex) over the keyed digests: secrets must not be guessable from a plain digest."""
     return hashlib.sha256(json.dumps(dict(keyed), sort_keys=True).encode()).hexdigest()
 
 

@@ -1,7 +1,7 @@
-"""The container that this process runs in: its id as the kernel shows it, its image as the environment says it.
+"""The container that this process runs in: its id from the kernel, its image from the environment.
 
-No file in a container says which image it was made from, so the image is known only where ``OTEL_RESOURCE_ATTRIBUTES``
-names it. What is said there goes before what is found.
+No file in a container names its image, so the image is known only where ``OTEL_RESOURCE_ATTRIBUTES``
+names it. Its values take precedence over detected ones.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _PROC: Final = Path("/proc/self")
-# 64 hexadecimal digits, or an ECS task's 32 with a number behind it.
+# 64 hexadecimal digits, or an ECS task's 32 followed by a number.
 _ID: Final = r"(?P<id>[0-9a-f]{64}|[0-9a-f]{32}-\d{4,20})"
 # The innermost of: docker/ID, docker-ID.scope, cri-containerd-ID.scope, crio-ID.scope, libpod-ID.scope,
 # …slice:cri-containerd:ID
@@ -24,7 +24,7 @@ _CGROUP: Final = re.compile(rf"^.*[/:-]{_ID}(?:\.scope)?(?:/.*)?$")
 _DOCKER: Final = re.compile(rf"/containers/{_ID}/")
 _OVERLAY: Final = re.compile(rf"/overlay-containers/{_ID}/userdata/")
 _LISTED: Final = re.compile(r"[,;\s]+")
-# What says it in OTEL_RESOURCE_ATTRIBUTES: OpenTelemetry's names, then ECS's.
+# The names in OTEL_RESOURCE_ATTRIBUTES: OpenTelemetry's, then ECS's.
 _TAGS: Final = ("container.image.tags", "container.image.tag")
 _HASHES: Final = (
     "container.image.repo_digests",
@@ -35,7 +35,7 @@ _HASHES: Final = (
 
 
 def container_fields(env: Mapping[str, str], proc: Path = _PROC) -> dict[str, Any]:
-    """``container.*`` as far as it is known; empty outside of a container that nobody described."""
+    """``container.*`` as far as it is known; empty outside of a container, without attributes."""
     said = resource_attributes(env)
     name, _, digest = said.get("container.image.name", "").partition("@")
     hashes = [digest, *(value for key in _HASHES for value in _LISTED.split(said.get(key, "")))]
@@ -50,7 +50,7 @@ def container_fields(env: Mapping[str, str], proc: Path = _PROC) -> dict[str, An
 
 
 def container_id(proc: Path = _PROC) -> str:
-    """The id that docker, containerd, CRI-O, podman or ECS gave the container; "" when there is none to be seen.
+    """The id that docker, containerd, CRI-O, podman or ECS gave the container; "" when none is visible.
 
     With cgroup v1, or in the host's cgroup namespace, the control group is named after the container. In a cgroup
     namespace of its own a process sees ``/`` instead; docker, podman and CRI-O then still show in the mounts.

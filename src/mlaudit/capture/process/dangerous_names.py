@@ -1,4 +1,4 @@
-"""Which names an unpickler may be asked for that can do more than build data.
+"""The names in a pickle that can do more than build data.
 
 A pickle is a program for a small machine that calls what it names. An honest one names classes and functions that
 put data together again: numpy's arrays and dtypes, scikit-learn's estimators, joblib's wrappers, pandas' blocks. The
@@ -15,7 +15,7 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, Final
 
 MAX_LENGTH: Final = 2000
-# Everything in these modules. A project may have a folder that is called as one of them: see PACKAGES.
+# Everything in these modules. A project may have a folder with one of these names: see PACKAGES.
 MODULES: Final = frozenset(
     {
         # Commands and processes.
@@ -113,7 +113,7 @@ def is_dangerous(module: str, name: str) -> bool:
     module to what it has imported, and, where the module is imported already, by where the object really comes from. An
     object of a module that is not imported yet is judged by its name alone; nothing is imported to look at it.
     """
-    if len(module) + len(name) > MAX_LENGTH:  # nobody honest writes one, and nobody has to look into it
+    if len(module) + len(name) > MAX_LENGTH:  # no legitimate pickle has such a name
         return True
     module, name = _compat_pickle.NAME_MAPPING.get((module, name), (module, name))
     module = _compat_pickle.IMPORT_MAPPING.get(module, module)
@@ -151,10 +151,10 @@ def _is_listed(module: str) -> bool:
 
 
 def _resolve(module: str, name: str) -> Any:
-    """The object, as far as it can be seen without running anything; None where it cannot."""
+    """The object, if it can be found without running code; else None."""
     found: Any = sys.modules.get(module)
     for part in name.split("."):
-        # Not getattr: what answers it may be anybody's code.
+        # Not getattr, which may run foreign code.
         held = getattr(found, "__dict__", None) if isinstance(found, ModuleType | type) else None
         found = held.get(part) if held is not None else None
     return found

@@ -1,4 +1,4 @@
-"""Debuggers and interactive shells that have hold of the process: told when they begin and when they end."""
+"""Sessions of debuggers and interactive shells in the process: recorded when they start and end."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ class DebugSessions:
     """The sessions that are open in this process. Never refuses: the policy cannot keep a debugger out."""
 
     def __init__(self) -> None:
-        # No lock: a session may begin in whatever holds one. What is done with the dict is done at once.
+        # No lock: a session may start in code that holds one. Each operation on the dict is atomic.
         self._open: dict[Key, Session] = {}
         self._over = False
 
     def begin(
         self, tool: str, event: str, fields: dict[str, Any], *, thread: bool = False, detail: str = ""
     ) -> bool:
-        """Tells that a session began; False when there is one of the tool already.
+        """Records that a session started; False when the tool already has one.
 
         Args:
             tool: e.g. ``pdb``.
             event: the audit event of the runtime, or the function that began it.
-            fields: ``code.*`` of the place where it has hold of the program.
-            thread: it holds the current thread only; else the process.
-            detail: more to say of the event.
+            fields: ``code.*`` of the place where it controls the program.
+            thread: it controls the current thread only; else the process.
+            detail: more detail of the event.
         """
         if self._over:
             return False
@@ -53,13 +53,13 @@ class DebugSessions:
         return True
 
     def end(self, tool: str, *, thread: bool = False) -> None:
-        """Tells that a session ended, where one was open."""
+        """Records that a session ended, if one was open."""
         session = self._open.pop(_key(tool, thread), None)
         if session is not None:
             self._record(DEBUG_ENDED, tool, session, {"event.duration": time.monotonic_ns() - session.begun})
 
     def end_all(self) -> None:
-        """The process ends, and with it every session; what its end stirs up begins none."""
+        """Ends every session at the end of the process; no further session starts."""
         self._over = True
         while self._open:
             (tool, _), session = self._open.popitem()
@@ -70,12 +70,12 @@ class DebugSessions:
             self._record(DEBUG_ENDED, tool, session, more)
 
     def forget(self) -> None:
-        """The sessions of a parent are not those of its child."""
+        """Drops the sessions, which belong to the parent."""
         self._open.clear()
         self._over = False
 
     def reopen(self) -> None:
-        """A trail begins: sessions may begin again."""
+        """Allows sessions again, when a trail starts."""
         self._over = False
 
     def _record(self, kind: str, tool: str, session: Session, more: dict[str, Any]) -> None:

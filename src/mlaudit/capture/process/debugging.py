@@ -1,12 +1,12 @@
 """Debuggers and interactive shells: ``audit.debug.started`` and ``audit.debug.ended``.
 
 A debugger shows itself by ``breakpoint()``, by a trace function (``sys.settrace``, ``sys.monitoring``), by the
-import of its modules, or by the prompt that it gives. Coverage, profilers and test tools trace, too, and are left alone
+import of its modules, or by its prompt. Coverage, profilers and test tools also trace, and are ignored
 by name (``TRACERS``). Whose trace function it is can be seen from the code that sets it; the runtime does not say what
 is set.
 
-What had hold of the process before an audited library was imported (``python -m pdb``, debugpy's launcher, the
-interactive interpreter) is looked for when the hooks are set. IPython and Jupyter tell of themselves.
+Debuggers that were active before an audited library was imported (``python -m pdb``, debugpy's launcher, the
+interactive interpreter) are detected when the hooks are installed. IPython and Jupyter have hooks of their own.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PYTHON: Final = "python"
 TRACE: Final = "trace"  # a trace function of the program's own
 SETTRACE: Final = "sys.settrace"
 MONITORING: Final = "sys.monitoring.register_callback"
-# Measure or test, and take hold of nothing: by the first part of the module's name.
+# Tools that measure or test and do not debug, by the first part of the module's name.
 TRACERS: Final = frozenset(
     {"coverage", "slipcover", "pytest", "_pytest", "pytest_cov", "hypothesis", "doctest", "trace", "unittest", "nose2"}
     | {"line_profiler", "kernprof", "memory_profiler", "pyinstrument", "viztracer", "scalene", "yappi", "cProfile"}
@@ -45,7 +45,7 @@ TRACERS: Final = frozenset(
     | {"sys_monitoring", "typeguard", "monkeytype", "ddtrace", "sentry_sdk", "dynapyt", "IPython", "mlaudit"}
 )  # fmt: skip
 _PYDEVD: Final = ("pydevd", "_pydevd", "_pydev_", "debugpy", "pydev")
-# Sets a trace function when it is imported, to see whether it can, and takes it off.
+# Sets a trace function when it is imported, to test whether it can, and removes it.
 _PROBE: Final = "pydevd_constants"
 _ENDINGS: Final = frozenset({"set_continue", "set_quit", "stop_trace"})
 _OF_THE_PROCESS: Final = ("debugpy", "pydevd")
@@ -60,7 +60,7 @@ _left: Final = _Left()
 
 
 def install() -> None:
-    """Begins to listen, and looks at what has hold of the process already. Idempotent."""
+    """Starts to listen, and detects debuggers that are already active. Idempotent."""
     global _installed
     audit_hooks.handle(
         {
@@ -90,7 +90,7 @@ def install() -> None:
 
 
 def _look_around() -> None:
-    """What had hold of the process before there was a hook to see it come."""
+    """Detects debuggers that were active before the hook."""
     tool = _tracing()
     if tool:
         sessions.begin(tool, SETTRACE, {}, thread=tool == PDB)
@@ -99,7 +99,7 @@ def _look_around() -> None:
 
 
 def _tool(module: str, owner: Any = None) -> str:
-    """The debugger that a module belongs to; "" for what is none."""
+    """The debugger that a module belongs to; "" for other modules."""
     if module.startswith(_PYDEVD):
         return "debugpy" if "debugpy" in sys.modules else "pydevd"
     if module in ("bdb", PDB) or isinstance(owner, getattr(sys.modules.get("bdb"), "Bdb", ())):
@@ -115,11 +115,11 @@ def _on_breakpoint(event: str, _args: tuple[Any, ...]) -> None:
     hook = sys.breakpointhook
     if hook is not sys.__breakpointhook__:
         wanted = str(getattr(hook, "__module__", "") or type(hook).__module__)
-    elif wanted == "0":  # switched off: nothing will happen
+    elif wanted == "0":  # turned off: nothing will happen
         return
     found = caller()
     root = wanted.partition(".")[0]
-    # pytest's is pdb; IPython tells of itself.
+    # pytest's is pdb; IPython has a hook of its own.
     tool = PDB if not root or root in ("_pytest", PDB) else _tool(root)
     if found is not None and tool:
         sessions.begin(tool, event, found.fields, thread=tool == PDB)
@@ -133,19 +133,19 @@ def _on_trace(event: str, _args: tuple[Any, ...]) -> None:
     if tool == PDB:
         _on_pdb(event, found, found.frame)
     elif sys.gettrace() is not None:
-        # Taken off, or another one is put on. pydevd does both as it pleases: its session ends with the process.
+        # Removed or replaced. pydevd does both at any time: its session ends with the process.
         before = _tracing()
         if before and before not in _OF_THE_PROCESS:
             sessions.end(before, thread=before == PDB)
     elif _left.now:
-        # The runtime takes off what pdb has taken off already, in the midst of the program's own code.
+        # The runtime removes what pdb has already removed, in the middle of the program's own code.
         _left.now = False
     elif tool and not found.modules[0].endswith(_PROBE):
         sessions.begin(tool, event, _without_own(tool, found.fields))
 
 
 def _on_pdb(event: str, found: Caller, frame: FrameType) -> None:
-    """Pdb, or another debugger made of bdb, changes the trace function: on, or off where it lets go."""
+    """Pdb, or another debugger made of bdb, sets or removes the trace function."""
     _left.now = bool(getattr(frame.f_locals.get("self"), "quitting", False))
     if _left.now or frame.f_code.co_name in _ENDINGS:
         sessions.end(PDB, thread=True)
@@ -178,7 +178,7 @@ def _on_monitoring(event: str, args: tuple[Any, ...]) -> None:
 
 
 def _without_own(tool: str, fields: dict[str, Any]) -> dict[str, Any]:
-    """Its own line says nothing of what a debugger has hold of."""
+    """Drops the debugger's own line, which does not show what it controls."""
     own = tool in _OF_THE_PROCESS and "pydevd" in fields.get("code.file.path", "")
     return {} if own else fields
 
@@ -197,7 +197,7 @@ def _on_remote(event: str, args: tuple[Any, ...]) -> None:
 
 
 def _on_import(module: Any) -> None:
-    if "ipykernel" in sys.modules:  # imports debugpy for every kernel; one that debugs sets a trace function
+    if "ipykernel" in sys.modules:  # imports debugpy for every kernel; a debugging one sets a trace function
         return
     _contained(lambda: sessions.begin(_tool(module.__name__), "import", _importer(), detail=module.__name__))
 
@@ -208,9 +208,9 @@ def _importer() -> dict[str, Any]:
 
 
 def _around(owner: Any, name: str, tool: str, event: str) -> None:
-    """A session lasts as long as the prompt, where nothing else has begun one.
+    """Records a session while the prompt is open, unless one is already open.
 
-    Not set by ``libraries.hooks``, which would begin a trail in a process that does no machine learning.
+    Not installed by ``capture.hooks``, which would start a trail in a process without machine learning.
     """
     original = getattr(owner, name)
 
@@ -227,7 +227,7 @@ def _around(owner: Any, name: str, tool: str, event: str) -> None:
 
 
 def _held(args: tuple[Any, ...]) -> dict[str, Any]:
-    """The frame that a debugger was given, else whoever called."""
+    """The frame that a debugger was given, else the caller's."""
     frame = args[1] if len(args) > 1 else None
     if isinstance(frame, FrameType):
         return code_fields(frame.f_code, frame.f_lineno)

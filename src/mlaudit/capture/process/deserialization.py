@@ -1,11 +1,11 @@
-"""Unpicklers that are asked for more than data (see ``dangerous``): ``audit.runtime.deserialized``.
+"""Pickles that contain more than data (see ``dangerous_names``): ``audit.runtime.deserialized``.
 
-The runtime tells of every name that any unpickler looks up: those of pickle and of what is built on it, such as joblib,
+The runtime reports every name that any unpickler looks up: of pickle and of libraries that use it, such as joblib,
 ``numpy.load(allow_pickle=True)``, ``pandas.read_pickle`` and ``torch.load``. The record is with the operating system
-before the unpickler has what it asked for, and with ``on_failure: refuse`` it does not get what cannot be recorded.
+before the unpickler gets the object, and with ``on_failure: refuse`` it does not get an unrecorded one.
 
-Silent is what processes of one program send to each other (multiprocessing, concurrent.futures, joblib's loky): the
-sender can run what it likes in the receiver anyhow.
+Messages between processes of one program (multiprocessing, concurrent.futures, joblib's loky) are not recorded: the
+sender can run any code in the receiver anyway.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from mlaudit.safety.rate_limit import RateLimit
 
 EVENT: Final = "pickle.find_class"
 MAX_NAME: Final = 300
-# One pickle may name as many as it likes; what the first ones are says enough.
+# One pickle may contain many names; the first ones are sufficient.
 MAX_DIFFERENT: Final = 50
 _MAX_VERDICTS: Final = 10_000
 _UNPICKLERS: Final = ("pickle", "_pickle", "copyreg")
 _BETWEEN_PROCESSES: Final = ("multiprocessing.", "concurrent.futures.", "joblib.externals.loky.", "loky.")
 
 current_file: Final[ContextVar[str]] = ContextVar("mlaudit_unpickled_file", default="")
-"""The path of the file that a hooked library is reading just now, "" when none is known."""
+"""The path of the file that a hooked library is reading, "" when it is unknown."""
 
-# Only of names that are harmless: most are asked for again and again.
+# Only harmless names: most of them occur again and again.
 _harmless: Final[set[tuple[Any, ...]]] = set()
 _repeats: Final[RateLimit[tuple[Any, ...]]] = RateLimit()
 _budget: Final[RateLimit[tuple[Any, ...]]] = RateLimit(MAX_DIFFERENT)
 
 
 def install() -> None:
-    """Begins to listen."""
+    """Starts to listen."""
     audit_hooks.handle({EVENT: _on_find_class}, _harmless)
 
 
@@ -48,7 +48,7 @@ def _on_find_class(event: str, args: tuple[Any, ...]) -> None:
     if not is_dangerous(module, name):
         if len(_harmless) >= _MAX_VERDICTS:
             _harmless.clear()
-        # Of a module that is not imported yet only the name was judged.
+        # For a module that was not imported yet only the name was checked.
         if module in sys.modules and len(module) + len(name) <= MAX_NAME:
             _harmless.add((module, name))
         return

@@ -32,8 +32,8 @@ _VOLATILE: Final = ("MLAUDIT_CHANGE_TICKET", "MLAUDIT_CHANGE_APPROVER", "MLAUDIT
 _DISTRIBUTION: Final = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)(?:-py[\d.]+)?\.(?:dist|egg)-info")
 _ABSENT: Final = "(none)"
 REVISION: Final = "revision"
-# Where builds leave the commit that they were made of: Jenkins, GitHub, GitLab, Bitbucket, CircleCI, Azure, Buildkite,
-# Travis, Drone, Google, AWS, Heroku, Render, Railway, and what people commonly write into images themselves.
+# Variables in which builds store their commit: Jenkins, GitHub, GitLab, Bitbucket, CircleCI, Azure, Buildkite,
+# Travis, Drone, Google, AWS, Heroku, Render, Railway, and common names in images.
 _BUILT_FROM: Final = (
     "GIT_COMMIT",
     "GITHUB_SHA",
@@ -117,7 +117,7 @@ def difference(before: Mapping[str, str], now: Mapping[str, str]) -> Difference:
 
 
 def compare_with_last_start(pipeline: Pipeline, now: dict[str, str]) -> None:
-    """Records ``audit.environment.changed`` when ``now`` (from ``software()``) is not what ran last time.
+    """Records ``audit.environment.changed`` when ``now`` (from ``software()``) differs from the last start.
 
     Raises:
         OSError, SpoolUnavailableError, ValueError: the memory of the last start cannot be used.
@@ -130,7 +130,7 @@ def compare_with_last_start(pipeline: Pipeline, now: dict[str, str]) -> None:
         found: list[str] = []
         if isinstance(before, dict):
             found = changes(before, now)
-            # Of variables only the names are told.
+            # Only the names of variables are recorded.
             earlier = content.get("variables") or {}
             found += [
                 f"variable {name} {_change(name in earlier, name in variables)}"
@@ -144,17 +144,17 @@ def compare_with_last_start(pipeline: Pipeline, now: dict[str, str]) -> None:
 
 
 def code_revision(env: Mapping[str, str], folder: Path | None = None) -> str:
-    """The commit of the code that runs; "" when nothing says it.
+    """The commit of the running code; "" when it is unknown.
 
-    As ``OTEL_RESOURCE_ATTRIBUTES`` says, else of the checkout around ``folder`` (the working directory), else as a
-    variable of the build says.
+    From ``OTEL_RESOURCE_ATTRIBUTES``, else of the checkout around ``folder`` (the working directory), else from a
+    variable of the build.
     """
     said = resource_attributes(env).get("vcs.ref.head.revision", "")
     if said:
         return said[:64]
     try:
         found = vcs_revision(folder or Path.cwd())
-    except OSError:  # the working directory is gone
+    except OSError:  # the working directory was removed
         found = ""
     return found or next((env[name] for name in _BUILT_FROM if _COMMIT.fullmatch(env.get(name, ""))), "")
 

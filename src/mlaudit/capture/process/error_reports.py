@@ -1,13 +1,13 @@
-"""Errors that nobody handled while the process went on: ``audit.error.reported``.
+"""Unhandled errors after which the process continues: ``audit.error.reported``.
 
-Three ways lead here: an exception in a task or callback of asyncio, which the event loop is told of; an exception in
+There are three sources: an exception in a task or callback of asyncio, which the event loop handles; an exception in
 a finalizer or a weak reference's callback, which the runtime can only print (``sys.unraisablehook``); and what the
 program itself logs at level ERROR and above with an exception. Nothing of the program is replaced: loop, loggers and
-hooks do what they did.
+hooks work as before.
 
-An error of the same class from the same place is recorded once a minute, with a count. What a record of a request or of
-a crash tells is not told again: an exception that has passed a hooked web application, what a web framework logs while
-one of its requests is recorded, what a hook for crashes logs. Nothing here begins a trail.
+An error of the same class from the same place is recorded once a minute, with a count. Errors in the
+record of a request or a crash are not recorded again: an exception that has passed a hooked web application, what a web
+framework logs while one of its requests is recorded, what a hook for crashes logs. No error report starts a trail.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ COMPONENT: Final = "capture.error_reports"
 UNRAISABLE: Final = "sys.unraisablehook"
 IN_TASK: Final = "unhandled in an asyncio task or callback"
 IN_FINALIZER: Final = "unhandled in a finalizer or callback of the runtime"
-# Exceptions that passed here are in the record of their request.
+# Exceptions that passed these files are in the record of their request.
 _WEB_LAYERS: Final = ("mlaudit.capture.web.asgi", "mlaudit.capture.web.wsgi")
 _LOOP: Final = "asyncio"
-# Log what ended a request.
+# Loggers that log the error of a request.
 _FRAMEWORKS: Final = frozenset(
     {
         "flask",
@@ -68,7 +68,7 @@ _silent: Final = _Silent()
 
 
 class ErrorReports:
-    """What this process has reported."""
+    """The error reports of this process."""
 
     def __init__(self) -> None:
         self._repeats: RateLimit[Key] = RateLimit()
@@ -85,14 +85,14 @@ class ErrorReports:
         wrapt.register_post_import_hook(self._on_asyncio, "asyncio.base_events")
 
     def uninstall(self) -> None:
-        """Takes the hooks out, where they are still ours; for tests."""
+        """Removes the hooks that are still mlaudit's; for tests."""
         audit_hooks.leave(UNRAISABLE)
         while self._undo:
             self._undo.pop()()
         self._installed = False
 
     def stop(self) -> None:
-        """Tells how often what was told happened again."""
+        """Records how often reported errors happened again."""
         for (kind, file, line), count in self._repeats.rest().items():
             fields = {
                 "error.type": kind,
@@ -105,8 +105,8 @@ class ErrorReports:
     def report(
         self, kind: type[BaseException], error: BaseException | None, trace: TracebackType | None, reason: str
     ) -> None:
-        """Records an error, unless a record tells of it already."""
-        if current.running() is None or sys.is_finalizing() or _is_told(trace):
+        """Records an error, unless a record already contains it."""
+        if current.running() is None or sys.is_finalizing() or _is_reported(trace):
             return
         # The garbage collector may find a lost task anywhere, also while the pipeline is at work.
         if not background.runs and caller() is None:
@@ -139,10 +139,10 @@ class ErrorReports:
         kind, error, trace = record.exc_info
         if kind is None or name == "mlaudit" or name.startswith("mlaudit."):
             return
-        # A task is lost wherever it is let go of, also in a web framework's code.
+        # A task may be dropped anywhere, also in a web framework's code.
         if name != _LOOP and open_trail() is not None and _is_framework():
             return
-        # uvloop's loop only logs what asyncio's own asks its handler about.
+        # uvloop's loop only logs what asyncio's own loop passes to its handler.
         reason = IN_TASK if name == _LOOP else f"logged by {name} as {record.levelname}"
         self.report(kind, error, trace, reason)
 
@@ -154,9 +154,9 @@ class ErrorReports:
     def _before(
         self, owner: Any, name: str, look: Callable[[Any, Any], None], *, silences: bool = False
     ) -> None:
-        """Looks at the one argument of a method before the call.
+        """Inspects the only argument of a method before the call.
 
-        Not set by ``libraries.hooks``: every line that the program logs passes here, and no trail must begin.
+        Not installed by ``capture.hooks``: every line that the program logs passes here, and no trail must start.
         """
         original = getattr(owner, name)
 
@@ -168,7 +168,7 @@ class ErrorReports:
                 _contain(error)
             if not silences:
                 return original(self, value)
-            with told():
+            with already_reported():
                 return original(self, value)
 
         setattr(owner, name, wrapper)
@@ -181,8 +181,8 @@ class ErrorReports:
 
 
 @contextlib.contextmanager
-def told() -> Iterator[None]:
-    """What is logged inside, in this thread, tells of an error that is recorded already."""
+def already_reported() -> Iterator[None]:
+    """Marks what this thread logs inside as an error that is already recorded."""
     before, _silent.now = _silent.now, True
     try:
         yield
@@ -190,7 +190,7 @@ def told() -> Iterator[None]:
         _silent.now = before
 
 
-def _is_told(trace: TracebackType | None) -> bool:
+def _is_reported(trace: TracebackType | None) -> bool:
     while trace is not None:
         if trace.tb_frame.f_globals.get("__name__", "").startswith(_WEB_LAYERS):
             return True
@@ -206,7 +206,7 @@ def _is_framework() -> bool:
 
 
 def _place(trace: TracebackType | None) -> dict[str, Any]:
-    """Where it was raised."""
+    """The place where the error was raised."""
     if trace is None:
         return {}
     while trace.tb_next is not None:

@@ -17,7 +17,7 @@ MAX_MESSAGE: Final = 2000
 def unhandled_fields(
     kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
 ) -> dict[str, Any]:
-    """``error.*`` of an error that nobody handled; the policy's redaction scrubs the texts."""
+    """``error.*`` of an unhandled error; the policy's redaction scrubs the texts."""
     return {
         "error.type": kind.__name__,
         "error.message": _message(error),
@@ -37,5 +37,5 @@ def _stack(kind: type[BaseException], error: BaseException | None, trace: Traceb
         text = "".join(traceback.format_exception(kind, error, trace))
     except Exception:  # noqa: BLE001 - a foreign __str__ again
         text = "".join(traceback.format_tb(trace))
-    # The end says where it was raised, the beginning how it got there.
+    # The end shows where it was raised, the beginning the calls that led there.
     return without_middle(text, MAX_STACK)

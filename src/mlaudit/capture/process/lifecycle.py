@@ -1,9 +1,9 @@
 """Start, stop and crash of the audited process.
 
-A stop is known in one of these ways, whichever comes first: the web service says that its shutdown is complete
+A stop is detected in one of these ways, whichever comes first: the web service reports that its shutdown is complete
 (ASGI lifespan), SIGTERM, the end of a multiprocessing child, the interpreter's exit. Nothing relies on ``atexit``
-alone: a process that a signal ends, or a worker that ends with ``os._exit``, never gets there. What ends in none
-of these ways (SIGKILL, a segmentation fault) leaves a stream that the next start closes as abandoned.
+alone: a process that a signal ends, or a worker that ends with ``os._exit``, does not run it. A process that ends in
+none of these ways (SIGKILL, a segmentation fault) leaves a stream that the next start closes as abandoned.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mlaudit._version import __version__
 from mlaudit.capture import request_context
 from mlaudit.capture.origin import originate
 from mlaudit.capture.process.container import container_fields
-from mlaudit.capture.process.error_reports import told
+from mlaudit.capture.process.error_reports import already_reported
 from mlaudit.capture.process.error_text import unhandled_fields
 from mlaudit.capture.process.starts import Starts
 from mlaudit.capture.shorten import shortened
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 
 COMPONENT: Final = "capture.lifecycle"
 # How long a signal handler waits for the record before it lets the interrupted thread go on: that thread may hold
-# the very lock that the record needs.
+# the lock that the record needs.
 _PATIENCE: Final = 0.5
 _SERVERS: Final = ("uvicorn", "gunicorn", "hypercorn", "granian", "daphne", "waitress")
 
 
 class Lifecycle:
-    """The life of one process, told to its audit trail once."""
+    """The start and end of one process, each recorded once."""
 
     def __init__(self) -> None:
         self._pipeline: Pipeline | None = None
@@ -61,7 +61,7 @@ class Lifecycle:
         self._thread_hook: Callable[..., Any] = threading.__excepthook__
 
     def install(self) -> None:
-        """Sets the hooks that see the end of the process. Idempotent."""
+        """Installs the hooks that detect the end of the process. Idempotent."""
         if self._installed:
             return
         self._installed = True
@@ -75,7 +75,7 @@ class Lifecycle:
         self._watch_sigterm()
 
     def uninstall(self) -> None:
-        """Puts the hooks back that were there before, where they are still ours; for tests."""
+        """Restores the previous hooks where mlaudit's are still installed; for tests."""
         if sys.excepthook == self._on_crash:
             sys.excepthook = self._excepthook
         if threading.excepthook == self._on_thread_crash:
@@ -118,7 +118,7 @@ class Lifecycle:
         )
 
     def service_started(self) -> None:
-        """The web service is up: its trail begins before its first request, not with it."""
+        """Starts the trail when the web service is up, before its first request."""
         self.has_served = True
         pipeline = current.pipeline()
         if pipeline is not None and pipeline is self._pipeline and self._stopped:
@@ -129,7 +129,7 @@ class Lifecycle:
         self.has_served = True
 
     def stop(self, reason: str, exit_code: int | None = None) -> None:
-        """Records the end of the process, once, and ends the stream; sends what is left for as long as set."""
+        """Records the end of the process, once, ends the stream, and sends the rest for the configured time."""
         with self._lock:
             pipeline = self._pipeline
             first, self._stopped = not self._stopped, True
@@ -159,7 +159,7 @@ class Lifecycle:
         trace: TracebackType | None,
         thread: str = "",
     ) -> None:
-        """Records an unhandled exception; ``thread`` names the thread when the process goes on without it."""
+        """Records an unhandled exception; ``thread`` names the thread when the process continues without it."""
         pipeline = current.pipeline()
         if pipeline is None:
             return
@@ -179,7 +179,7 @@ class Lifecycle:
         try:
             event = AuditEvent(kind, outcome, actor=pipeline.actor, target=target, fields=fields)
             pipeline.emit(originate(event))
-        except AuditRefusedError:  # a service that ends cannot be refused to end; the pipeline has counted it
+        except AuditRefusedError:  # the end of a service cannot be refused; the pipeline has counted it
             return
 
     def _on_crash(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -192,7 +192,7 @@ class Lifecycle:
         except Exception:  # noqa: BLE001, S110 - whatever we miss, the program's own report must appear
             pass
         finally:
-            with told():
+            with already_reported():
                 self._excepthook(kind, error, trace)
 
     def _on_thread_crash(self, arguments: threading.ExceptHookArgs) -> None:
@@ -203,7 +203,7 @@ class Lifecycle:
         except Exception:  # noqa: BLE001, S110 - see _on_crash
             pass
         finally:
-            with told():
+            with already_reported():
                 self._thread_hook(arguments)
 
     def _on_service_stopping(self) -> None:
@@ -214,7 +214,7 @@ class Lifecycle:
             self.stop("exit")
 
     def _watch_sigterm(self) -> None:
-        """Only where nobody else handles it; a server that sets its own handler later replaces ours meanwhile."""
+        """Handles SIGTERM only without another handler; a server that sets its own later replaces this one."""
         if threading.current_thread() is not threading.main_thread():
             return
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
@@ -224,7 +224,7 @@ class Lifecycle:
         if self._pipeline is None or (self._stopped and self._pipeline.stream is None):
             _die(number)
             return
-        # In a thread of its own: this handler interrupts code that may hold the pipeline's locks.
+        # In its own thread: this handler interrupts code that may hold the pipeline's locks.
         worker = threading.Thread(target=self._stop_and_die, args=(number,), name="mlaudit-stop", daemon=True)
         worker.start()
         if self._told.wait(_PATIENCE):
@@ -247,7 +247,7 @@ class Lifecycle:
             Finalize(None, self.stop, args=("end of the worker process",), exitpriority=-100)
 
     def _after_fork(self) -> None:
-        """The child has not started yet as far as its own trail goes; locks may be held by threads that are gone."""
+        """Resets the state of a child, whose trail has not started; locks may be held by threads that do not exist."""
         self._pipeline = None
         self._stopped = self._crashed = False
         self._lock = threading.Lock()
@@ -257,12 +257,12 @@ class Lifecycle:
 
 
 def serves() -> bool:
-    """Whether this process answers requests: it has, it said that its service is up, or a server is imported."""
+    """Whether this process answers requests: it did, its service is up, or a server is imported."""
     return lifecycle.has_served or any(name in sys.modules for name in _SERVERS)
 
 
 def _die(number: int) -> None:
-    """Lets the signal do what it does to a process that does not handle it."""
+    """Runs the default action of the signal."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 

@@ -1,7 +1,7 @@
 """Which processes of one service are alive: each holds the lock of a file of its own.
 
-The kernel lets go of a lock when its holder dies, however it dies, so no process has to clean up after itself, and
-the number of a process, which another may get, proves nothing.
+The kernel releases a lock when its holder dies, however it dies, so no process has to clean up after itself, and
+a process id, which another process may get, is not used.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ class Mark:
             self.name = new_record_id()
             self._path = folder / self.name
             descriptor = try_lock(self._path)
-            # Somebody may have found it before it was locked, and taken it away as a dead one.
+            # Another process may have found it before it was locked, and removed it as a dead one.
             if descriptor is not None:
                 self._descriptor = descriptor
                 return
 
     def drop(self) -> None:
-        """Takes the mark away: this process serves nothing any more."""
+        """Removes the mark: this process no longer serves."""
         self._path.unlink(missing_ok=True)
         self.leave()
 
@@ -48,7 +48,7 @@ class Mark:
 
 
 def sweep(folder: Path) -> None:
-    """Takes away the marks that dead processes left."""
+    """Removes the marks of dead processes."""
     with contextlib.suppress(OSError):
         for path in tuple(folder.iterdir()):
             is_alive(folder, path.name)

@@ -1,8 +1,8 @@
-"""Whether a service starts for the first time, again, or beside itself; and how it ended last time.
+"""Detects whether a service starts for the first time, restarts, or adds a worker; and how it ended last time.
 
-Each process of a service holds a mark (see ``serving``) while it runs, and notes its end when it can say it. Whoever
-starts next finds the marks of the living, which are workers beside it, and of the dead, which ended without a word.
-Numbers of processes prove nothing: another may have the number by now.
+Each process of a service holds a mark (see ``liveness``) while it runs, and notes its end if it can. The process that
+starts next finds the marks of living processes, which are other workers, and of dead ones without a noted end.
+Process ids are not used: another process may have the id by now.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Starts:
         self._memory: Remembered | None = None
 
     def begin(self, pipeline: Pipeline) -> dict[str, Any]:
-        """Takes part, and tells what kind of start this is, as fields of ``audit.service.started``.
+        """Registers this process, and returns the kind of start as fields of ``audit.service.started``.
 
-        A worker that takes the place of one that died is a restart also while others serve on. How long nobody ran
-        is known only where the end was told.
+        A worker that replaces a dead one is a restart even while others serve. The downtime
+        is known only if the end was recorded.
 
         Raises:
             OSError, SpoolUnavailableError: the state folder cannot be used. ValueError: the memory is damaged.
@@ -52,7 +52,7 @@ class Starts:
             if dead:
                 boot = boot_id()
                 fields["audit.service.start"] = RESTART
-                # An end that several met at once is told by the first that starts.
+                # The first process that starts records an end that several share.
                 fields["audit.service.previous.end"] = MACHINE if boot and boot not in boots else KILLED
             elif running:
                 fields["audit.service.start"] = BESIDE
@@ -81,7 +81,7 @@ class Starts:
         mark.drop()
 
     def after_fork(self) -> None:
-        """The child has not started yet; its parent's mark is not its own."""
+        """Resets the state of a child, which does not own its parent's mark."""
         if self._mark is not None:
             self._mark.leave()
         self._mark = None

@@ -1,7 +1,7 @@
 """Programs that a serving process starts: ``audit.runtime.process.started``.
 
-A job may start what it likes. A service that answers requests and starts a program does something that somebody should
-know of. Python's own workers (multiprocessing, joblib) are not programs and are not told.
+A job may start any program. A service that answers requests and starts a program is a security event, which is
+recorded. Python's own workers (multiprocessing, joblib) are not programs and are not recorded.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SHELL: Final = "/bin/sh"
 
 
 def install() -> None:
-    """Begins to listen."""
+    """Starts to listen."""
     audit_hooks.handle(dict.fromkeys(EVENTS, _on_started))
 
 
@@ -31,7 +31,7 @@ def _on_started(event: str, args: tuple[Any, ...]) -> None:
     if not lifecycle.serves():
         return
     found = caller()
-    # subprocess has told of what it then starts with posix_spawn.
+    # subprocess has already reported what it then starts with posix_spawn.
     if found is None or (event == "os.posix_spawn" and found.modules[:1] == ("subprocess",)):
         return
     program, command, folder = _described(event, args)
@@ -51,7 +51,7 @@ def _on_started(event: str, args: tuple[Any, ...]) -> None:
 
 
 def _described(event: str, args: tuple[Any, ...]) -> tuple[str, str, str]:
-    """Program, command line and working directory of an event, "" where it does not say."""
+    """Program, command line and working directory of an event, "" where they are unknown."""
     if event == "os.system":
         return _SHELL, _text(args[0]), ""
     if event == "pty.spawn":

@@ -2,7 +2,7 @@
 
 The paths are those of the policy's ``watch`` and of ``MLAUDIT_WATCH``, as for changes of configuration files. They are
 compared with the path as the program writes it, made absolute: a link to a watched file is another path. The runtime
-tells of an attempt; whether it can succeed is seen from the permissions.
+reports an attempt; the permissions show whether it can succeed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EVENT: Final = "open"
 
 
 class WatchedPaths:
-    """Listens to the paths that one pipeline watches, while it is the one."""
+    """Listens to the paths that the current pipeline watches."""
 
     def __init__(self) -> None:
         self._matches: Matcher | None = None
@@ -33,7 +33,7 @@ class WatchedPaths:
         self._repeats: RateLimit[tuple[str, str]] = RateLimit()
 
     def watch(self, pipeline: Pipeline) -> None:
-        """Begins to listen, where there is anything to watch; otherwise no file costs anything."""
+        """Starts to listen if there is anything to watch; otherwise opening files has no cost."""
         patterns = tuple(dict.fromkeys((*pipeline.policy.watch, *pipeline.settings.watch)))
         if not patterns:
             self.stop()
@@ -45,7 +45,7 @@ class WatchedPaths:
         audit_hooks.handle({EVENT: self._on_open})
 
     def stop(self) -> None:
-        """Tells how often what was told went on, and listens no longer."""
+        """Records how often recorded accesses were repeated, and stops listening."""
         audit_hooks.leave(EVENT)
         self._matches = None
         for (path, mode), count in self._repeats.rest().items():
@@ -56,7 +56,7 @@ class WatchedPaths:
         if isinstance(path, bytes):
             path = os.fsdecode(path)
         matches = self._matches
-        if not isinstance(path, str) or matches is None:  # a descriptor is open already
+        if not isinstance(path, str) or matches is None:  # a descriptor is already open
             return
         path = os.path.abspath(path)  # noqa: PTH100 - as the program writes it
         if not matches(path):

@@ -1,8 +1,8 @@
-"""What a guardrail judged about a call of a generative model, read from the telemetry of others.
+"""The decision of a guardrail about a call of a generative model, read from other telemetry.
 
-There is no settled convention. What is understood: a decision as a word or a truth value under one of ``DECISIONS``,
+There is no settled convention. Supported are: a decision as a word or a truth value under one of ``DECISIONS``,
 the guardrail's name under one of ``NAMES``, both on the span itself or on one of its events, and finish reasons that
-providers give where their own filter stepped in (``FILTERED``). Nothing else of an event is read.
+providers give when their own filter applied (``FILTERED``). Nothing else of an event is read.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _WORDS: Final = {
         ("modify", "modified", "redact", "redacted", "mask", "masked", "anonymize", "anonymized"), MODIFIED
     ),
 }
-# The strictest judgement counts where there are several.
+# The strictest of several decisions counts.
 _ORDER: Final = (BLOCKED, MODIFIED, PASSED)
 _LONGEST: Final = 256
 

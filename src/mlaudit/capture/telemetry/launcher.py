@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 class MlauditInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the package has no types
-    """Sets and takes out the audit's hooks, when ``MLAUDIT_ENABLED`` is on.
+    """Installs and removes the audit's hooks, when ``MLAUDIT_ENABLED`` is on.
 
-    An instrumentor, not a distro or a configurator: of those only one can load, and it belongs to the vendor.
+    An instrumentor, not a distro or a configurator: only one of those can load, and the vendor provides it.
     """
 
     def instrumentation_dependencies(self) -> Collection[str]:

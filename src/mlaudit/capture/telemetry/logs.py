@@ -24,8 +24,8 @@ _OUTCOMES: Final = frozenset({SUCCESS, FAILURE, UNKNOWN})
 class AuditLogProcessor(LogRecordProcessor):
     """Makes a record of every log record that an entry of the policy's ``logs`` selects, as it is emitted.
 
-    The log record itself goes on to the other processors as it is. mlaudit's own loggers are never read: what
-    they say about a record would make a record. A fault is contained; ``on_failure: refuse`` cannot be kept here.
+    The log record itself reaches the other processors unchanged. mlaudit's own loggers are never read: what
+    they log about a record would make a record. A fault is contained; ``on_failure: refuse`` is not possible here.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The audit's place in OpenTelemetry's providers, whoever made them: a span processor and a log processor."""
+"""Adds the audit's span processor and log processor to OpenTelemetry's providers."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ launched: Final = {"by opentelemetry-instrument": False}
 
 
 def attach_to_current_providers() -> None:
-    """Attaches to the providers that are set; a proxy that stands in for a later one is left alone."""
+    """Attaches to the providers that are set; a proxy for a later one is skipped."""
     attach_to_tracer_provider(trace.get_tracer_provider())
     attach_to_logger_provider(_logs.get_logger_provider())
 
 
 def attach_to_tracer_provider(tracer_provider: Any) -> None:
-    """Adds the span processor, and sees to it that spans which the sampler drops still reach it."""
+    """Adds the span processor, and ensures that spans which the sampler drops still reach it."""
     add = getattr(tracer_provider, "add_span_processor", None)
     if add is None or tracer_provider in _attached:
         return
@@ -50,5 +50,5 @@ def attach_to_logger_provider(logger_provider: Any) -> None:
 
 
 def leave_to_launcher() -> None:
-    """Notes that ``opentelemetry-instrument`` runs this process: then nothing of OpenTelemetry is started by us."""
+    """Notes that ``opentelemetry-instrument`` runs this process: then mlaudit does not start OpenTelemetry."""
     launched["by opentelemetry-instrument"] = True

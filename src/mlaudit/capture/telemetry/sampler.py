@@ -1,4 +1,4 @@
-"""A sampler that lets the audit see what the trace backend does not get."""
+"""A sampler that passes spans to the audit which are not exported."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class RecordingSampler(Sampler):
-    """Decides as the sampler it wraps; what that one drops is recorded without being sampled.
+    """Decides like the wrapped sampler; spans that it drops are recorded without being sampled.
 
     Such a span reaches span processors, but no exporter of the SDK's processors, and its children see it as not
-    sampled. Only while the policy wants spans: recording costs what a sampled span costs, bar the export.
+    sampled. Only while the policy selects spans: recording costs as much as a sampled span without its export.
     """
 
     def __init__(self, inner: Sampler) -> None:
@@ -46,7 +46,7 @@ class RecordingSampler(Sampler):
         return SamplingResult(Decision.RECORD_ONLY, attributes, result.trace_state)
 
     def get_description(self) -> str:
-        """As the inner one, and that it is wrapped."""
+        """The inner sampler's description, marked as wrapped."""
         return f"MlauditRecording{{{self.inner.get_description()}}}"
 
 

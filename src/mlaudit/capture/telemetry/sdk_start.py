@@ -1,8 +1,8 @@
-"""Ordinary traces and logs of a service that nobody else has instrumented (``MLAUDIT_OTEL=auto``).
+"""Starts traces and logs of a service that is not instrumented otherwise (``MLAUDIT_OTEL=auto``).
 
 Only where an OTLP endpoint is configured, and only where neither ``opentelemetry-instrument`` nor the application
 has set a provider by the time the service's startup is complete. OpenTelemetry's own SDK, exporters and FastAPI
-instrumentation do the work; their variables (``OTEL_*``) count as always.
+instrumentation do the work; their variables (``OTEL_*``) apply as usual.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class Starter:
         self.done = not _wanted(os.environ)
 
     def see(self, app: Any, scope: Mapping[str, Any]) -> None:
-        """Looks at a call of an application; never raises."""
+        """Inspects a call of an application; never raises."""
         try:
             if _launched():
                 self.done = True
             elif scope["type"] == "lifespan":
                 _instrument(app)
-                # Not before the application had its chance to set providers of its own.
+                # Only after the application could set its own providers.
                 on_service_started(self.start)
             elif scope["type"] == "http":
                 _instrument(app)
@@ -65,12 +65,12 @@ class Starter:
             return
         flushed = [*_start_traces(settings), *_start_logs(settings)]
         if flushed:
-            # The SDK flushes in atexit, which a server that dies of SIGTERM never reaches.
+            # The SDK flushes in atexit, which a server that SIGTERM ends does not run.
             on_service_stopping(functools.partial(_flush, flushed))
 
 
 def _flush(providers: list[Any]) -> None:
-    """Sends what waits, side by side, for two seconds at most: the SDK's own limit does not hold."""
+    """Flushes the providers in parallel, for two seconds at most: the SDK does not keep its own limit."""
     threads = [threading.Thread(target=provider.force_flush, daemon=True) for provider in providers]
     for thread in threads:
         thread.start()
@@ -88,7 +88,7 @@ def _wanted(env: Mapping[str, str]) -> bool:
 
 
 def _endpoint(env: Mapping[str, str], signal: str) -> str:
-    """Where a signal goes, "" when it goes nowhere."""
+    """The endpoint of a signal, "" without one."""
     if env.get(f"OTEL_{signal}_EXPORTER", "otlp").strip().lower() not in ("otlp", ""):
         return ""
     return env.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT") or env.get("OTEL_EXPORTER_OTLP_ENDPOINT") or ""
@@ -160,16 +160,16 @@ def _start_logs(settings: Settings) -> list[Any]:
 
 
 def _handler(provider: Any) -> logging.Handler:
-    """OpenTelemetry's handler, which also leaves the service's own output as it was."""
+    """OpenTelemetry's handler, which keeps the service's own output unchanged."""
     from opentelemetry.instrumentation.utils import is_instrumentation_enabled
     from opentelemetry.sdk._logs import LoggingHandler
 
     class Handler(LoggingHandler):
         def emit(self, record: logging.LogRecord) -> None:
-            # What is logged while telemetry or records are being sent would have to be sent, and so on.
+            # Logs during an export would have to be exported, and so on.
             if is_instrumentation_enabled() and not threading.current_thread().name.startswith("mlaudit-"):
                 super().emit(record)
-            # With no handler at all, Python writes warnings to stderr. Ours must not be the end of that.
+            # Without any handler Python writes warnings to stderr, which this handler must not prevent.
             last = logging.lastResort
             if last is not None and record.levelno >= last.level and logging.getLogger().handlers == [self]:
                 last.handle(record)
@@ -191,7 +191,7 @@ def _is_grpc(signal: str) -> bool:
 
 
 def _shares_token(settings: Settings, endpoint: str) -> bool:
-    """Whether the endpoint is the one that the audit's token is for: a token goes nowhere else."""
+    """Whether the endpoint is the one of the audit's token, which is sent nowhere else."""
     mine, theirs = urlsplit(settings.endpoint), urlsplit(endpoint)
     return settings.token_file is not None and (mine.scheme, mine.netloc) == (theirs.scheme, theirs.netloc)
 
@@ -219,7 +219,7 @@ def _grpc_headers(settings: Settings, endpoint: str) -> dict[str, str] | None:
 
 
 class _Bearer:
-    """Puts the token on each request, read anew: it may be rotated, and is kept neither in memory nor environment."""
+    """Adds the token to each request, read each time: it may be rotated, and is not kept in memory or environment."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -1,4 +1,4 @@
-"""Spans of other instrumentations that the policy calls audit events."""
+"""Spans of other instrumentations that the policy selects as audit events."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _COMPONENT: Final = "spans"
 class AuditSpanProcessor(SpanProcessor):
     """Makes a record of every span that an entry of the policy's ``spans`` selects, when the span ends.
 
-    The record's id and outcome are put on the span, so that the trace leads to the record. A fault is contained:
-    the span ends as it would without us. The policy's ``on_failure: refuse`` cannot be kept here, for what a span
+    The record's id and outcome are set on the span, so that the trace leads to the record. A fault is contained:
+    the span ends as without mlaudit. The policy's ``on_failure: refuse`` is not possible here, because what a span
     describes is over when it ends; a lost record is counted.
     """
 
@@ -56,7 +56,7 @@ class AuditSpanProcessor(SpanProcessor):
             pipeline = current.pipeline()
             if pipeline is None or not wants_spans(pipeline.policy):
                 return
-            # What the audit's own sender does is no event of the service, and would never end.
+            # Requests of the audit's own sender are not events of the service, and would never end.
             if threading.current_thread().name.startswith("mlaudit-"):
                 return
             events = _events_of(pipeline, span)
@@ -73,13 +73,13 @@ class AuditSpanProcessor(SpanProcessor):
 
 def wants_spans(policy: CompiledPolicy) -> bool:
     """Whether any span can be an event under this policy."""
-    # A program without the SDK of an object store makes no spans of one.
+    # A program without the SDK of an object store creates no spans of one.
     objects = policy.data.has_paths and "botocore" in sys.modules
     return policy.has_span_selectors or policy.data.has_tables or objects
 
 
 def _events_of(pipeline: Pipeline, span: ReadableSpan) -> list[AuditEvent]:
-    """What the policy makes of a span: by its ``spans``, else by its ``data``."""
+    """The events of a span according to the policy's ``spans``, else its ``data``."""
     scope = span.instrumentation_scope.name if span.instrumentation_scope else ""
     attributes = span.attributes or {}
     selection = pipeline.policy.span_kind(scope, span.name, attributes)
@@ -88,7 +88,7 @@ def _events_of(pipeline: Pipeline, span: ReadableSpan) -> list[AuditEvent]:
         return [_access_of(pipeline, span, access) for access in found.accesses]
     if selection.kind in data_spans.KINDS:
         found = data_spans.found_in(pipeline, scope, span.name, attributes)
-        # A hook knows more of the same statement, and how its transaction ended.
+        # A hook has more facts of the same statement, and the outcome of its transaction.
         if found.recorded:
             return []
         operation = found.accesses[0].operation if found.accesses else span.name.partition(" ")[0]
@@ -97,13 +97,13 @@ def _events_of(pipeline: Pipeline, span: ReadableSpan) -> list[AuditEvent]:
 
 
 def _access_of(pipeline: Pipeline, span: ReadableSpan, access: Access) -> AuditEvent:
-    event = event_of(pipeline, access, failed=_has_failed(span), fields=_told(span))
+    event = event_of(pipeline, access, failed=_has_failed(span), fields=_error_and_duration(span))
     event.actor = actor_of(event.fields)
     return _at(span, event)
 
 
 def _event_of(span: ReadableSpan, kind: str, fields: dict[str, Any]) -> AuditEvent:
-    fields = {**_told(span), **fields}
+    fields = {**_error_and_duration(span), **fields}
     if kind == ML_PREDICTION:
         events = (event.attributes or {} for event in span.events)
         reasons = fields.get("gen_ai.response.finish_reasons")
@@ -118,7 +118,7 @@ def _has_failed(span: ReadableSpan) -> bool:
     return span.status.status_code is StatusCode.ERROR
 
 
-def _told(span: ReadableSpan) -> dict[str, Any]:
+def _error_and_duration(span: ReadableSpan) -> dict[str, Any]:
     """The error and the duration of a span."""
     fields: dict[str, Any] = {}
     error = (span.attributes or {}).get("error.type")
@@ -149,7 +149,7 @@ def actor_of(fields: dict[str, Any]) -> Actor | None:
 
 
 def _mark(span: ReadableSpan, event: AuditEvent) -> None:
-    # An ending span takes no more attributes by its public interface; the mapping below is shared by all processors.
+    # An ending span accepts no attributes by its public interface; the mapping below is shared by all processors.
     attributes: Any = getattr(span, "_attributes", None)
     stored = getattr(attributes, "_immutable", None)
     if stored is None:
