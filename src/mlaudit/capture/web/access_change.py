@@ -1,7 +1,7 @@
 """Requests that change who may do what: whose roles, which before and which after, as far as a request shows it.
 
-What somebody may do afterwards stands in the body of the request. What he could do before is known where this process
-saw the last change of it; a service that wants it in every record says so with ``mlaudit.record()``.
+The new permissions are in the body of the request. The previous ones are known only if this process
+saw their last change; a service that needs them in every record uses ``mlaudit.record()``.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ The order that the promise rests on, numbered in the code here and in ``asgi_exc
    as nothing can be recorded;
 2. the start of a response is held until its first body message, so that it can still become a 503;
 3. the last message of a response is held until the record is stored (durable: until fsync);
-4. whoever has the whole answer is therefore in the trail.
+4. every client that has the whole answer is therefore in the trail.
 
-Any fault of ours is contained: it is told to the pipeline, and the request goes on untouched.
+A fault of mlaudit is contained: the pipeline records it, and the request continues unchanged.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class Exchange(HttpExchange):
         self._root: str = scope.get("root_path", "")
 
     async def receive(self) -> Message:
-        """Passes a message to the application, and takes note of the request body in it."""
+        """Passes a message to the application, and records the request body in it."""
         message = await self._receive()
         if self.recorded:
             return message

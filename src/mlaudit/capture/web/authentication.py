@@ -39,7 +39,7 @@ API_KEY: Final = "api_key"
 WINDOW_SECONDS: Final = 3600
 MAX_REMEMBERED: Final = 4096
 MAX_NOTED: Final = 16
-# What else stands first in an Authorization header may be the credential itself.
+# Any other first word of an Authorization header may be the credential itself.
 _SCHEMES: Final = frozenset({"basic", "bearer", "digest", "negotiate", "ntlm", "dpop", "hoba", "mutual"})
 # Their header has a name or a proof in it, and is another one in each request.
 _OF_ONE_REQUEST: Final = _SCHEMES - {"bearer", "dpop"}
@@ -51,7 +51,7 @@ _OF_THE_REQUEST: Final = (
 
 
 def fingerprint(credential: bytes, pseudonym: Callable[[str], str]) -> str:
-    """The keyed hash that stands for a credential: the same for the same one, and of no use to anybody else."""
+    """The keyed hash of a credential: stable for the same credential, and useless without the key."""
     # Hashed before it is keyed, because the policy remembers what it has keyed: a credential must not stay in memory.
     return pseudonym(f"credential {hashlib.sha256(credential).hexdigest()}")
 
@@ -63,7 +63,7 @@ def token_digest(token: str | bytes) -> str:
 
 
 def accepted(pipeline: Pipeline, credential: Credential) -> None:
-    """Somebody verified a credential, or (``verified`` false) an application was given one."""
+    """A credential was verified, or (``verified`` false) passed to an application."""
     trail = open_trail()
     if trail is not None:
         if credential not in trail.credentials and len(trail.credentials) < MAX_NOTED:
@@ -158,7 +158,7 @@ def complete(
     if credential is None or event.kind == ACCESS_AUTHENTICATION_SUCCEEDED or event.outcome != SUCCESS:
         return None
     if not verified and credential not in trail.credentials:
-        return None  # a header that nobody is known to have looked at
+        return None  # a header that no known code has verified
     found = _first_use(pipeline, credential, actor)
     if found is None:
         return None
@@ -193,7 +193,7 @@ def _beside(event: AuditEvent, other: AuditEvent) -> AuditEvent:
 
 
 def _first_use(pipeline: Pipeline, credential: Credential, actor: Actor) -> AuditEvent | None:
-    """The event of a first use; None when this process has told it within the window."""
+    """The event of a first use; None when this process has recorded one within the window."""
     key = (credential.scheme, credential.issuer, credential.key_id, actor.id)
     repeated = _uses.note(pipeline, key)
     if repeated is None:
@@ -206,15 +206,15 @@ def _first_use(pipeline: Pipeline, credential: Credential, actor: Actor) -> Audi
 
 
 class _Uses:
-    """Which credentials this process has told of, when, and how often they were used since."""
+    """The credentials that this process has recorded, when, and how often they were used since."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # of two first uses at once only one is told
+        self._lock = threading.Lock()  # of two concurrent first uses only one is recorded
         self._told: RateLimit[tuple[str, ...]] = RateLimit()
         self._owner: Callable[[], Any] = lambda: None
 
     def note(self, pipeline: Pipeline, key: tuple[str, ...]) -> int | None:
-        """Counts a use; how many were not told, or None when this one is not to be told either."""
+        """Counts a use; returns the number of unrecorded uses, or None when this one is not recorded either."""
         with self._lock:
             if self._owner() is not pipeline:
                 self._told = RateLimit(1, WINDOW_SECONDS, kept=MAX_REMEMBERED)
@@ -222,7 +222,7 @@ class _Uses:
             return self._told.due(key)
 
     def forget(self) -> None:
-        """For a forked child, which tells for itself; its parent may have held the lock."""
+        """For a forked child, which records its own uses; its parent may have held the lock."""
         self.__init__()  # type: ignore[misc]
 
 

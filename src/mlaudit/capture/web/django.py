@@ -1,7 +1,7 @@
 """Django, behind WSGI and ASGI: every request goes through ``audited``, with its route, its user and its logins.
 
 A user is known once the application looked at ``request.user``: asking for it here would query the session and the
-database for requests that do not. Logins are told by the signals of ``django.contrib.auth``, because Django answers
+database for requests that do not. Logins are reported by the signals of ``django.contrib.auth``, because Django answers
 200 to a login that fails.
 """
 
@@ -98,7 +98,7 @@ class DjangoIntegration:
 
 
 async def _live(_scope: Any, receive: Any, send: Any) -> None:
-    """Answers the server's lifespan, which Django does not know: else nobody says that the service goes down."""
+    """Answers the server's lifespan, which Django does not support, to detect the shutdown of the service."""
     while True:
         message = await receive()
         await send({"type": f"{message['type']}.complete"})
@@ -167,7 +167,7 @@ def _contained(receiver: Callable[[Pipeline, dict[str, Any]], None]) -> Callable
         try:
             receiver(pipeline, given)
         except AuditRefusedError:
-            return  # counted by the pipeline; whoever logged in is logged in
+            return  # counted by the pipeline; the login has already happened
         except Exception as error:  # noqa: BLE001 - auditing never breaks the program
             pipeline.fault(COMPONENT, error)
 

@@ -1,4 +1,4 @@
-"""Flask: every application's requests go through ``audited``, and say which route they took and who sent them.
+"""Flask: every application's requests go through ``audited``, with their route and their user.
 
 The user is the first of: Flask-Login's; what the application put into ``flask.g`` as ``actor``, ``user`` or
 ``current_user``; the user that Flask-HTTPAuth verified. The user name of HTTP Basic is found in the request's headers,

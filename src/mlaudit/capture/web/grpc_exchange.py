@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 COMPONENT: Final = "capture.grpc"
 _LONGEST: Final = 256
-# google.rpc.Code in terms of HTTP, by which the kinds of requests are told apart; by name and number.
+# google.rpc.Code in terms of HTTP, which distinguishes the kinds of requests; by name and number.
 _STATUS: Final[dict[int, tuple[str, int]]] = {
     0: ("OK", 200),
     1: ("CANCELLED", 499),
@@ -129,7 +129,7 @@ class GrpcExchange(HttpExchange):
         self.code = stated if aborted else UNKNOWN_ERROR
         name, self.status = _STATUS.get(self.code, _OTHER)
         outcome = UNKNOWN if self.code == CANCELLED else outcome_of(self.status)
-        # Aborting is done by an exception, which says nothing beyond the status.
+        # An abort raises an exception, which has no information beyond the status.
         kind = "" if error is None or aborted else type(error).__name__
         self.end(outcome, kind or name, "")
 
@@ -165,7 +165,7 @@ def number_of(code: Any) -> int:
 class Context:
     """The context of an asyncio call as the method sees it: an abort is recorded before it goes out.
 
-    The context of a threaded method in an asyncio server does not tell its status either.
+    The context of a threaded method in an asyncio server does not expose its status either.
     """
 
     def __init__(self, exchange: GrpcExchange, context: Any) -> None:
@@ -176,7 +176,7 @@ class Context:
 
     @property
     def __class__(self) -> Any:
-        """That of the server's own, for whoever asks what it is."""
+        """The class of the server's own object, for type checks."""
         return type(self._context)
 
     @__class__.setter

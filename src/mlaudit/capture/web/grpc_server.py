@@ -1,6 +1,6 @@
 """gRPC servers: every call is recorded, before a unary answer or the end of a stream goes out.
 
-Every server that is made gets an interceptor of ours in front of its own, so what those refuse is recorded as well. A
+Every new server gets mlaudit's interceptor in front of its own ones, so that their refusals are recorded as well. A
 fault of ours is contained. Calls that the policy lets happen only when they are recorded are answered UNAVAILABLE while
 nothing can be.
 """
@@ -231,7 +231,7 @@ def _answer(exchange: GrpcExchange, behavior: Callable[..., Any], request: Any, 
 def _pieces(exchange: GrpcExchange, answer: Any, context: Any) -> Iterator[Any]:
     try:
         while True:
-            # A generator of the program runs in the context of whoever asks for its next message.
+            # A generator of the program runs in the context of the code that requests its next message.
             token = current_request.set(exchange.trail)
             try:
                 message = next(answer)

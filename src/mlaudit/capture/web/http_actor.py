@@ -7,7 +7,7 @@
 5. the header that a trusted proxy sets, when ``MLAUDIT_ACTOR_HEADER`` names one;
 6. the credential of the request: the user name of HTTP Basic or of a login, else a keyed hash; never the
    credential itself;
-7. nobody: ``anonymous``.
+7. otherwise ``anonymous``.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def find_actor(
         credential: of the request, as ``authentication.of_request`` found it.
 
     Returns:
-        The actor; ``ANONYMOUS`` when nobody is known.
+        The actor; ``ANONYMOUS`` when it is unknown.
     """
     user = scope.get("user")
     if user is not None and getattr(user, "is_authenticated", False):  # 1
@@ -160,7 +160,7 @@ def _hashed(credential: bytes, pseudonym: Callable[[str], str]) -> Actor:
 
 
 def _only_once(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> bool:
-    # A second one was sent by the client past a proxy that appends: then nobody knows which is the proxy's.
+    # A second one was sent by the client past a proxy that appends: then it is unknown which is the proxy's.
     return sum(1 for name, _ in headers if name.lower() == wanted) == 1
 
 

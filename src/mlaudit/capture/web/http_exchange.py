@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mlaudit.policy.evaluate import Decision
 
 ERROR: Final = "mlaudit.error"
-"""Where the scope holds the class of an exception that a framework's integration saw; told where it became a 5xx."""
+"""Where the scope holds the class of an exception that a framework's integration saw; recorded if it became a 5xx."""
 
 NO_BODY: Final = frozenset({204, 304})
 _BODY_NEEDED: Final = frozenset({ML_CONFIG_CHANGED, ACCESS_ROLE_CHANGED})

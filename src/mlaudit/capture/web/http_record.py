@@ -171,7 +171,7 @@ def add_config_change(event: AuditEvent, answer: Answer, change: ChangeControl) 
 
 
 class _Settings:
-    """What this process was last given as the whole of a configuration, by path; digests only."""
+    """The last complete configuration that this process received, by path; digests only."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -283,7 +283,7 @@ def _is_ip(host: str) -> bool:
 
 @lru_cache(maxsize=1024)  # the same few come with every request
 def _caller(user_agent: bytes | None, host: bytes | None) -> dict[str, str]:
-    """What the client says of itself and of whom it asks; not to be changed."""
+    """The client's headers about itself and its target; not to be changed."""
     fields: dict[str, str] = {}
     if user_agent is not None:
         fields["user_agent.original"] = user_agent.decode("latin-1")

@@ -1,7 +1,7 @@
 """PyJWT: every token that a program verifies, and how that ended.
 
 ``PyJWT.decode_complete`` is what ``jwt.decode`` and ``jwt.decode_complete`` come down to. Tokens that are only looked
-into (``verify_signature: False``) authenticate nobody and are left alone. Of a verified token the subject, the issuer,
+into (``verify_signature: False``) authenticate no user and are ignored. Of a verified token the subject, the issuer,
 the roles and the id of the signing key are used; of one that failed only the class of the error: nothing in it is true.
 """
 
@@ -84,7 +84,7 @@ def _credential(decoded: Mapping[str, Any], token: Any) -> Credential:
 
 
 def actor_of(claims: Mapping[str, Any]) -> Actor | None:
-    """Whom the claims of a verified token name; None where they name nobody."""
+    """The actor in the claims of a verified token; None without one."""
     for claim, kind in _SUBJECTS:
         if identity := _text(claims.get(claim)):
             name = next((found for other in _NAMES if (found := _text(claims.get(other)))), "")

@@ -40,17 +40,17 @@ class StarletteAuthenticationIntegration:
             self._hooks.around(AuthenticationMiddleware, "__init__", _made)
 
     def uninstrument(self) -> None:
-        """Puts the original back; a middleware that was made meanwhile keeps telling."""
+        """Restores the original; a middleware that was created meanwhile keeps recording."""
         self._hooks.undo()
 
 
 def _made(_current: Pipeline, call: Call) -> Audit:
     outcome = yield
     if outcome.error is None:
-        call.instance.on_error = _telling(call.instance.on_error)
+        call.instance.on_error = _reporting(call.instance.on_error)
 
 
-def _telling(original: Callable[..., Any]) -> Callable[..., Any]:
+def _reporting(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def on_error(connection: Any, error: Exception) -> Any:
         pipeline = current.pipeline()

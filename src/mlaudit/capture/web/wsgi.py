@@ -7,9 +7,9 @@ The promise is that of ``asgi``, and so is its order, numbered in the code here 
 2. the status is held until the first piece of the answer, so that it can still become a 503;
 3. the last piece of an answer is held until the record is stored (durable: until fsync). Which one is the last is
    known from ``Content-Length``, else from the end of the application's iterable;
-4. whoever has the whole answer is therefore in the trail.
+4. every client that has the whole answer is therefore in the trail.
 
-Any fault of ours is contained: it is told to the pipeline, and the request goes on untouched.
+A fault of mlaudit is contained: the pipeline records it, and the request continues unchanged.
 """
 
 from __future__ import annotations

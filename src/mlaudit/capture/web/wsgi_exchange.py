@@ -198,7 +198,7 @@ class WsgiExchange(HttpExchange):
             self._pipeline.fault(COMPONENT, error)
 
     def _is_file(self, answer: Any) -> bool:
-        # Servers send a file by themselves only if they get their own wrapper: then nobody sees the content.
+        # Servers send a file by themselves only if they get their own wrapper: then no code sees the content.
         wrapper = self._environ.get("wsgi.file_wrapper")
         return isinstance(wrapper, type) and isinstance(answer, wrapper)
 
@@ -218,7 +218,7 @@ class _Pieces:
         exchange = self._exchange
         if exchange.refused:
             raise StopIteration
-        # A generator of the application runs in the context of whoever asks for its next piece.
+        # A generator of the application runs in the context of the code that requests its next piece.
         token = current_request.set(exchange.trail)
         try:
             chunk: bytes = next(self._iterator)

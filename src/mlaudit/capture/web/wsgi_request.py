@@ -1,4 +1,4 @@
-"""What a WSGI environment says of a request, in the form of an ASGI scope, and the body as the application reads it."""
+"""The request of a WSGI environment, in the form of an ASGI scope, and the body as the application reads it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def headers_of(environ: dict[str, Any], single: str) -> list[tuple[bytes, bytes]
     Args:
         environ: of the request.
         single: a header that must be sent once. Servers join several of a name with a comma, so a value with one is
-            given as two, of which nobody can tell which is whose.
+            given as two, whose origin is unknown.
     """
     headers: list[tuple[bytes, bytes]] = []
     for key, value in environ.items():
@@ -69,7 +69,7 @@ class ReadInput:
     """``wsgi.input`` whose pieces are seen as the application reads them."""
 
     def __init__(self, stream: Any, seen: Callable[[bytes, bool], None]) -> None:
-        """Takes the stream, and what is told each piece and whether the stream said that it was the last."""
+        """Takes the stream, and a callback that gets each piece and whether it is the last."""
         self._stream = stream
         self._seen = seen
 

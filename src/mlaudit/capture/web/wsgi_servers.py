@@ -1,7 +1,7 @@
 """WSGI servers say neither that a service is up nor that it is going down: their serving loops are watched instead.
 
 The trail begins before the first request, and the end of the loop is the end of the service. Workers that are killed
-by the signal itself are told by ``lifecycle``.
+by the signal itself are recorded by ``lifecycle``.
 """
 
 from __future__ import annotations
