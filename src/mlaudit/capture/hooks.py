@@ -11,10 +11,11 @@ stands behind it runs after it and knows how it ended::
     hooks = Hooks("capture.libraries.example")
     hooks.around(example, "save", _saved, kind="audit.ml.model.saved")
 
-The library's own result and errors pass through untouched. Whatever an audit raises is told as a fault and reaches
-nobody, with one exception: ``AuditRefusedError`` before the call, where the policy says that what cannot be recorded
-must not happen. After the call it is raised only for hooks set with ``refuse_after``: what such a call gives
-(data, a prediction) must not be given out unrecorded; everywhere else the work is done, and the pipeline has counted.
+The library's own result and errors pass through untouched, interrupts and exits included, which an audit gets like any
+other error. Whatever an audit raises is told as a fault and reaches nobody, with one exception: ``AuditRefusedError``
+before the call, where the policy says that what cannot be recorded must not happen. After the call it is raised only
+for hooks set with ``refuse_after``: what such a call gives (data, a prediction) must not be given out unrecorded;
+everywhere else the work is done, and the pipeline has counted.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ import functools
 import inspect
 import sys
 import time
+import weakref
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import wrapt
 
@@ -35,7 +37,7 @@ from mlaudit.event import FAILURE, SUCCESS, UNKNOWN
 from mlaudit.pipeline import current
 
 if TYPE_CHECKING:
-    from contextvars import ContextVar
+    from contextvars import ContextVar, Token
 
     from mlaudit.pipeline.pipeline import Pipeline
 
@@ -86,8 +88,11 @@ class Outcome:
 
 Audit = Generator[None, Outcome, None]
 MakeAudit = Callable[["Pipeline", Call], Audit]
-When = Callable[[Call], bool]
-_MARK: Final = "__mlaudit_hook__"
+# A call that leaves no record, and silences those inside of it like one that does.
+SILENT: Final = "silent"
+When = Callable[[Call], bool | Literal["silent"]]
+# Not a mark on the wrapper: functools.wraps would copy it onto whatever wraps the wrapper, or is written in its stead.
+_wrappers: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
 
 
 class Hooks:
@@ -111,7 +116,7 @@ class Hooks:
         self,
         owner: Any,
         name: str,
-        audit: MakeAudit,
+        audit: MakeAudit | None,
         *,
         kind: str = "",
         outermost: bool = False,
@@ -119,38 +124,43 @@ class Hooks:
         when: When | None = None,
         only_here: bool = False,
         level: ContextVar[bool] = inside,
+        method: str = "",
     ) -> bool:
         """Hooks the function or method ``name`` of a module or class; False when it has none of that name.
 
-        A function is replaced in the module that defines it as well, so that references to it still pickle.
+        A function of a module is replaced in the module that defines it as well, so that references to it still pickle.
 
         Args:
             owner: module or class.
             name: attribute of it.
-            audit: makes the generator, see the module.
+            audit: makes the generator, see the module; None where every call is ``SILENT``.
             kind: the kind of event that a fault takes the place of, "" for none.
             outermost: silent inside of another such call (see ``outermost``), and silences those inside of it.
             refuse_after: see the module.
-            when: leaves calls alone for which it is false; must be cheap, and is contained like an audit.
+            when: leaves calls alone for which it is false, and records none for which it is ``SILENT``; must be cheap,
+                and is contained like an audit.
             only_here: not in the module that defines it, where the library itself calls it by that name.
             level: what ``outermost`` counts: calls of models by default.
+            method: where ``owner`` is a descriptor that keeps a method's function as ``name``: the method's own name.
         """
         found = inspect.getattr_static(owner, name, None)
         function = found.__func__ if isinstance(found, staticmethod | classmethod) else found
-        if function is None or not callable(function) or hasattr(function, _MARK):
+        if function is None or not callable(function) or is_hook(function):
             return False
-        bound = inspect.isclass(owner) and not isinstance(found, staticmethod)
-        hook = _Hook(self.component, name, audit, kind, level if outermost else None, refuse_after, when)
+        of_class = inspect.isclass(owner)
+        bound = bool(method) or (of_class and not isinstance(found, staticmethod))
+        counted = level if outermost else None
+        hook = _Hook(self.component, method or name, audit, kind, counted, refuse_after, when)
         wrapper: Any = hook.wrap(function, bound)
         if isinstance(found, staticmethod | classmethod):
             wrapper = type(found)(wrapper)
         self._replace(owner, name, wrapper)
         if only_here:
             wrapper.__module__ = owner.__name__
-            return True
-        home = sys.modules.get(getattr(function, "__module__", None) or "")
-        if home is not None and home is not owner and getattr(home, name, None) is function:
-            self._replace(home, name, wrapper)
+        elif not bound and not of_class:
+            home = sys.modules.get(getattr(function, "__module__", None) or "")
+            if home is not None and home is not owner and getattr(home, name, None) is function:
+                self._replace(home, name, wrapper)
         return True
 
     def replace(self, owner: Any, name: str, value: Any) -> None:
@@ -183,18 +193,13 @@ class Hooks:
     def _replace(self, owner: Any, name: str, value: Any) -> None:
         own = name in vars(owner)
         before = vars(owner).get(name)
+        undo = functools.partial(_put_back, owner, name, value, own, before)
+        if own and is_hook(value) and value.__wrapped__ is before:
+            # Classes are made and forgotten by the thousand, and their own methods would keep them.
+            undo = functools.partial(_unwrap, weakref.ref(owner), name, weakref.ref(value))
         setattr(owner, name, value)
         self._set = True
-
-        def back() -> None:
-            # Somebody who wrapped it after us keeps what he made of it.
-            if vars(owner).get(name) is value:
-                if own:
-                    setattr(owner, name, before)
-                else:
-                    delattr(owner, name)
-
-        self._undo.append(back)
+        self._undo.append(undo)
 
     def _contained(self, work: Callable[[Any], None], imported: Any) -> None:
         try:
@@ -204,27 +209,55 @@ class Hooks:
             current.on_start(lambda started: started.fault(self.component, fault))
 
 
+def is_hook(function: Any) -> bool:
+    """Whether it was put around a library's function by ``Hooks.around``."""
+    return function in _wrappers
+
+
+def _put_back(owner: Any, name: str, value: Any, own: bool, before: Any) -> None:
+    # Somebody who wrapped it after us keeps what he made of it.
+    if vars(owner).get(name) is not value:
+        return
+    if own:
+        setattr(owner, name, before)
+    else:
+        delattr(owner, name)
+
+
+def _unwrap(owner: weakref.ref[Any], name: str, value: weakref.ref[Any]) -> None:
+    place, wrapper = owner(), value()
+    if place is not None and wrapper is not None:
+        _put_back(place, name, wrapper, True, wrapper.__wrapped__)
+
+
 @dataclass(frozen=True, slots=True)
 class _Hook:
     component: str
     name: str
-    audit: MakeAudit
+    audit: MakeAudit | None
     kind: str
     level: ContextVar[bool] | None
     refuse_after: bool
     when: When | None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # cloudpickle ships classes of __main__ to workers by value, with the hooks of their methods.
+        fields = (self.component, self.name, self.audit, self.kind, self.refuse_after, self.when)
+        return _shipped, (*fields, self.level is not None)
+
     def wrap(self, original: Callable[..., Any], bound: bool) -> Callable[..., Any]:
         function = _late(original) if bound and isinstance(original, wrapt.FunctionWrapper) else original
+        # The wrappers refer to nothing but what pickles, see __reduce__.
+        hook = self
         if inspect.iscoroutinefunction(original):
 
             @functools.wraps(original)
             async def wrapper(*args: Any, **kwargs: Any) -> Any:
-                running = self._begin(args, kwargs, bound)
+                running = hook.begin(args, kwargs, bound)
                 if running is None:
                     return await function(*args, **kwargs)
                 try:
-                    result = await function(*running.args, **running.call.kwargs)
+                    result = await function(*running.positional, **running.kwargs)
                 except BaseException as error:
                     running.end(None, error)
                     raise
@@ -234,49 +267,75 @@ class _Hook:
 
             @functools.wraps(original)
             def wrapper(*args: Any, **kwargs: Any) -> Any:
-                running = self._begin(args, kwargs, bound)
+                running = hook.begin(args, kwargs, bound)
                 if running is None:
                     return function(*args, **kwargs)
                 try:
-                    result = function(*running.args, **running.call.kwargs)
+                    result = function(*running.positional, **running.kwargs)
                 except BaseException as error:
                     running.end(None, error)
                     raise
                 return running.end(result, None)
 
-        setattr(wrapper, _MARK, True)
+        _wrappers.add(wrapper)
         return wrapper
 
-    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any], bound: bool) -> _Running | None:
-        """What is before the call; None where the call is not audited.
+    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any], bound: bool) -> _Running | None:
+        """What is before the call; None where the call is left alone.
 
         Raises:
             AuditRefusedError: the policy wants a record of it, and none can be stored.
         """
-        if self.level is not None and self.level.get():
+        level = self.level
+        if level is not None and level.get():
             return None
-        # Called without its instance, it fails as it would unhooked.
-        bound = bound and bool(args)
-        call = Call(self.name, args[0], args[1:], kwargs) if bound else Call(self.name, None, args, kwargs)
+        if bound and args:
+            running = _Running(self.name, args[0], args[1:], kwargs, self, True)
+        else:
+            # A method that is called without its instance fails as it would unhooked.
+            running = _Running(self.name, None, args, kwargs, self, False)
         try:
             # Before the pipeline is asked for, which starts it: a call that is left alone begins no trail.
-            if self.when is not None and not self.when(call):
+            wanted = self.when is None or self.when(running)
+            if not wanted:
                 return None
-            pipeline = current.pipeline()
-            if pipeline is None:
-                return None
-            audit = start(self.audit, pipeline, call)
-        except AuditRefusedError:
-            raise
-        except Exception as error:  # noqa: BLE001 - auditing never breaks the program
+            make = None if wanted == SILENT else self.audit
+            if make is not None:
+                running.pipeline = current.pipeline()
+                if running.pipeline is None:
+                    return None
+            if level is not None:
+                # Before the audit: what it asks of a model is not the program's doing either.
+                running.token = level.set(True)
+            if make is None or running.pipeline is None:
+                return running
+            running.audit = start(make, running.pipeline, running)
+            if running.audit is not None:
+                running.begun = time.perf_counter_ns()
+                return running
+        except BaseException as error:
+            running.leave()
+            if isinstance(error, AuditRefusedError) or not isinstance(error, Exception):
+                raise
             pipeline = current.pipeline()
             if pipeline is not None:
                 pipeline.fault(self.component, error, kind=self.kind, outcome=UNKNOWN)
             return None
-        if audit is None:
-            return None
-        token = self.level.set(True) if self.level is not None else None
-        return _Running(self, pipeline, call, bound, audit, token, time.perf_counter_ns())
+        running.leave()
+        return None
+
+
+def _shipped(
+    component: str,
+    name: str,
+    audit: MakeAudit | None,
+    kind: str,
+    refuse_after: bool,
+    when: When | None,
+    outermost: bool,
+) -> _Hook:
+    # A context variable does not travel; that of the methods that do is the one for calls of models.
+    return _Hook(component, name, audit, kind, inside if outermost else None, refuse_after, when)
 
 
 def _late(wrapped: Any) -> Callable[..., Any]:
@@ -288,28 +347,28 @@ def _late(wrapped: Any) -> Callable[..., Any]:
     return through
 
 
-@dataclass(frozen=True, slots=True)
-class _Running:
-    """An audit between its two halves."""
+@dataclass(slots=True)
+class _Running(Call):
+    """A call under way; ``audit`` is None where it leaves no record."""
 
     hook: _Hook
-    pipeline: Pipeline
-    call: Call
     bound: bool
-    audit: Audit
-    token: Any
-    begun: int
+    pipeline: Pipeline | None = None
+    audit: Audit | None = None
+    token: Token[bool] | None = None
+    begun: int = 0
 
     @property
-    def args(self) -> tuple[Any, ...]:
+    def positional(self) -> tuple[Any, ...]:
         """What the library gets by position."""
-        return (self.call.instance, *self.call.args) if self.bound else self.call.args
+        return (self.instance, *self.args) if self.bound else self.args
 
     def end(self, result: Any, error: BaseException | None) -> Any:
         """What the program gets for the ``result`` of the library."""
+        if self.audit is None or self.pipeline is None:
+            self.leave()
+            return result
         outcome = Outcome(result, error, time.perf_counter_ns() - self.begun)
-        if self.token is not None and self.hook.level is not None:
-            self.hook.level.reset(self.token)
         try:
             finish(self.audit, outcome)
         except AuditRefusedError:
@@ -318,7 +377,19 @@ class _Running:
         except Exception as fault:  # noqa: BLE001 - auditing never breaks the program
             self.pipeline.fault(self.hook.component, fault, kind=self.hook.kind, outcome=outcome.outcome)
             return result
+        finally:
+            self.leave()
         return outcome.result
+
+    def leave(self) -> None:
+        """Those that follow are outermost again."""
+        if self.token is None or self.hook.level is None:
+            return
+        try:
+            self.hook.level.reset(self.token)
+        except ValueError:
+            # A coroutine that was dropped is closed in another context, in which nothing is set.
+            return
 
 
 def start(make: MakeAudit, pipeline: Pipeline, call: Call) -> Audit | None:

@@ -2,7 +2,7 @@
 
 A pipeline fits its steps, a search fits hundreds of candidates, a forest asks its trees: one action of the user,
 one record. The mark lives in a context variable, so threads and tasks do not disturb each other;
-``parallel.py`` carries it into joblib's workers.
+``joblib_context`` carries it into joblib's workers.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ from threadpoolctl import threadpool_limits
 from mlaudit.capture import hooks, instrumentor
 from mlaudit.capture.integrations import INTEGRATIONS
 from mlaudit.capture.libraries import joblib, sklearn
-from mlaudit.capture.models import known_models, sklearn_calls
+from mlaudit.capture.models import known_models
+from mlaudit.capture.nesting import inside
 from mlaudit.capture.process import audit_hooks
 from mlaudit.capture.process.background import background
 from mlaudit.event import new_record_id
@@ -148,7 +149,7 @@ def auditing() -> Iterator[Callable[..., AbstractContextManager[AuditLog]]]:
     for integration, was_set in zip(integrations, were_set, strict=True):
         if not was_set:
             integration.uninstrument()
-    assert sklearn_calls.inside.get() is False
+    assert inside.get() is False
 
 
 @pytest.fixture
@@ -181,7 +182,7 @@ def hooked() -> Callable[..., AbstractContextManager[AuditLog]]:
         finally:
             for integration in reversed(integrations):
                 integration.uninstrument()
-        assert sklearn_calls.inside.get() is False
+        assert inside.get() is False
 
     return start
 

@@ -93,6 +93,9 @@ def _head(dtype: Any, size: tuple[int, ...]) -> bytes:
 def shape(data: Any) -> tuple[int | None, int | None]:
     """Rows and columns of ``data``; None where it has none, e.g. the columns of a list of texts."""
     found = getattr(data, "shape", None)
+    if type(found) is tuple and len(found) == 2 and type(found[0]) is int and type(found[1]) is int:
+        # The common case of a prediction, without any detour.
+        return found
     if isinstance(found, tuple) and found and all(isinstance(size, int) for size in found):
         return found[0], found[1] if len(found) > 1 else None
     if isinstance(data, list | tuple):

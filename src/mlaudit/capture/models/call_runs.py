@@ -1,6 +1,8 @@
 """Audits of libraries that train by one call: started before, completed or failed after, and what came of it.
 
-For ``yield from`` in an audit of ``hooks``. scikit-learn's estimators have ``training``, which knows more of them.
+For ``yield from`` in an audit of ``hooks``. The promise of ``on_failure: refuse`` is kept before the training, and
+nothing has been trained. After it nothing is refused: the model exists, and taking it away would lose hours, not
+prevent anything.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ class Subject:
         before: what was known of it.
         data: ``ml.dataset.*`` fields.
         parameters: by name; shown as short texts.
+        goes_on: id of the run that this call goes on with and does not start; "" for a run of its own.
     """
 
     cls: type
@@ -47,6 +50,7 @@ class Subject:
     before: known_models.Known = known_models.NOTHING
     data: Mapping[str, Any] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    goes_on: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +61,15 @@ class Result:
         models: the trained objects, of which the run is remembered.
         metrics: numbers by name.
         reason: why it ended, where that is not as usual.
+        counts: metrics that are whole numbers and recorded as such.
+        fields: what else the record says.
     """
 
     models: tuple[Any, ...] = ()
     metrics: Mapping[str, Any] = field(default_factory=dict)
     reason: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 def learning(
@@ -86,11 +94,13 @@ def learning(
     """
     outer = current_run.get()
     given = (outer.name if outer is not None else "") or subject.before.name
-    run = TrainingRun(new_record_id(), given, parent_run_id=outer.run_id if outer is not None else "")
-    fields = {**_fields(subject, given, outer), "ml.training.run_id": run.run_id}
+    run_id = subject.goes_on or new_record_id()
+    run = TrainingRun(run_id, given, parent_run_id=outer.run_id if outer is not None else "")
+    fields = {**_fields(subject, given, outer), "ml.training.run_id": run_id}
     run.fields = {name: value for name, value in fields.items() if name.startswith("ml.dataset.")}
     target = Target("model", given or subject.cls.__name__)
-    pipeline.emit(originate(AuditEvent(ML_TRAINING_STARTED, SUCCESS, target=target, fields=dict(fields))))
+    if not subject.goes_on:
+        pipeline.emit(originate(AuditEvent(ML_TRAINING_STARTED, SUCCESS, target=target, fields=dict(fields))))
     token = current_run.set(run) if as_run else None
     try:
         outcome = yield
@@ -103,13 +113,15 @@ def learning(
         pipeline.emit(originate(AuditEvent(ML_TRAINING_FAILED, FAILURE, target=target, fields=fields)))
         return
     found = _found(pipeline, component, outcome, result)
-    metrics = {**run.metrics, **numbers(found.metrics)}
+    fields |= found.fields
+    measured = described(pipeline, component, lambda: dict(numbers(found.metrics)))
+    metrics = {**run.metrics, **measured, **found.counts}
     if metrics:
         fields["ml.training.metrics"] = metrics
     if found.reason:
         fields["event.reason"] = found.reason
     entry = known_models.Known(
-        name=given, run_id=run.run_id, dataset=fields.get("ml.dataset.digest", ""), metrics=metrics
+        name=given, run_id=run_id, dataset=fields.get("ml.dataset.digest", ""), metrics=metrics
     )
     for model in found.models:
         known_models.know(model, entry)
@@ -135,7 +147,8 @@ def judging(
     if outcome.error is not None:
         fields |= error_fields(outcome.error)
     else:
-        found = numbers(_found(pipeline, component, outcome, result).metrics)
+        metrics = _found(pipeline, component, outcome, result).metrics
+        found = described(pipeline, component, lambda: dict(numbers(metrics)))
         if found:
             fields["ml.training.metrics"] = found
             _tell(outer, found)

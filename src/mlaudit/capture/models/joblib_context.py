@@ -11,6 +11,7 @@ import functools
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
+from mlaudit.capture.hooks import Hooks
 from mlaudit.capture.nesting import Carried
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _CARRIED: Final = "_mlaudit_carried"
 
 _users: set[str] = set()
-_originals: list[tuple[type, str, Any]] = []
+_hooks: Final = Hooks("capture.libraries.joblib")
 
 
 def install(user: str) -> None:
@@ -39,17 +40,15 @@ def install(user: str) -> None:
 def remove(user: str) -> None:
     """Takes the hooks out again when ``user`` was the last one."""
     _users.discard(user)
-    while _originals and not _users:
-        owner, name, original = _originals.pop()
-        setattr(owner, name, original)
+    if not _users:
+        _hooks.undo()
 
 
 def _replace(owner: type, name: str, hook: Callable[[Any], Callable[..., Any]]) -> None:
     original = owner.__dict__.get(name)
-    if original is None:
-        return  # another joblib: its workers then count as callers of their own
-    _originals.append((owner, name, original))
-    setattr(owner, name, functools.wraps(original)(hook(original)))
+    # Missing in another joblib, whose workers then count as callers of their own.
+    if original is not None:
+        _hooks.replace(owner, name, functools.wraps(original)(hook(original)))
 
 
 def _calling(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mlaudit.capture.data.digest import digest, shape
@@ -17,9 +16,7 @@ from mlaudit.catalog.names import ML_PREDICTION
 from mlaudit.event import FAILURE, SUCCESS, AuditEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from mlaudit.capture.hooks import Audit
+    from mlaudit.capture.hooks import Audit, Outcome
     from mlaudit.pipeline.pipeline import Pipeline
 
 SHOWN_ROWS: Final = 20
@@ -28,33 +25,6 @@ SHOWN_TEXT: Final = 256
 _made: Final[ByIdentity[tuple[type, known_models.Known]]] = ByIdentity()
 _INPUTS: Final = 2
 _FULL: Final = 3
-
-
-def predict(
-    pipeline: Pipeline,
-    original: Callable[..., Any],
-    method: str,
-    estimator: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> Any:
-    """Calls the model and leaves a trace of the call; the result and any error are the model's own.
-
-    Raises:
-        AuditRefusedError: outside of a request, the record cannot be stored and the policy says refuse: then
-            the prediction is not given out.
-    """
-    data = args[0] if args else kwargs.get("X")
-    # Digested before: a model may change its input in place.
-    seen = _seen(pipeline, data)
-    begun = time.perf_counter_ns()
-    try:
-        result = original(estimator, *args, **kwargs)
-    except Exception as error:
-        _leave(pipeline, method, estimator, data, seen, None, time.perf_counter_ns() - begun, error)
-        raise
-    _leave(pipeline, method, estimator, data, seen, result, time.perf_counter_ns() - begun, None)
-    return result
 
 
 class Given(NamedTuple):
@@ -68,7 +38,7 @@ class Given(NamedTuple):
 def predicting(
     pipeline: Pipeline, method: str, model: Any, data: Any, *, given: Given | None = None
 ) -> Audit:
-    """The audit of a prediction, for hooks that are made with ``hooks.Hooks``; see ``predict``.
+    """The audit of a prediction: it leaves a trace of the call, with the result or the error that ended it.
 
     Args:
         pipeline: of this process.
@@ -78,59 +48,36 @@ def predicting(
         given: digest and shape of it, where they are known already.
 
     Raises:
-        AuditRefusedError: as ``predict`` does; the hook is to be made with ``refuse_after``.
+        AuditRefusedError: outside of a request, the record cannot be stored and the policy says refuse. The hook is
+            to be made with ``refuse_after``: then the prediction is not given out.
     """
     seen = _seen(pipeline, data) if given is None else given
     outcome = yield
-    _leave(pipeline, method, model, data, seen, outcome.result, outcome.duration, outcome.error)
+    use = _use(method, model, seen, outcome)
+    trail = open_trail()
+    if trail is not None:
+        trail.models.append(use)
+    _show(pipeline, trail, use, data, outcome.result)
+    if trail is None:
+        event = _event_of(use, outcome.error)
+        _made.remember(_owner(outcome.result), (type(model), known_models.about(model)))
+        pipeline.emit(event)
 
 
 def _seen(pipeline: Pipeline, data: Any) -> Given:
     try:
-        return Given(digest(data), *shape(data))
+        rows, features = shape(data)
+        return Given(digest(data), rows, features)
     except Exception as error:  # noqa: BLE001 - foreign data
         pipeline.fault(COMPONENT, error)
         return Given()
 
 
-def _leave(
-    pipeline: Pipeline,
-    method: str,
-    estimator: Any,
-    data: Any,
-    seen: Given,
-    result: Any,
-    duration: int,
-    error: BaseException | None,
-) -> None:
-    trail = open_trail()
-    event = None
-    try:
-        use = _use(method, estimator, seen, result, duration, error)
-        if trail is not None:
-            trail.models.append(use)
-        _show(pipeline, trail, use, data, result)
-        if trail is None:
-            event = _event_of(use, error)
-            _made.remember(_owner(result), (type(estimator), known_models.about(estimator)))
-    except Exception as fault:  # noqa: BLE001 - foreign objects
-        pipeline.fault(COMPONENT, fault, kind=ML_PREDICTION, outcome=SUCCESS if error is None else FAILURE)
-        return
-    if event is not None:
-        pipeline.emit(event)
-
-
-def _use(
-    method: str,
-    estimator: Any,
-    seen: Given,
-    result: Any,
-    duration: int,
-    error: BaseException | None,
-) -> ModelUse:
-    cls = type(estimator)
-    about = known_models.about(estimator)
+def _use(method: str, model: Any, seen: Given, outcome: Outcome) -> ModelUse:
+    cls = type(model)
+    about = known_models.about(model)
     distribution, version = library(cls)
+    error = outcome.error
     return ModelUse(
         name=about.name or cls.__name__,
         version=about.version,
@@ -142,8 +89,8 @@ def _use(
         rows=seen.rows,
         features=seen.features,
         input_digest=seen.digest,
-        output_digest="" if error is not None else digest(result),
-        duration_ns=duration,
+        output_digest="" if error is not None else digest(outcome.result),
+        duration_ns=outcome.duration,
         failed=error is not None,
         error="" if error is None else type(error).__name__,
         fields={"ml.training.run_id": about.run_id} if about.run_id else {},

@@ -16,7 +16,6 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from mlaudit.capture.data.digest import digest, shape
-from mlaudit.capture.hooks import Audit, Call, Hooks, Outcome
 from mlaudit.capture.models import known_models, prediction
 from mlaudit.capture.models.call_runs import described, numbers
 from mlaudit.capture.models.estimator_runs import COMPONENT, class_fields, error_fields, evaluated
@@ -28,6 +27,7 @@ from mlaudit.event import AuditEvent, Target
 from mlaudit.safety.bounded_map import BoundedMap
 
 if TYPE_CHECKING:
+    from mlaudit.capture.hooks import Audit, Call, Hooks, Outcome
     from mlaudit.pipeline.pipeline import Pipeline
 
 MAX_RECORDS: Final = 100
@@ -86,27 +86,17 @@ _METRICS: Final = (
 _REPORT: Final = re.compile(
     r"^ *(accuracy|micro avg|macro avg|weighted avg|samples avg) +([\d. ]+)$", re.MULTILINE
 )
-_hooks: Final = Hooks(COMPONENT)
 
 
-def install() -> None:
-    """Hooks scorers and metric functions, now or once scikit-learn's metrics are imported."""
-    _hooks.when_imported("sklearn.metrics", _hook)
-
-
-def remove() -> None:
-    """Puts the originals back."""
-    _hooks.undo()
-
-
-def _hook(module: Any) -> None:
+def hook(hooks: Hooks, module: Any) -> None:
+    """Hooks the scorers and metric functions of ``sklearn.metrics``."""
     scorer = getattr(module._scorer, "_BaseScorer", None)  # noqa: SLF001 - every scorer is one of these
     if scorer is not None:
-        _hooks.around(
+        hooks.around(
             scorer, "__call__", _scored, kind=ML_TRAINING_EVALUATED, outermost=True, refuse_after=True
         )
     for name in _METRICS:
-        _hooks.around(module, name, _measured, kind=ML_TRAINING_EVALUATED, outermost=True, refuse_after=True)
+        hooks.around(module, name, _measured, kind=ML_TRAINING_EVALUATED, outermost=True, refuse_after=True)
 
 
 def _scored(pipeline: Pipeline, call: Call) -> Audit:
@@ -116,7 +106,7 @@ def _scored(pipeline: Pipeline, call: Call) -> Audit:
     sign = getattr(call.instance, "_sign", 1)
     name = ("neg_" if sign < 0 else "") + getattr(function, "__name__", type(call.instance).__name__)
     metrics = {} if outcome.error is not None else {name: outcome.result}
-    evaluated(pipeline, "scorer", estimator, data, target, metrics, outcome.duration, outcome.error)
+    evaluated(pipeline, "scorer", estimator, data, target, metrics, outcome)
 
 
 class _Budget:

@@ -29,6 +29,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.utils.estimator_checks import check_estimator
 
+from mlaudit.capture.hooks import is_hook
 from mlaudit.capture.libraries import sklearn as module
 from mlaudit.capture.libraries.sklearn import SklearnIntegration
 
@@ -232,21 +233,21 @@ def test_uninstrument_puts_every_original_back() -> None:
     integration.instrument()
     hooked = LogisticRegression.__dict__["fit"]
     descriptor = Pipeline.__dict__["predict"]
-    assert hooked in module._state.wrappers
+    assert is_hook(hooked)
     integration.uninstrument()
     integration.uninstrument()
     assert LogisticRegression.__dict__["fit"] is hooked.__wrapped__
-    assert descriptor.fn not in module._state.wrappers
+    assert not is_hook(descriptor.fn)
     assert "__init_subclass__" not in BaseEstimator.__dict__
 
     class New(Majority):
         def fit(self, X: Any, y: Any) -> Any:  # noqa: N803
             return super().fit(X, y)
 
-    assert New.__dict__["fit"] not in module._state.wrappers
+    assert not is_hook(New.__dict__["fit"])
     integration.instrument()
-    assert LogisticRegression.__dict__["fit"] in module._state.wrappers
-    assert New.__dict__["fit"] in module._state.wrappers
+    assert is_hook(LogisticRegression.__dict__["fit"])
+    assert is_hook(New.__dict__["fit"])
     if not was_set:
         integration.uninstrument()
 

@@ -16,7 +16,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mlaudit.capture.data.digest import digest
-from mlaudit.capture.models import estimator_runs, sklearn_calls
+from mlaudit.capture.models import call_runs, sklearn_calls
+from mlaudit.capture.nesting import inside
 from mlaudit.capture.request_context import TrainingRun, current_actor, current_run
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
 from mlaudit.event import Actor
@@ -155,7 +156,7 @@ def test_interrupted_training_is_a_failed_run(log: AuditLog) -> None:
     with pytest.raises(KeyboardInterrupt):
         Stubborn(KeyboardInterrupt()).fit(X, Y)
     assert log.of(FAILED)[0]["error.type"] == "KeyboardInterrupt"
-    assert not sklearn_calls.inside.get()
+    assert not inside.get()
 
 
 def test_partial_fit_is_one_run_that_goes_on(log: AuditLog) -> None:
@@ -205,7 +206,7 @@ def test_refused_training_does_not_start(auditing: Any) -> None:
         assert not hasattr(model, "fitted_")
         log.heal()
         assert model.fit(X, Y).fitted_
-    assert not sklearn_calls.inside.get()
+    assert not inside.get()
 
 
 def test_result_is_not_taken_away_when_the_end_cannot_be_recorded(auditing: Any) -> None:
@@ -273,17 +274,27 @@ def test_estimator_without_the_expected_attributes(log: AuditLog) -> None:
 
 
 @pytest.mark.parametrize(
-    "place", ["Training", "dataset_fields", "_results", "_parameter_fields", "model_fields"]
+    ("module", "place"),
+    [
+        (sklearn_calls, "learning"),
+        (sklearn_calls, "dataset_fields"),
+        (sklearn_calls, "_trained"),
+        (sklearn_calls, "parameters"),
+        (call_runs, "class_fields"),
+        (call_runs, "numbers"),
+    ],
 )
-def test_broken_hook_harms_nobody(log: AuditLog, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+def test_broken_hook_harms_nobody(
+    log: AuditLog, monkeypatch: pytest.MonkeyPatch, module: Any, place: str
+) -> None:
     """With any part of the hook broken on purpose the model is trained, and the trail tells the fault."""
 
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("broken on purpose")
 
-    monkeypatch.setattr(sklearn_calls if place == "Training" else estimator_runs, place, broken)
+    monkeypatch.setattr(module, place, broken)
     assert Stubborn().fit(X, Y).fitted_
     failed = [record for record in log.records if record.get("audit.failure.reason")]
     assert failed
     assert "RuntimeError" in failed[0]["audit.failure.reason"]
-    assert not sklearn_calls.inside.get()
+    assert not inside.get()
