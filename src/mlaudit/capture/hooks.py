@@ -365,12 +365,14 @@ class _Running(Call):
 
     def end(self, result: Any, error: BaseException | None) -> Any:
         """What the program gets for the ``result`` of the library."""
-        if self.audit is None or self.pipeline is None:
+        # An audit refers to its call; one that does not get to its end must not wait for the garbage collector.
+        audit, self.audit = self.audit, None
+        if audit is None or self.pipeline is None:
             self.leave()
             return result
         outcome = Outcome(result, error, time.perf_counter_ns() - self.begun)
         try:
-            finish(self.audit, outcome)
+            finish(audit, outcome)
         except AuditRefusedError:
             if self.hook.refuse_after and error is None:
                 raise

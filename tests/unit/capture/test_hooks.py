@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import functools
+import gc
 import pickle
 import sys
 import types
@@ -13,7 +16,9 @@ from typing import Any
 import pytest
 import wrapt
 
-from mlaudit.capture.hooks import Audit, Call, Hooks, refuse_unless_writable
+from mlaudit.capture import hooks as module
+from mlaudit.capture.hooks import SILENT, Audit, Call, Hooks, is_hook, refuse_unless_writable
+from mlaudit.capture.nesting import inside
 from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
 from mlaudit.event import AuditEvent
 from mlaudit.pipeline import current
@@ -318,3 +323,167 @@ def test_a_method_that_another_instrumentation_wrapped_still_knows_its_instance(
         assert model.predict(2) == 4
         hooks.undo()
     assert seen == [model, model, model]
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError])
+def test_an_interrupt_is_an_outcome_like_any_error(
+    library: Any, hooks: Hooks, log: AuditLog, ending: type[BaseException]
+) -> None:
+    """The audit gets it and the program too, from functions and from coroutines."""
+    error = ending("stop")
+
+    def stops(value: int) -> int:
+        raise error
+
+    async def later(value: int) -> int:
+        raise error
+
+    for name, function in (("stops", stops), ("later", later)):
+        function.__module__ = "a_library"
+        setattr(library, name, function)
+        hooks.around(library, name, told, kind=KIND, outermost=True)
+    with pytest.raises(ending) as caught:
+        library.stops(4)
+    assert caught.value is error
+    with pytest.raises(ending):
+        # Without a loop, which has its own way with interrupts.
+        library.later(4).send(None)
+    assert [record["event.outcome"] for record in log.of(KIND)] == ["failure", "failure"]
+    assert not inside.get()
+
+
+def _interrupted(pipeline: Pipeline, call: Call) -> Audit:
+    raise KeyboardInterrupt
+    yield
+
+
+def _refused(pipeline: Pipeline, call: Call) -> Audit:
+    raise AuditRefusedError("no")
+    yield
+
+
+@pytest.mark.parametrize("audit", [_early, _late, _twice, _interrupted, _refused])
+def test_whatever_an_audit_raises_the_next_call_is_outermost(
+    library: Any, hooks: Hooks, log: AuditLog, audit: Any
+) -> None:
+    """Before the call or after it, contained or not: nothing stays marked as inside."""
+    hooks.around(library, "double", audit, outermost=True)
+    for _ in range(2):
+        try:
+            assert library.double(4) == 8
+        except (KeyboardInterrupt, AuditRefusedError):
+            assert audit in (_interrupted, _refused)
+        assert not inside.get()
+
+
+def test_what_an_audit_asks_itself_is_not_recorded(library: Any, hooks: Hooks, log: AuditLog) -> None:
+    """Calls of the same level that an audit makes, before or after, are not the program's."""
+
+    def curious(pipeline: Pipeline, call: Call) -> Audit:
+        library.double(1)
+        outcome = yield
+        library.double(2)
+        pipeline.emit(AuditEvent(KIND, outcome.outcome))
+
+    hooks.around(library, "double", curious, kind=KIND, outermost=True)
+    assert library.double(4) == 8
+    assert len(log.of(KIND)) == 1
+
+
+def test_a_silent_call_leaves_no_record_and_silences_those_inside(
+    library: Any, hooks: Hooks, log: AuditLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It starts no pipeline either; an error passes, and the next call is outermost again."""
+    library.outer = lambda value: library.double(value)
+    library.always = lambda value: library.double(value)
+    hooks.around(library, "double", told, kind=KIND, outermost=True)
+    hooks.around(
+        library,
+        "outer",
+        told,
+        kind=KIND,
+        outermost=True,
+        when=lambda call: SILENT if call.args[0] < 9 else True,
+    )
+    hooks.around(library, "always", None, outermost=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(current, "pipeline", lambda: pytest.fail("asked for the pipeline"))
+        assert (library.outer(4), library.always(4)) == (8, 8)
+        with pytest.raises(ValueError, match="negative"):
+            library.outer(-1)
+    assert log.of(KIND) == []
+    assert library.outer(9) == 18
+    assert library.double(4) == 8
+    assert len(log.of(KIND)) == 2
+
+
+def test_a_coroutine_that_is_closed_elsewhere(library: Any, hooks: Hooks, log: AuditLog) -> None:
+    """One that is dropped may be closed in another context: that is a failed call, and closing it raises nothing."""
+    hooks.around(library, "later", told, kind=KIND, outermost=True)
+    coroutine = library.later(4)
+    contextvars.copy_context().run(coroutine.send, None)
+    coroutine.close()
+    assert [record["event.outcome"] for record in log.of(KIND)] == ["failure"]
+    assert not inside.get()
+
+
+def test_a_mark_is_not_copied(library: Any, hooks: Hooks) -> None:
+    """Whatever wraps a hook is no hook itself, even where it copies all that is written on it."""
+    hooks.around(library, "double", told, kind=KIND)
+
+    @functools.wraps(library.double)
+    def other(value: int) -> int:
+        return value
+
+    assert is_hook(library.double)
+    assert not is_hook(other)
+
+
+def test_the_method_of_a_descriptor_is_hooked_in_it(library: Any, hooks: Hooks, log: AuditLog) -> None:
+    """The descriptor stays, and the call bears the method's name and knows its instance."""
+    seen: list[tuple[str, Any]] = []
+
+    class Conditional:
+        def __init__(self, fn: Any) -> None:
+            self.fn = fn
+
+        def __get__(self, instance: Any, owner: Any) -> Any:
+            return types.MethodType(self.fn, instance)
+
+    def noted(pipeline: Pipeline, call: Call) -> Audit:
+        seen.append((call.name, call.instance))
+        yield
+
+    original = library.Model.predict
+    descriptor = library.Model.predict = Conditional(original)
+    hooks.around(descriptor, "fn", noted, method="predict")
+    model = library.Model()
+    assert model.predict(2) == 4
+    assert seen == [("predict", model)]
+    hooks.undo()
+    assert descriptor.fn is original
+
+
+def test_an_audit_that_does_not_get_to_its_end_is_closed_at_once(
+    library: Any, hooks: Hooks, log: AuditLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it set before the call is taken back with the call, not when the garbage collector comes."""
+    closed: list[str] = []
+
+    def watched(pipeline: Pipeline, call: Call) -> Audit:
+        try:
+            yield
+        finally:
+            closed.append(call.name)
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("broken on purpose")
+
+    hooks.around(library, "double", watched, kind=KIND)
+    monkeypatch.setattr(module, "finish", broken)
+    gc.disable()
+    try:
+        assert library.double(4) == 8
+        assert closed == ["double"]
+    finally:
+        gc.enable()

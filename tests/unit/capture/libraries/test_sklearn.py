@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import functools
+import gc
 import inspect
 import pickle
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
@@ -23,6 +26,7 @@ from sklearn.feature_selection import SelectFromModel
 from sklearn.impute import IterativeImputer
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score, cross_validate
+from sklearn.model_selection._search import BaseSearchCV
 from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -32,6 +36,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from mlaudit.capture.hooks import is_hook
 from mlaudit.capture.libraries import sklearn as module
 from mlaudit.capture.libraries.sklearn import SklearnIntegration
+from mlaudit.errors import AuditRefusedError, SpoolUnavailableError
 
 if TYPE_CHECKING:
     from mlaudit.testing import AuditLog
@@ -41,6 +46,12 @@ STARTED = "audit.ml.training.started"
 COMPLETED = "audit.ml.training.completed"
 EVALUATED = "audit.ml.training.evaluated"
 PREDICTION = "audit.ml.prediction"
+REFUSE = """
+version: 1
+revisions: [{number: 1, date: 2026-11-28, changes: first, reason: test, sections: [3]}]
+rules:
+  - {name: strict, level: metadata, on_failure: refuse}
+"""
 
 
 class Majority(ClassifierMixin, BaseEstimator):
@@ -300,3 +311,168 @@ def test_class_that_cannot_be_hooked_still_comes_to_be(
 
     assert Unhooked().fit(X, Y)
     assert log.of("audit.pipeline.failure")[0]["audit.component"] == "capture.libraries.sklearn"
+
+
+class Rude(Majority):
+    """Raises when it is asked for anything that it has not."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+def test_estimator_whose_getattr_raises(log: AuditLog) -> None:
+    """An attribute that cannot be asked for costs what it would have said, not the call and not its record."""
+    with pytest.raises(RuntimeError, match="absent"):
+        _ = Rude().absent
+    model = Rude().fit(X, Y)
+    model.predict(X)
+    assert model.score(X, Y) == pytest.approx(1 / 3)
+    kinds = [kind for kind in log.kinds() if kind != "audit.pipeline.failure"]
+    assert kinds == [STARTED, COMPLETED, PREDICTION, EVALUATED]
+    assert not [record for record in log.records if record.get("audit.failed")]
+
+
+class Delegating(BaseEstimator):
+    """A metaestimator whose other methods are those of the estimator inside."""
+
+    def __init__(self, estimator: Any) -> None:
+        self.estimator = estimator
+
+    def fit(self, X: Any, y: Any) -> Delegating:  # noqa: N803
+        self.estimator_ = clone(self.estimator).fit(X, y)
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name.endswith("_"):
+            raise AttributeError(name)
+        return getattr(self.estimator_, name)
+
+
+def test_metaestimator_that_delegates(log: AuditLog) -> None:
+    """What it passes on is recorded as the inner model's; what it does itself prepares data, as far as one can see."""
+    model = Delegating(Majority()).fit(X, Y)
+    assert log.kinds() == []
+    model.predict(X)
+    model.score(X, Y)
+    assert log.kinds() == [PREDICTION, EVALUATED]
+    assert log.of(PREDICTION)[0]["ml.model.class"].endswith("Majority")
+
+
+def test_conditional_method_is_recorded_and_put_back(log: AuditLog) -> None:
+    """The descriptor stays the same object, before, while and after it is hooked."""
+    descriptor = BaseSearchCV.__dict__["predict_proba"]
+    function = descriptor.fn
+    assert is_hook(function)
+    search = GridSearchCV(LogisticRegression(max_iter=500), {}, cv=2).fit(X, Y)
+    search.predict_proba(X)
+    assert log.of(PREDICTION)[0]["ml.prediction.method"] == "predict_proba"
+    SklearnIntegration().uninstrument()
+    assert BaseSearchCV.__dict__["predict_proba"] is descriptor
+    assert descriptor.fn is function.__wrapped__
+    SklearnIntegration().instrument()
+    assert BaseSearchCV.__dict__["predict_proba"] is descriptor
+
+
+def test_instance_by_name_and_missing_instance(log: AuditLog) -> None:
+    """A method called as a function fails, or does not fail, as it would without its hook."""
+    model = Majority()
+    assert Majority.fit(self=model, X=X, y=Y) is model
+    with pytest.raises(TypeError, match=r"Majority\.fit\(\) missing 3 required"):
+        Majority.fit()
+
+
+def test_model_is_recorded_inside_of_what_is_no_estimator(log: AuditLog) -> None:
+    """A class that takes only a mixin from scikit-learn is not audited, and hides nothing that is."""
+
+    class Plain(ClassifierMixin):
+        def predict(self, X: Any) -> Any:  # noqa: N803
+            return LogisticRegression(max_iter=500).fit(X, Y).predict(X)
+
+    assert Plain().score(X, Y) > 0.9
+    assert log.kinds() == [STARTED, COMPLETED, PREDICTION, EVALUATED]
+    assert log.of(EVALUATED)[0]["ml.training.method"] == "accuracy_score"
+
+
+def test_questions_of_the_audit_leave_no_records(log: AuditLog) -> None:
+    """Parameters and results that ask the model while they are described are not the program's calls."""
+
+    class Curious(Majority):
+        def get_params(self, deep: bool = True) -> Any:
+            Majority().fit(X, Y).predict(X)
+            return super().get_params(deep)
+
+    Curious().fit(X, Y)
+    assert log.kinds() == [STARTED, COMPLETED]
+
+
+def test_method_that_calls_back_into_a_hook(log: AuditLog) -> None:
+    """A fit that asks itself, other models and itself again is one run."""
+
+    class Recursive(Majority):
+        def fit(self, X: Any, y: Any, depth: int = 2) -> Any:  # noqa: N803
+            super().fit(X, y)
+            self.predict(X)
+            return self.fit(X, y, depth - 1) if depth else self
+
+    Recursive().fit(X, Y)
+    assert log.kinds() == [STARTED, COMPLETED]
+
+
+def test_error_of_a_prediction_is_not_replaced_by_a_refusal(auditing: Any) -> None:
+    """A model that fails gives nothing out: its own error reaches the program, and the missing record is counted."""
+    with auditing(REFUSE) as log:
+        model = LogisticRegression(max_iter=500).fit(X, Y)
+        log.fail(SpoolUnavailableError("disk full"))
+        with pytest.raises(ValueError, match="features"):
+            model.predict(X[:, :2])
+        with pytest.raises(AuditRefusedError):
+            model.predict(X)
+        assert log.pipeline.counts.refused == 2
+        log.heal()
+
+
+def test_classes_are_forgotten_though_hooked(auditing: Any) -> None:
+    """A class that nobody uses any more is not kept by its hooks."""
+
+    class Passing(Majority):
+        def fit(self, X: Any, y: Any) -> Any:  # noqa: N803
+            return super().fit(X, y)
+
+    assert is_hook(Passing.__dict__["fit"])
+    reference = weakref.ref(Passing)
+    del Passing
+    gc.collect()
+    assert reference() is None
+
+
+def test_method_that_looks_like_a_hooked_one_is_hooked(log: AuditLog) -> None:
+    """``functools.wraps`` copies what is written on a method; one that takes its place is audited all the same."""
+
+    class Copy(Majority):
+        @functools.wraps(Majority.fit)
+        def fit(self, X: Any, y: Any) -> Any:  # noqa: N803
+            self.classes_ = np.unique(y)
+            return self
+
+    Copy().fit(X, Y)
+    assert log.kinds() == [STARTED, COMPLETED]
+
+
+def test_class_hook_that_somebody_wrapped_does_nothing_afterwards() -> None:
+    """What another library keeps of ours hooks no class once the hooks are out."""
+    if module.is_instrumented():
+        pytest.skip("needs the hooks out")
+    integration = SklearnIntegration()
+    integration.instrument()
+    ours = BaseEstimator.__dict__["__init_subclass__"]
+    integration.uninstrument()
+    BaseEstimator.__init_subclass__ = ours
+    try:
+
+        class Late(Majority):
+            def fit(self, X: Any, y: Any) -> Any:  # noqa: N803
+                return self
+
+    finally:
+        del BaseEstimator.__init_subclass__
+    assert not is_hook(Late.__dict__["fit"])
