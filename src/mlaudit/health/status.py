@@ -1,33 +1,19 @@
-"""``mlaudit status``: every stream of this host's spool, and what needs attention."""
+"""Every stream of this host's spool, and what needs attention."""
 
 from __future__ import annotations
 
-import json
 import shutil
-import sys
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from mlaudit.deliver.spool import backlog, layout
 from mlaudit.errors import SpoolError
 from mlaudit.health.streams import ALIVE, DEAD, StreamStatus, look
-from mlaudit.safety.printable import safe
-from mlaudit.settings import Settings
-from mlaudit.verify.report import cut
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-FINE: Final = 0
-ATTENTION: Final = 1
-COULD_NOT_LOOK: Final = 2
-#: Records that wait longer need attention: a restart of the collector is over by then.
-PATIENCE_SECONDS: Final = 60.0
 #: A living process writes its status at least every 30 s.
 _STILL_SECONDS: Final = 90.0
 #: Adopters scan every 15 s.
@@ -60,24 +46,6 @@ class SpoolStatus:
             "attention": self.attention,
             "streams": [stream.to_dict() for stream in self.streams],
         }
-
-
-def status(patience: float, *, as_json: bool) -> int:
-    """Prints the streams; 0 when all is fine, 1 when something needs attention, 2 when the spool cannot be read."""
-    try:
-        seen = read_status(Settings.from_env().spool_dir, patience)
-    except SpoolError as error:
-        if as_json:
-            _write_json({"ok": False, "streams": [], "error": str(error)})
-        Console(stderr=True).print(
-            f"mlaudit status: could not check: {safe(str(error))}", markup=False, soft_wrap=True
-        )
-        return COULD_NOT_LOOK
-    if as_json:
-        _write_json(seen.to_dict())
-    else:
-        show(seen, Console(highlight=False))
-    return FINE if seen.ok else ATTENTION
 
 
 def read_status(spool: Path, patience: float, now: float | None = None) -> SpoolStatus:
@@ -131,62 +99,6 @@ def judge(stream: StreamStatus, patience: float) -> None:
             say(f"its process is gone and the stream is not adopted; {stream.waiting} records wait")
 
 
-def show(seen: SpoolStatus, console: Console) -> None:
-    """Prints a status for a person; content of files is escaped."""
-    table = Table(
-        title=Text(safe(seen.spool)), title_justify="left", box=None, pad_edge=False, header_style="bold"
-    )
-    for name in (
-        "service",
-        "pid",
-        "state",
-        "sealed",
-        "sent",
-        "waiting",
-        "bytes",
-        "oldest",
-        "signed to",
-        "key",
-        "kept",
-    ):
-        table.add_column(name, justify="right" if name not in ("service", "state", "key") else "left")
-    for one in seen.streams:
-        table.add_row(
-            Text(safe(one.service or "?")),
-            str(one.pid or "?"),
-            Text(one.state, style="green" if one.state == ALIVE else "yellow"),
-            f"{one.sealed:,}",
-            f"{one.sent:,}",
-            f"{one.waiting:,}",
-            size(one.waiting_bytes),
-            age(one.oldest_age) if one.waiting else "",
-            f"{one.signed_sequence:,}",
-            Text(safe(one.key_id)),
-            size(one.retained_bytes) if one.retained_bytes else "",
-        )
-    console.print(table if seen.streams else Text(f"{safe(seen.spool)}: no streams; everything was sent"))
-    for one in seen.streams:
-        _describe(one, console)
-    if seen.retained_bytes:
-        console.print(
-            f"{size(seen.retained_bytes)} of acknowledged records are kept for mlaudit resend", style="dim"
-        )
-    for sentence in seen.attention:
-        console.print(Text.assemble(("attention  ", "bold red"), safe(sentence)))
-    console.print("[green]fine[/]" if seen.ok else "[bold red]needs attention[/]")
-
-
-def _describe(one: StreamStatus, console: Console) -> None:
-    facts = [f"stream {one.stream}"]
-    facts += [f"since {one.started}"] if one.started else []
-    facts += [f"last acknowledged {one.last_acknowledged}"] if one.last_acknowledged else []
-    facts += [f"adopted by {one.adopted_by}"] if one.adopted_by else []
-    facts += [] if one.described else ["its status file is absent or unreadable"]
-    console.print(Text(safe(", ".join(facts)), style="dim"), soft_wrap=True)
-    for sentence in one.attention:
-        console.print(Text.assemble(("  attention  ", "bold red"), cut(safe(sentence))), soft_wrap=True)
-
-
 def age(seconds: float) -> str:
     """A duration for display."""
     if seconds < 120:
@@ -204,8 +116,3 @@ def size(count: int) -> str:
             return f"{amount:.0f} {unit}" if unit == "B" or amount >= 10 else f"{amount:.1f} {unit}"
         amount /= 1024
     return f"{amount:.1f} TiB"
-
-
-def _write_json(value: dict[str, Any]) -> None:
-    json.dump(value, sys.stdout, indent=2, ensure_ascii=True)
-    sys.stdout.write("\n")

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.markup import escape
-
 from mlaudit.errors import ChainError, CheckpointError, SourceError
-from mlaudit.safety.printable import safe
 from mlaudit.seal.checkpoint import SignedNote, VerifyingKey
 from mlaudit.seal.checkpoint_files import TIMESTAMP_SUFFIX, CheckpointFolder, Exported, append_note
 from mlaudit.verify.proof.stored import NOTE
@@ -19,7 +15,6 @@ from mlaudit.verify.sources.source import Remarks, Selection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
     from mlaudit.verify.sources.source import Source
 
@@ -80,6 +75,21 @@ def newest_checkpoints(
     return newest
 
 
+@dataclass(slots=True)
+class ExportReport:
+    """What was exported.
+
+    Attributes:
+        counts: how many checkpoints, by what became of them.
+        problems: sentences about what contradicts an earlier export, or could not be exported.
+        notes: the notes themselves where standard output was named.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
 def export(
     sources: Iterable[Source],
     keys: Mapping[str, VerifyingKey],
@@ -89,14 +99,12 @@ def export(
     stream: str,
     tsa: str,
     tsa_ca: Path | None,
-) -> int:
-    """Exports and reports the result; 0 when all is well, 1 when something contradicts an earlier export.
+) -> ExportReport:
+    """Exports the newest checkpoint of every stream.
 
     Raises:
         SourceError: there is no source, nowhere to write, or no signed checkpoint at all.
     """
-    from pathlib import Path
-
     if bool(to) == bool(append):
         raise SourceError("expected one target: --to FOLDER, --to - or --append FILE")
     if tsa and (not to or to == STANDARD_OUTPUT):
@@ -104,43 +112,36 @@ def export(
             "expected --to FOLDER with --tsa: the time-stamp is written next to the checkpoint's file"
         )
     newest = newest_checkpoints(sources, keys, stream)
-    console = Console(stderr=True, highlight=False)
     if not newest.notes:
         raise SourceError(
             f"expected signed checkpoints, found none that a trusted key signed ({newest.strangers} by other keys)"
         )
-    problems = list(newest.conflicts)
-    told: Counter[str] = Counter()
+    report = ExportReport(problems=list(newest.conflicts))
     for stream_id in sorted(newest.notes):
         sequence, _, note = newest.notes[stream_id]
         try:
             if append is not None:
                 append_note(append, note)
-                told["appended"] += 1
+                report.counts["appended"] += 1
             elif to == STANDARD_OUTPUT:
-                sys.stdout.write(note + "\n")
-                told["printed"] += 1
+                report.notes.append(note)
+                report.counts["printed"] += 1
             else:
                 folder = CheckpointFolder(Path(to))
                 outcome = folder.put(note, keys)
-                told[outcome.value] += 1
+                report.counts[outcome.value] += 1
                 if outcome is Exported.LATER:
-                    problems.append(
+                    report.problems.append(
                         f"stream {stream_id}: the source ends with the checkpoint of record {sequence}, and a later "
                         "one was exported before; unless this source lags behind, its newest records were removed"
                     )
                 elif tsa:
-                    told["time-stamped"] += _timestamp(folder.path(stream_id), tsa, tsa_ca)
+                    report.counts["time-stamped"] += _timestamp(folder.path(stream_id), tsa, tsa_ca)
         except CheckpointError as error:
-            problems.append(str(error))
+            report.problems.append(str(error))
     if newest.strangers:
-        told["not trusted, left out"] += newest.strangers
-    for text in problems:
-        console.print(f"[bold red]NOT EXPORTED[/] {escape(safe(text))}", soft_wrap=True)
-    console.print(
-        ", ".join(f"{count:,} {what}" for what, count in sorted(told.items())) or "nothing exported"
-    )
-    return 1 if problems else 0
+        report.counts["not trusted, left out"] += newest.strangers
+    return report
 
 
 def _timestamp(path: Path, tsa: str, tsa_ca: Path | None) -> int:

@@ -39,7 +39,7 @@ def test_status_is_that_of_mlaudit_status(left_behind: Path) -> None:
     assert result.exit_code == 1
     (stream,) = layout.streams(left_behind)
     assert stream.name in result.output
-    assert "nobody has adopted the stream; 3 records wait" in result.output
+    assert "its process is gone and the stream is not adopted; 3 records wait" in result.output
     assert CliRunner().invoke(app, ["status"], env={"COLUMNS": "200"}).exit_code == 1
 
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from tests.sealed import KEYS, NOW, altered, document, make_stream, write_archive
 
 import mlaudit
+from mlaudit.cli.verify_report import print_report
 from mlaudit.deliver.send.answer import read_answer
 from mlaudit.event import AuditEvent
 from mlaudit.policy.load import inspect_policy
@@ -81,7 +82,7 @@ def test_the_report_of_verify_commands_no_terminal(text: str, tmp_path: Path) ->
     stream[5] = document(altered(stream[5].original, "audit.sequence.stream_id", text))
     report = verify_source(open_source(write_archive(tmp_path / "a.jsonl", stream)), KEYS, now=NOW, settle=0)
     written = io.StringIO()
-    report.print(Console(file=written, width=300, no_color=True))
+    print_report(report, Console(file=written, width=300, no_color=True))
     assert not report.ok
     assert is_plain(written.getvalue().replace("\n", ""))
     assert json.dumps(report.to_json()).isascii()

@@ -5,9 +5,11 @@ import json
 
 from rich.console import Console
 
+from mlaudit.cli.verify_report import print_report
+from mlaudit.safety.printable import safe
 from mlaudit.verify.proof.finding_codes import Finding
 from mlaudit.verify.proof.summary import StreamSummary
-from mlaudit.verify.report import Report, safe
+from mlaudit.verify.report import Report
 
 SUMMARY = StreamSummary("s-1", records=5, first=1, last=5, last_signed=3, unsigned=2, service="scoring")
 EVIL = "x\x1b]0;owned\x07\x1b[31m\u202e\r\n[bold]"
@@ -16,7 +18,7 @@ EVIL = "x\x1b]0;owned\x07\x1b[31m\u202e\r\n[bold]"
 def text_of(report: Report) -> str:
     """The report as a terminal would get it."""
     out = io.StringIO()
-    report.print(Console(file=out, force_terminal=True, width=200, color_system=None, highlight=False))
+    print_report(report, Console(file=out, force_terminal=True, width=200, color_system=None, highlight=False))
     return out.getvalue()
 
 

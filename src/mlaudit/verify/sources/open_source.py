@@ -13,25 +13,26 @@ from mlaudit.verify.sources.archive_source import ArchiveSource
 from mlaudit.verify.sources.spool_source import SpoolSource
 
 if TYPE_CHECKING:
+    from mlaudit.verify.inputs import Cluster
     from mlaudit.verify.sources.cluster_source import ElasticsearchSource
     from mlaudit.verify.sources.source import Source
 
 ARCHIVE_NAME = re.compile(r"\.(jsonl|json|ndjson)(\.gz)?$")
 
 
-def one_source(path: Path | None, url: str | None, namespace: str, ca_file: Path | None) -> Source:
+def one_source(path: Path | None, named: Cluster) -> Source:
     """The one source that was named.
 
     Raises:
         SourceError: none or both were named, or the source cannot be used.
     """
-    if (path is None) == (url is None):
+    if (path is None) == (named.url is None):
         raise SourceError("expected one source: a path (spool folder, archive) or --elasticsearch URL")
-    return open_source(path) if path is not None else cluster(str(url), namespace, ca_file)
+    return open_source(path) if path is not None else open_cluster(named)
 
 
-def cluster(url: str, namespace: str, ca_file: Path | None) -> ElasticsearchSource:
-    """The cluster at ``url``, with the credentials of the environment.
+def open_cluster(named: Cluster) -> ElasticsearchSource:
+    """The cluster that was named, with the credentials of the environment.
 
     Raises:
         SourceError: address, credentials or CA file cannot be used.
@@ -39,9 +40,12 @@ def cluster(url: str, namespace: str, ca_file: Path | None) -> ElasticsearchSour
     from mlaudit.cluster.client import credentials
     from mlaudit.verify.sources.cluster_source import ElasticsearchSource
 
+    ca_file = named.ca_file
     if ca_file is None and (text := os.environ.get("MLAUDIT_ES_CA_FILE")):
         ca_file = Path(text)
-    return ElasticsearchSource(url, credentials(os.environ), ca_file=ca_file, namespace=namespace)
+    return ElasticsearchSource(
+        str(named.url), credentials(os.environ), ca_file=ca_file, namespace=named.namespace
+    )
 
 
 def local_sources(spool: Path) -> list[Source]:

@@ -9,8 +9,9 @@ import pytest
 from rich.console import Console
 
 from mlaudit import cli
-from mlaudit.detect import commands
+from mlaudit.cli import detect
 from mlaudit.detect.compiled_rule import Alert
+from mlaudit.detect.look import beginning
 from mlaudit.errors import SourceError
 
 NOW = datetime(2026, 11, 25, 3, 30, tzinfo=UTC)
@@ -41,7 +42,7 @@ ALERT = Alert(
 )
 def test_since_is_a_length_or_a_time(text: str, length: int) -> None:
     """A length counts back from now; a time with a zone stands for itself."""
-    assert commands.beginning(text, NOW) == NOW - timedelta(seconds=length)
+    assert beginning(text, NOW) == NOW - timedelta(seconds=length)
 
 
 @pytest.mark.parametrize(
@@ -50,13 +51,13 @@ def test_since_is_a_length_or_a_time(text: str, length: int) -> None:
 def test_a_since_that_is_neither_or_not_past_is_refused(text: str) -> None:
     """Lengths without a unit, times without a zone and times to come are refused with an example."""
     with pytest.raises(SourceError, match="expected --since as a length such as 15m"):
-        commands.beginning(text, NOW)
+        beginning(text, NOW)
 
 
 def shown(alerts: list[Alert]) -> str:
     """What is printed for people."""
     out = StringIO()
-    commands.show(alerts, NOW - timedelta(minutes=15), NOW, Console(file=out, width=100))
+    detect.show(alerts, NOW - timedelta(minutes=15), NOW, Console(file=out, width=100))
     return out.getvalue()
 
 

@@ -1,33 +1,55 @@
-"""What ``mlaudit install`` prints."""
+"""``mlaudit install``."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final
+from dataclasses import asdict
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Final
 
-from rich.console import Console
+import typer
 from rich.markup import escape
 
-from mlaudit.cluster.client import credentials
-from mlaudit.install.apply import Profile, Report, install
-from mlaudit.install.plan import SPOKEN
+from mlaudit.cli import options, output
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from rich.console import Console
 
+    from mlaudit.install.apply import Report
     from mlaudit.install.plan import Change
 
 _SHOWN: Final = 20
 _PAST: Final = {"create": "created", "update": "updated", "roll over": "rolled over", "keep": "kept"}
 
 
-def run(url: str, ca_file: Path | None, profile: Profile, *, dry_run: bool) -> None:
-    """Install, and say what was done.
+class _Profile(StrEnum):
+    AUTO = "auto"
+    FULL = "full"
+    REDUCED = "reduced"
 
-    Raises:
-        InstallError: see ``install``.
+
+def install_command(
+    elasticsearch: options.ElasticsearchRequired,
+    ca_file: options.CaFile = None,
+    profile: Annotated[
+        _Profile, typer.Option("--profile", help="What the cluster can carry; auto asks it.")
+    ] = _Profile.AUTO,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
+) -> None:
+    """Install templates, lifecycle policies and roles into Elasticsearch; running it again changes nothing.
+
+    Credentials come from MLAUDIT_ES_USERNAME and MLAUDIT_ES_PASSWORD, or MLAUDIT_ES_API_KEY; each may be given
+    as a file by the variable with _FILE behind its name.
     """
-    show(install(url, credentials(os.environ), ca_file, dry_run, profile), Console(soft_wrap=True))
+    from mlaudit.cluster.client import credentials
+    from mlaudit.install.apply import install
+
+    report = install(elasticsearch, credentials(os.environ), ca_file, dry_run, profile.value)
+    if as_json:
+        output.write_json({"ok": True, "changed": len(report.changed), **asdict(report)})
+    else:
+        show(report, output.console())
 
 
 def show(report: Report, console: Console) -> None:
@@ -49,6 +71,8 @@ def show(report: Report, console: Console) -> None:
 
 
 def _show_change(change: Change, console: Console, *, dry_run: bool) -> None:
+    from mlaudit.install.plan import SPOKEN
+
     verb = f"would {change.action}" if dry_run else _PAST[change.action]
     console.print(f"  {verb} {SPOKEN[change.kind]} [bold]{escape(change.name)}[/]")
     for line in change.differences[:_SHOWN]:

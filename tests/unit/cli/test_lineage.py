@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from mlaudit.cli import app
 from mlaudit.errors import SourceError
-from mlaudit.lineage import commands
+from mlaudit.lineage import find
 from mlaudit.verify.sources.open_source import open_source
 from mlaudit.verify.verification import verify_source
 
@@ -43,7 +43,7 @@ def run(*arguments: object, **env: str) -> Result:
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cluster that holds the sample."""
-    monkeypatch.setattr(commands, "ElasticsearchTrail", Cluster)
+    monkeypatch.setattr(find, "ElasticsearchTrail", Cluster)
 
 
 @pytest.mark.usefixtures("cluster")
@@ -127,10 +127,10 @@ def test_stream_that_does_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     """With --verify what the proof says of each stream is told, and one that does not hold is exit code 1."""
 
     def prove(told: Any, *_: object) -> dict[str, str]:
-        verdicts = dict.fromkeys(told.streams, commands.HOLDS)
+        verdicts = dict.fromkeys(told.streams, find.HOLDS)
         return verdicts | {next(iter(verdicts)): "does not hold: chain.gap"}
 
-    monkeypatch.setattr(commands, "_prove", prove)
+    monkeypatch.setattr(find, "prove_streams", prove)
     result = run("credit-risk", "--verify", MLAUDIT_ES_URL=URL)
 
     assert result.exit_code == 1
@@ -144,21 +144,10 @@ def test_terminal_of_another_encoding(encoding: str, monkeypatch: pytest.MonkeyP
     written = io.BytesIO()
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding=encoding, write_through=True))
 
-    code = commands.lineage(
-        "credit-risk",
-        elasticsearch=URL,
-        form="text",
-        output=None,
-        namespace="*",
-        ca_file=None,
-        since="",
-        until="",
-        complete=False,
-        verify=False,
-        keys=None,
-    )
+    with pytest.raises(SystemExit) as ended:
+        app(["lineage", "credit-risk", "--elasticsearch", URL])
 
-    assert code == 0
+    assert ended.value.code == 0
     assert ("● " if encoding == "utf-8" else "* ") + "/data/loans.parquet" in written.getvalue().decode(
         encoding
     )
@@ -180,8 +169,8 @@ def test_each_stream_is_proved_for_itself(monkeypatch: pytest.MonkeyPatch, tmp_p
             raise SourceError("a shard did not answer")
         return verify_source(open_source(archives[stream]), keys)
 
-    monkeypatch.setattr(commands, "verify_source", verify)
-    monkeypatch.setattr(commands, "VERIFIED", 3)
+    monkeypatch.setattr(find, "verify_source", verify)
+    monkeypatch.setattr(find, "VERIFIED", 3)
     result = run("credit-risk", "--verify", "--keys", tmp_path, "--format", "json", MLAUDIT_ES_URL=URL)
 
     assert result.exit_code == 1

@@ -6,8 +6,8 @@ import io
 
 from rich.console import Console
 
+from mlaudit.cli.install import show
 from mlaudit.install.apply import Report
-from mlaudit.install.commands import show
 from mlaudit.install.plan import COMPONENT, LIFECYCLE, Change
 
 
