@@ -18,7 +18,9 @@ EVIL = "x\x1b]0;owned\x07\x1b[31m\u202e\r\n[bold]"
 def text_of(report: Report) -> str:
     """The report as a terminal would get it."""
     out = io.StringIO()
-    print_report(report, Console(file=out, force_terminal=True, width=200, color_system=None, highlight=False))
+    print_report(
+        report, Console(file=out, force_terminal=True, width=200, color_system=None, highlight=False)
+    )
     return out.getvalue()
 
 
