@@ -56,7 +56,7 @@ class KerasIntegration:
 
 
 def _about(model: Any) -> known_models.Known:
-    about = known_models.about(model)
+    about = known_models.lookup(model)
     name = str(getattr(model, "name", ""))
     if about is known_models.NOTHING and name and not _MADE_UP.fullmatch(name):
         return known_models.Known(name=name)

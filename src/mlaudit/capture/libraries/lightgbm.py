@@ -53,7 +53,7 @@ class LightGBMIntegration:
 def _is_raw(call: Call) -> bool:
     # Constructed inside of a training, it is that training's data, and described there.
     data = getattr(call.instance, "data", None)
-    return data is not None and not inside.get() and dataset_facts.about(call.instance) is None
+    return data is not None and not inside.get() and dataset_facts.lookup(call.instance) is None
 
 
 def _is_from_file(call: Call) -> bool:
@@ -67,7 +67,7 @@ def _construct(pipeline: Pipeline, call: Call) -> Audit:
 
 
 def _data(dataset: Any) -> dict[str, Any]:
-    found = dataset_facts.about(dataset)
+    found = dataset_facts.lookup(dataset)
     if found is not None:
         return found
     data = dataset.data
@@ -93,7 +93,7 @@ def _subject(pipeline: Pipeline, call: Call, method: str) -> Subject:
     return Subject(
         lightgbm.Booster,
         method,
-        before=known_models.about(call.kwargs.get("init_model")),
+        before=known_models.lookup(call.kwargs.get("init_model")),
         data=described(pipeline, COMPONENT, lambda: _data(train_set)),
         parameters=parameters,
     )

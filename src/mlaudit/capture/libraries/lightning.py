@@ -79,7 +79,7 @@ def _subject(pipeline: Pipeline, call: Call, loader: Any) -> Subject:
     return Subject(
         type(model),
         call.name,
-        before=known_models.about(model),
+        before=known_models.lookup(model),
         data=described(pipeline, COMPONENT, lambda: loader_fields(data)),
         parameters=parameters,
     )

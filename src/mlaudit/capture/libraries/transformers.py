@@ -90,7 +90,7 @@ def _subject(pipeline: Pipeline, call: Call, data: Any) -> Subject:
     return Subject(
         type(trainer.model),
         call.name,
-        before=known_models.about(trainer.model),
+        before=known_models.lookup(trainer.model),
         data=described(pipeline, COMPONENT, lambda: loader_fields(data)),
         parameters=parameters,
     )

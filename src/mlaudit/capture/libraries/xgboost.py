@@ -84,7 +84,7 @@ def _size(matrix: Any) -> dict[str, Any]:
 
 
 def _data(matrix: Any) -> dict[str, Any]:
-    found = dataset_facts.about(matrix)
+    found = dataset_facts.lookup(matrix)
     return _size(matrix) if found is None else found
 
 
@@ -97,7 +97,7 @@ def _subject(pipeline: Pipeline, call: Call, method: str) -> Subject:
     return Subject(
         xgboost.Booster,
         method,
-        before=known_models.about(call.kwargs.get("xgb_model")),
+        before=known_models.lookup(call.kwargs.get("xgb_model")),
         data=described(pipeline, COMPONENT, lambda: _data(matrix)),
         parameters=parameters,
     )
@@ -157,6 +157,6 @@ def _know_shell(_: Pipeline, call: Call) -> Audit:
     """An estimator is known as the booster is that was read or written for it."""
     outcome = yield
     booster = vars(call.instance).get("_Booster")
-    about = known_models.about(booster)
+    about = known_models.lookup(booster)
     if outcome.error is None and about is not known_models.NOTHING:
-        known_models.know(call.instance, about)
+        known_models.remember(call.instance, about)

@@ -61,7 +61,7 @@ def saving(
         return
     place = _place(target)
     run = current_run.get()
-    given = known_models.about(models[0]).name or ("" if run is None else run.name)
+    given = known_models.lookup(models[0]).name or ("" if run is None else run.name)
     name = given or name or artifact_files.name_of(path_of(target))
     described = class_fields(cls or type(models[0]), name)
     # 1. Nothing is written that could not be recorded, when the policy says so.
@@ -78,7 +78,7 @@ def saving(
     # 2. What was written is read back: the digest is of the file, not of what should be in it.
     on_disk = isinstance(target, str | os.PathLike)
     artifact = artifact_files.read(target) if on_disk else artifact_files.read_back(target, place)
-    run_id = known_models.about(models[0]).run_id or ("" if run is None else run.run_id)
+    run_id = known_models.lookup(models[0]).run_id or ("" if run is None else run.run_id)
     registered = Registered("", None)
     if artifact.digest and on_disk:
         try:
@@ -87,8 +87,8 @@ def saving(
         except Exception as error:  # noqa: BLE001 - unregistered is worse than registered, better than unrecorded
             pipeline.fault(component, error)
     for model in models:
-        about = known_models.about(model)
-        known_models.know(
+        about = known_models.lookup(model)
+        known_models.remember(
             model,
             replace(
                 about,
@@ -108,7 +108,7 @@ def saving(
     if found:
         fields["ml.model.parameters"] = found
     _emit(pipeline, ML_MODEL_SAVED, SUCCESS, name, registered.version, fields)
-    retraining.notice(pipeline, known_models.about(models[0]), registered.previous, model=models[0])
+    retraining.notice(pipeline, known_models.lookup(models[0]), registered.previous, model=models[0])
 
 
 def loading(

@@ -124,8 +124,8 @@ def learning(
         name=given, run_id=run_id, dataset=fields.get("ml.dataset.digest", ""), metrics=metrics
     )
     for model in found.models:
-        known_models.know(model, entry)
-    _tell(outer, metrics)
+        known_models.remember(model, entry)
+    _add_metrics(outer, metrics)
     pipeline.emit(originate(AuditEvent(ML_TRAINING_COMPLETED, SUCCESS, target=target, fields=fields)))
 
 
@@ -151,7 +151,7 @@ def judging(
         found = described(pipeline, component, lambda: dict(numbers(metrics)))
         if found:
             fields["ml.training.metrics"] = found
-            _tell(outer, found)
+            _add_metrics(outer, found)
     target = Target("model", given or subject.cls.__name__)
     pipeline.emit(originate(AuditEvent(ML_TRAINING_EVALUATED, outcome.outcome, target=target, fields=fields)))
 
@@ -200,6 +200,6 @@ def _found(
         return Result()
 
 
-def _tell(run: TrainingRun | None, metrics: Mapping[str, float | str]) -> None:
+def _add_metrics(run: TrainingRun | None, metrics: Mapping[str, float | str]) -> None:
     if run is not None:
         run.metrics.update({name: value for name, value in metrics.items() if isinstance(value, float)})

@@ -22,7 +22,7 @@ def remember(dataset: Any, fields: dict[str, Any]) -> None:
     _sets.remember(dataset, fields)
 
 
-def about(dataset: Any) -> dict[str, Any] | None:
+def lookup(dataset: Any) -> dict[str, Any] | None:
     """The fields that are remembered, else None."""
     return _sets.get(dataset)
 

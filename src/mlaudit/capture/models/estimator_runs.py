@@ -38,7 +38,7 @@ def evaluated(
         AuditRefusedError: it cannot be recorded and the policy says refuse.
     """
     # Cross-validation trains clones of the estimator: what is known of the object itself does not hold for them.
-    model = known_models.about(estimator) if method in _OF_ITSELF else known_models.NOTHING
+    model = known_models.lookup(estimator) if method in _OF_ITSELF else known_models.NOTHING
     run = current_run.get()
     name = model.name or (run.name if run is not None else "") or type(estimator).__name__
     fields: dict[str, Any] = {
@@ -58,7 +58,7 @@ def evaluated(
         if found:
             fields["ml.training.metrics"] = found
             if model.run_id:
-                known_models.know(estimator, replace(model, metrics={**model.metrics, **found}))
+                known_models.remember(estimator, replace(model, metrics={**model.metrics, **found}))
             if run is not None:
                 run.metrics.update({key: value for key, value in found.items() if isinstance(value, float)})
     except Exception as fault:  # noqa: BLE001 - foreign data

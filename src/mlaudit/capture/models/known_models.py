@@ -46,15 +46,15 @@ _models: Final[ByIdentity[Known]] = ByIdentity()
 _listeners: list[Callable[[Any, Known], None]] = []
 
 
-def know(model: Any, known: Known) -> bool:
+def remember(model: Any, known: Known) -> bool:
     """Remembers ``known`` for as long as the object lives; False when it cannot be referred to weakly."""
     return _models.remember(model, known)
 
 
 def loaded(model: Any, known: Known) -> bool:
-    """As ``know``, of a model that was just loaded from an artifact; tells the listeners of ``on_loaded``."""
+    """As ``remember``, for a model that was just loaded from an artifact; calls the listeners of ``on_loaded``."""
     known = replace(known, loaded=True)
-    remembered = know(model, known)
+    remembered = remember(model, known)
     for listener in _listeners:
         listener(model, known)
     return remembered
@@ -66,7 +66,7 @@ def on_loaded(listener: Callable[[Any, Known], None]) -> None:
         _listeners.append(listener)
 
 
-def about(model: Any) -> Known:
+def lookup(model: Any) -> Known:
     """What is known about the object."""
     return _models.get(model) or NOTHING
 
@@ -87,5 +87,5 @@ def models_in(value: Any) -> list[Any]:
     return [
         candidate
         for candidate in candidates[:MAX_CONTAINED]
-        if is_estimator(candidate) or about(candidate) is not NOTHING
+        if is_estimator(candidate) or lookup(candidate) is not NOTHING
     ]

@@ -60,7 +60,7 @@ def predicting(
     _show(pipeline, trail, use, data, outcome.result)
     if trail is None:
         event = _event_of(use, outcome.error)
-        _made.remember(_owner(outcome.result), (type(model), known_models.about(model)))
+        _made.remember(_owner(outcome.result), (type(model), known_models.lookup(model)))
         pipeline.emit(event)
 
 
@@ -75,7 +75,7 @@ def _seen(pipeline: Pipeline, data: Any) -> Given:
 
 def _use(method: str, model: Any, seen: Given, outcome: Outcome) -> ModelUse:
     cls = type(model)
-    about = known_models.about(model)
+    about = known_models.lookup(model)
     distribution, version = library(cls)
     error = outcome.error
     return ModelUse(

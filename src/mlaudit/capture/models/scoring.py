@@ -136,7 +136,7 @@ def _measured(pipeline: Pipeline, call: Call) -> Audit:
     left = _budget.take("" if run is None else run.run_id)
     if not left:
         outcome = yield
-        _tell(call, outcome)
+        _record(call, outcome)
         return
     truth = call.argument(0, "y_true", call.kwargs.get("labels_true"))
     judged = call.args[1] if len(call.args) > 1 else _first(call.kwargs)
@@ -159,7 +159,7 @@ def _measured(pipeline: Pipeline, call: Call) -> Audit:
     if outcome.error is not None:
         fields |= error_fields(outcome.error)
     else:
-        found = described(pipeline, COMPONENT, lambda: _tell(call, outcome))
+        found = described(pipeline, COMPONENT, lambda: _record(call, outcome))
         if found:
             fields["ml.training.metrics"] = found
     if left == 1:
@@ -185,7 +185,7 @@ def _describe(truth: Any, judged: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value not in (None, "")}
 
 
-def _tell(call: Call, outcome: Outcome) -> dict[str, Any]:
+def _record(call: Call, outcome: Outcome) -> dict[str, Any]:
     """The metrics of a call; the run under way keeps the last of each."""
     if outcome.error is not None:
         return {}

@@ -49,7 +49,7 @@ def train(pipeline: Pipeline, call: Call) -> Audit:
     """``fit`` and its relatives, searches included."""
     estimator = call.instance
     data, target = call.argument(0, "X"), call.argument(1, "y")
-    before = known_models.about(estimator)
+    before = known_models.lookup(estimator)
     method = "partial_fit" if call.name == "partial_fit" else "fit"
     # Repeated partial_fit of one object is one run that goes on.
     goes_on = before.run_id if method == "partial_fit" and not before.loaded else ""

@@ -81,8 +81,8 @@ def test_logged_model_is_saved_with_its_digest(log: AuditLog, name: str) -> None
     assert record["ml.training.run_id"] == run
     assert record["ml.model.class"] == "sklearn.linear_model.LogisticRegression"
     assert "sklearn" in record["labels"]["flavors"]
-    assert known_models.about(model).name == name
-    assert known_models.about(model).version == "1"
+    assert known_models.lookup(model).name == name
+    assert known_models.lookup(model).version == "1"
     assert log.of(PREDICTION) == []
 
 

@@ -73,7 +73,7 @@ def test_a_model_in_a_file_is_recorded_with_its_digest(
     assert saved["ml.model.class"] == "sklearn.linear_model.LogisticRegression"
     assert saved["ml.model.parameters"]["C"] == "0.5"
     assert found["ml.model.registration"] == "match"
-    assert known_models.about(loaded).digest == saved["ml.model.digest"]
+    assert known_models.lookup(loaded).digest == saved["ml.model.digest"]
 
 
 def test_a_model_in_bytes_is_recorded_with_their_digest(log: AuditLog, model: LogisticRegression) -> None:

@@ -335,7 +335,7 @@ def test_hooks_that_load_deploy(process: Callable[[], Deployments], log: AuditLo
         known_models._listeners.pop()
     (record,) = log.of(ML_DEPLOYMENT_STARTED)
     assert record["ml.deployment.id"] == "test-service/fraud"
-    assert record["ml.model.digest"] == known_models.about(model).digest
+    assert record["ml.model.digest"] == known_models.lookup(model).digest
 
 
 def test_what_cannot_be_referred_to_weakly_ends_with_the_process(

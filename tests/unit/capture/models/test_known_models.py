@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sklearn.linear_model import LogisticRegression
 
 from mlaudit.capture.models import known_models
-from mlaudit.capture.models.known_models import NOTHING, Known, about, know
+from mlaudit.capture.models.known_models import NOTHING, Known, lookup, remember
 
 if TYPE_CHECKING:
     import pytest
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 def test_knowledge_ends_with_the_object() -> None:
     """Nothing keeps a model alive, and its id says nothing about a later object."""
     model = LogisticRegression()
-    assert know(model, Known("a"))
+    assert remember(model, Known("a"))
     key = id(model)
-    assert about(model).name == "a"
+    assert lookup(model).name == "a"
     del model
     gc.collect()
     assert key not in known_models._models._entries
@@ -28,21 +28,21 @@ def test_knowledge_ends_with_the_object() -> None:
 def test_objects_that_are_equal_are_not_the_same() -> None:
     """Knowledge goes by identity."""
     one, other = LogisticRegression(), LogisticRegression()
-    know(one, Known("a"))
-    assert about(other) is NOTHING
+    remember(one, Known("a"))
+    assert lookup(other) is NOTHING
 
 
 def test_what_cannot_be_referred_to_weakly_is_not_known() -> None:
     """Numbers and texts are passed by."""
-    assert know(5, Known("a")) is False
-    assert about(5) is NOTHING
+    assert remember(5, Known("a")) is False
+    assert lookup(5) is NOTHING
 
 
 def test_nothing_is_written_into_the_model() -> None:
     """The object is as before, so that saving it gives the same bytes."""
     model = LogisticRegression()
     before = dict(vars(model))
-    know(model, Known("a"))
+    remember(model, Known("a"))
     assert vars(model) == before
 
 
@@ -57,7 +57,7 @@ def test_listeners_hear_of_loaded_models_only(monkeypatch: pytest.MonkeyPatch) -
     known_models.on_loaded(listener)
     known_models.on_loaded(listener)
     model = LogisticRegression()
-    know(model, Known(name="trained"))
+    remember(model, Known(name="trained"))
     assert known_models.loaded(model, Known(name="loaded"))
     assert heard == ["loaded"]
-    assert about(model).name == "loaded"
+    assert lookup(model).name == "loaded"

@@ -156,7 +156,7 @@ def test_boosters_in_mlflow_are_saved_and_loaded_once(hooked: Any, library: str,
                 "model.loaded",
                 "prediction",
             ]
-            assert known_models.about(loaded).name == f"{library}-{place}"
+            assert known_models.lookup(loaded).name == f"{library}-{place}"
 
 
 @pytest.mark.parametrize("library", ["lightgbm", "xgboost"])

@@ -94,7 +94,7 @@ def test_loaded_model_trained_on_is_a_run_of_its_own(log: AuditLog, tmp_path: Pa
     joblib.dump(SGDClassifier().partial_fit(X, Y, classes=[0, 1]), path)
     model = joblib.load(path)
     first = log.of("audit.ml.training.completed")[0]["ml.training.run_id"]
-    assert known_models.about(model).run_id == first
+    assert known_models.lookup(model).run_id == first
     model.partial_fit(X, Y)
     joblib.dump(model, path)
     assert len(log.of("audit.ml.training.started")) == 2

@@ -67,8 +67,8 @@ def _evaluate(pipeline: Pipeline, call: Call) -> Audit:
         given = list(outcome.result.metrics.items())[:MAX_METRICS]
         metrics = {str(name): found for name, value in given if (found := number(value)) is not None}
         fields["ml.training.metrics"] = metrics
-        if model is not None and about is known_models.about(model):
-            known_models.know(model, replace(about, metrics={**about.metrics, **metrics}))
+        if model is not None and about is known_models.lookup(model):
+            known_models.remember(model, replace(about, metrics={**about.metrics, **metrics}))
     present = {name: value for name, value in fields.items() if value not in ("", {})}
     target = Target("model", f"{about.name}@{about.version}" if about.version else about.name)
     pipeline.emit(
@@ -79,7 +79,7 @@ def _evaluate(pipeline: Pipeline, call: Call) -> Audit:
 def _about(model: Any) -> Known:
     if isinstance(model, str):
         return named(model, "")
-    about = known_models.about(model)
+    about = known_models.lookup(model)
     if about.name:
         return about
     name = "predictions" if model is None else getattr(model, "__name__", type(model).__name__)

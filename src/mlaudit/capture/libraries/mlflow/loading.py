@@ -62,7 +62,7 @@ def load(pipeline: Pipeline, call: Call) -> Audit:
     model = outcome.result
     inner = getattr(model, "_model_impl", None)
     for part in known_models.models_in(inner) if inner is not None else ():
-        known_models.know(part, replace(under_way.about, loaded=True))
+        known_models.remember(part, replace(under_way.about, loaded=True))
     known_models.loaded(model, under_way.about)
 
 

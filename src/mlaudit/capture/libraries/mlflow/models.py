@@ -128,10 +128,10 @@ def _log(_: Pipeline, call: Call) -> Audit:
     about = under_way.about
     if under_way.version:
         about = replace(about, name=str(kwargs.get("registered_model_name")), version=under_way.version)
-    before = known_models.about(model)
+    before = known_models.lookup(model)
     # The run of MLflow around the training that made it: training that goes on is another one.
     past = about.run_id != before.run_id
-    known_models.know(model, replace(about, dataset=before.dataset, metrics=before.metrics, loaded=past))
+    known_models.remember(model, replace(about, dataset=before.dataset, metrics=before.metrics, loaded=past))
 
 
 def _is_model(call: Call) -> bool:
@@ -160,7 +160,7 @@ def _upload(pipeline: Pipeline, call: Call) -> Audit:
         run_id = str(call.argument(0, "run_id"))
         path = _place(call.instance, run_id, given)
     model = None if under_way is None else under_way.model
-    about = Known(name, "", artifact.digest, path, run_id or known_models.about(model).run_id)
+    about = Known(name, "", artifact.digest, path, run_id or known_models.lookup(model).run_id)
     if outcome.error is None and under_way is not None:
         under_way.about = about
     _uploaded(pipeline, outcome, about, model, {"bytes": str(artifact.size), **flavors(meta)})

@@ -18,7 +18,7 @@ from mlaudit.capture.libraries.mlflow.state import IGNORED, logging_model, place
 from mlaudit.capture.models import artifact_files, retraining
 from mlaudit.capture.models.artifact_register import ArtifactRegister, Previous
 from mlaudit.capture.models.known_models import Known
-from mlaudit.capture.models.known_models import about as known_of
+from mlaudit.capture.models.known_models import lookup as known_of
 from mlaudit.catalog.names import ML_MODEL_DELETED, ML_MODEL_PROMOTED, ML_MODEL_REGISTERED
 
 if TYPE_CHECKING:
