@@ -31,7 +31,7 @@ records that must and must not fire. The tests run the rules' own queries on the
 Exit code 0: nothing found; 1: alerts; 2: could not check. `--rule NAME` (or id) runs one rule, `--json` prints the
 alerts for machines. Credentials come from the same variables as those of `mlaudit install`.
 
-A record is looked at when it *arrives* (`event.ingested`), so that one that waited in a spool is not missed; windows
+A record is evaluated when it *arrives* (`event.ingested`), so that one that waited in a spool is not missed; windows
 are counted over the time when it *happened* (`@timestamp`). The windows slide: a burst is found wherever it begins.
 Let a timer run it with a `--since` a little longer than its interval, because Elasticsearch shows a record only some
 seconds after it took it; an episode that is found by two runs is reported by both. With `--record` each alert also
