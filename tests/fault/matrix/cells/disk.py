@@ -56,7 +56,7 @@ def torn(ground: Ground, garbage: int) -> Outcome:
     outcome = ground.judge(drain_seconds=round(seconds, 2), garbage_bytes=garbage)
     (closing,) = stored.sources(ground.elasticsearch, ground.service, "audit.stream.abandoned")
     outcome.notes["said"] = closing["event.reason"]
-    outcome.require("process is gone" in closing["event.reason"], "expected the closing record to say why")
+    outcome.require("process died" in closing["event.reason"], "expected the closing record to say why")
     return outcome
 
 
