@@ -23,7 +23,7 @@ INDEX = "logs-mlaudit.*"
 
 @dataclass
 class Audited:
-    """One service on this host: its state folder, its settings, and what an administrator of the cluster can do."""
+    """One service on this host: its state folder, its settings, and an administrator's operations on the cluster."""
 
     stack: Stack
     client: Elasticsearch
@@ -38,7 +38,7 @@ class Audited:
 
     @property
     def exported(self) -> Path:
-        """Where the service exports its checkpoints to."""
+        """The folder to which the service exports its checkpoints."""
         return self.folder / "exported"
 
     @property
@@ -69,7 +69,7 @@ class Audited:
         return pipeline
 
     def write(self, count: int, **fields: Any) -> tuple[str, int]:
-        """Writes a whole stream of ``count`` events, and returns its id and last sequence once it is delivered."""
+        """Writes a whole stream of ``count`` events; returns its id and last sequence once it is delivered."""
         pipeline = self.start()
         stream = pipeline.stream
         assert stream is not None
@@ -94,7 +94,7 @@ class Audited:
         return found
 
     def wait_for(self, stream_id: str, count: int) -> None:
-        """Returns once so many documents of the stream are there."""
+        """Waits until this number of documents of the stream are stored."""
         wait_for(lambda: len(self.hits(stream_id)) == count, f"{count} documents of {stream_id}")
 
     def delete(self, hits: list[dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Another collector beside the shared stack's, with another configuration, on the same Elasticsearch."""
+"""A second collector with another configuration, on the Elasticsearch of the shared stack."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mlaudit.stack.stack_layout import Layout, layout_of
 
 @dataclass
 class Beside:
-    """What a sender needs to know of it."""
+    """What a sender needs to connect."""
 
     collector: Collector
     token: str
@@ -41,7 +41,7 @@ class Beside:
         return self.collector.layout.client_certificate
 
     def pool(self, *, certified: bool = False, **options: object) -> urllib3.PoolManager:
-        """Connections that trust the collector, with the sender's certificate or without."""
+        """Connections that trust the collector, with or without the sender's certificate."""
         certificate, key = self.client_certificate
         shown = {"cert_file": str(certificate), "key_file": str(key)} if certified else {}
         return urllib3.PoolManager(
@@ -57,7 +57,7 @@ def collector_beside(
     direct: bool = False,
     system: Callable[[Layout], dict[str, str]] | None = None,
 ) -> Iterator[Beside]:
-    """Starts it and stops it at the end; ``system`` prepares what system.yaml reads and gives its variables."""
+    """Starts the collector, stops it at the end; ``system`` prepares the input of system.yaml and returns its variables."""
     # Not pytest's temporary folders: they are closed to the unprivileged user that runs the collector.
     directory = Path(tempfile.mkdtemp(prefix="mlaudit-beside-"))
     directory.chmod(0o755)

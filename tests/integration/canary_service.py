@@ -1,4 +1,4 @@
-"""The service of test_canary: leaks what it was given wherever a careless program would."""
+"""The service of test_canary: leaks its input wherever a careless program would."""
 
 import logging
 import os
@@ -22,7 +22,7 @@ app = FastAPI()
 
 
 class Model(ClassifierMixin, BaseEstimator):
-    """Its hyper-parameters hold what they should not."""
+    """Has secrets among its hyper-parameters."""
 
     def __init__(self, api_key: str = "", connection: str = "", note: str = "", depth: int = 3) -> None:
         self.api_key = api_key
@@ -89,7 +89,7 @@ def span():
 
 @app.post("/train")
 def train():
-    """Trains with secrets as hyper-parameters, and keeps the model under a name that is one."""
+    """Trains with secrets as hyper-parameters, and saves the model under a secret name."""
     model = Model(api_key=TEXT, connection=TEXT, note=TEXT)
     features, labels = np.arange(20.0).reshape(10, 2), np.arange(10) % 2
     model.fit(features, labels)

@@ -22,7 +22,7 @@ _CLUSTERED = {"nodes"}
 
 
 class FakeKubernetes:
-    """What it was told is sent to every watcher of the resource; nothing is kept."""
+    """Sends each change to every watcher of the resource; stores nothing."""
 
     def __init__(self) -> None:
         self.watchers: dict[str, list[queue.Queue[bytes | None]]] = {}
@@ -30,14 +30,14 @@ class FakeKubernetes:
         self._version = 100
 
     def watch(self, resource: str) -> queue.Queue[bytes | None]:
-        """What a new watcher is to be sent, one line at a time."""
+        """The events for a new watcher, one line at a time."""
         lines: queue.Queue[bytes | None] = queue.Queue()
         with self._lock:
             self.watchers.setdefault(resource, []).append(lines)
         return lines
 
     def tell(self, resource: str, type_: str, **content: Any) -> None:
-        """Something of ``resource`` was ``ADDED``, ``MODIFIED`` or ``DELETED``."""
+        """Sends that an object of ``resource`` was ``ADDED``, ``MODIFIED`` or ``DELETED``."""
         group = next(path for path, resources in _RESOURCES.items() if resource in resources)
         with self._lock:
             self._version += 1
@@ -59,7 +59,7 @@ class FakeKubernetes:
                 watcher.put(None)
 
     def answer(self, path: str) -> dict[str, Any] | None:
-        """The answer to a plain GET; None where there is nothing."""
+        """The response to a plain GET; None for an unknown path."""
         if path == "/api":
             return {"kind": "APIVersions", "versions": ["v1"]}
         if path == "/apis":
@@ -94,7 +94,7 @@ class FakeKubernetes:
 
 @contextmanager
 def fake_kubernetes(kubeconfig: Path) -> Iterator[FakeKubernetes]:
-    """Serves on a free port and writes the file that leads there."""
+    """Serves on a free port and writes the kubeconfig file."""
     fake = FakeKubernetes()
 
     class Handler(BaseHTTPRequestHandler):

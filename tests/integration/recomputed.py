@@ -1,4 +1,4 @@
-"""What an administrator without the signing key can do to the end of a stream: seal it again."""
+"""What an administrator without the signing key can do to the end of a stream: recompute its chain."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import orjson
 
 
 def recompute(hits: list[dict[str, Any]], first: int) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """The documents from sequence ``first`` on, the first one altered, all hashed and linked again."""
+    """The documents from sequence ``first`` on: the first one altered, all hashes and links recomputed."""
     previous = ""
     for hit in hits[first - 1 :]:
         source = dict(hit["_source"])

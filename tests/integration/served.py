@@ -102,7 +102,7 @@ class Process:
 
 
 def environment(state: Path, **more: str) -> dict[str, str]:
-    """An environment in which auditing is on and nothing listens where records are sent to."""
+    """An environment with auditing on and an endpoint without a listener."""
     env = {
         name: value
         for name, value in os.environ.items()
@@ -123,7 +123,7 @@ def environment(state: Path, **more: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def started(command: Sequence[str], folder: Path, env: Mapping[str, str]) -> Iterator[Process]:
-    """Runs a command in a folder; it is gone when the block ends."""
+    """Runs a command in a folder and ends it with the block."""
     process = Process(
         subprocess.Popen(
             command,
@@ -176,7 +176,7 @@ def request(
 
 
 class Load:
-    """Clients that ask until the service is gone, and remember which of their requests were answered whole."""
+    """Clients that send requests until the service is gone, and remember which requests were answered in full."""
 
     def __init__(self, port: int, path: str = "/status", clients: int = 4) -> None:
         self.answered: list[str] = []
@@ -194,7 +194,7 @@ class Load:
             thread.join(30)
 
     def wait(self, answers: int) -> None:
-        """Until so many answers have come."""
+        """Waits for this number of responses."""
         deadline = time.monotonic() + 60
         while len(self.answered) < answers:
             assert time.monotonic() < deadline, f"expected {answers} answers, found {len(self.answered)}"

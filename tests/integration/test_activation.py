@@ -1,4 +1,4 @@
-"""Switching on by environment variable alone, in whole processes."""
+"""Auditing is enabled by environment variable alone, in whole processes."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def python(code: str, env: dict[str, str], *options: str) -> subprocess.Complete
 
 
 def test_off_costs_the_look_at_one_variable(tmp_path: Path) -> None:
-    """Without the variable nothing of ours is imported, and no hook waits for any import."""
+    """Without the variable nothing of mlaudit is imported, and no import hook is installed."""
     code = "import sys; print('mlaudit' in sys.modules, [type(f).__name__ for f in sys.meta_path])"
     for value in ("", "0", "no", "off", "false", "maybe"):
         done = python(code, environment(tmp_path, MLAUDIT_ENABLED=value))
@@ -74,7 +74,7 @@ def test_off_costs_the_look_at_one_variable(tmp_path: Path) -> None:
 
 
 def test_on_opens_nothing_in_a_process_that_does_no_machine_learning(tmp_path: Path) -> None:
-    """Hooks wait, nothing is opened, and nothing heavy is imported."""
+    """Hooks are installed, nothing is opened, and nothing heavy is imported."""
     code = (
         "import sys, json, urllib.request\n"
         "heavy = ('opentelemetry', 'pydantic', 'yaml', 'cryptography', 'starlette', 'sklearn', 'orjson')\n"
@@ -86,7 +86,7 @@ def test_on_opens_nothing_in_a_process_that_does_no_machine_learning(tmp_path: P
 
 
 def test_importing_a_hooked_library_alone_leaves_no_trail(tmp_path: Path) -> None:
-    """Only a use of it starts the pipeline."""
+    """Only the use of the library starts the pipeline."""
     done = python("import fastapi, starlette.applications, joblib", environment(tmp_path))
     assert (done.stderr, done.returncode) == ("", 0)
     assert list(tmp_path.iterdir()) == []
@@ -147,7 +147,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def serve(folder: Path, service: str, **env: str) -> Any:
-    """Starts the service with an OTLP endpoint at which nobody listens."""
+    """Starts the service with an OTLP endpoint without a listener."""
     (folder / "app.py").write_text(service)
     more = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_TIMEOUT": "1", **env}
     return started(UVICORN, folder, environment(folder / "state", **more))
@@ -172,7 +172,7 @@ def test_with_an_endpoint_a_request_gets_a_span_and_the_record_its_trace(folder:
 
 
 def test_a_service_without_lifespan_events_is_traced_too(folder: Path) -> None:
-    """The first request starts what the startup could not."""
+    """The first request starts the tracing that the startup could not."""
     (folder / "app.py").write_text(SERVICE + TRACED)
     env = environment(folder / "state", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
     with started([*UVICORN, "--lifespan", "off"], folder, env) as process:
@@ -194,7 +194,7 @@ def test_a_service_without_lifespan_events_is_traced_too(folder: Path) -> None:
 def test_opentelemetry_is_left_alone_where_nobody_asked_for_it(
     folder: Path, service: str, env: dict[str, str]
 ) -> None:
-    """Without an endpoint, or switched off, no provider is set; the audit works all the same."""
+    """Without an endpoint, or when disabled, no provider is set; auditing still works."""
     code = service + "\n@app.get('/provider')\ndef p(): return type(trace.get_tracer_provider()).__name__\n"
     with serve(folder, code, **env) as process:
         assert ask(process, "/provider") == ["ProxyTracerProvider"]
@@ -204,7 +204,7 @@ def test_opentelemetry_is_left_alone_where_nobody_asked_for_it(
 
 @pytest.mark.parametrize("when", ["at import", "at startup"])
 def test_a_provider_of_the_application_is_never_replaced(folder: Path, when: str) -> None:
-    """Whether it is set at import or during startup, the application's own SDK stays, and is attached to."""
+    """The application's own SDK stays in use, whether it is set at import or during startup."""
     service = OWN_PROVIDER + SERVICE.replace("FastAPI()", "FastAPI(lifespan=lifespan)") + TRACED
     if when == "at import":
         service = service.replace("    set_own()\n", "").replace(
@@ -227,8 +227,8 @@ def test_a_provider_of_the_application_is_never_replaced(folder: Path, when: str
 def test_ordinary_traces_and_logs_reach_the_collector_with_the_audit_token(
     folder: Path, stack: Any, elasticsearch: Any, service: str
 ) -> None:
-    """The bearer token file of the audit serves traces and logs too, and stands in no environment or argument."""
-    # At DEBUG the exporters log each request they send: those lines must not be sent in turn, without end.
+    """The audit's bearer token file is used for traces and logs too; the token is in no environment or argument."""
+    # At DEBUG the exporters log each request they send: those lines must not be sent in turn, in a loop.
     (folder / "app.py").write_text(SERVICE + "\nimport logging\nlogging.basicConfig(level=logging.DEBUG)\n")
     token = folder / "token"
     token.write_text(stack.token)
@@ -257,7 +257,7 @@ def test_ordinary_traces_and_logs_reach_the_collector_with_the_audit_token(
 
 
 def _find(client: Any, index: str, query: dict[str, Any]) -> dict[str, Any]:
-    """The first document that matches, once it is there."""
+    """The first document that matches, once it is stored."""
     deadline = time.monotonic() + 40
     while True:
         client.indices.refresh(index=index, ignore_unavailable=True, allow_no_indices=True)

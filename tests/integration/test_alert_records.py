@@ -59,7 +59,7 @@ def environment(
 
 @pytest.fixture
 def reader(stack: Stack) -> Iterator[Elasticsearch]:
-    """A client that may read audit records and alerts, no more."""
+    """A client that may only read audit records and alerts."""
     trust = str(stack.ca_file) if stack.ca_file else None
     with Elasticsearch(stack.elasticsearch_url, basic_auth=stack.reader_auth, ca_certs=trust) as client:
         yield client
@@ -76,7 +76,7 @@ def namespace(stack: Stack, elasticsearch: Elasticsearch, reader: Elasticsearch)
 
 @pytest.fixture
 def space(elasticsearch: Elasticsearch) -> Iterator[str]:
-    """A Kibana space of the test's own, with the index that its detection engine would make."""
+    """A Kibana space for this test, with the index that its detection engine would create."""
     name = f"test-{uuid.uuid4().hex[:12]}"
     index = f".internal.alerts-security.alerts-{name}-000001"
     keyword = {"type": "keyword"}
@@ -129,7 +129,7 @@ def alert(at: datetime, **changes: Any) -> dict[str, Any]:
 
 
 def put(elasticsearch: Elasticsearch, space: str, *alerts: dict[str, Any]) -> None:
-    """The detection engine found something."""
+    """Stores an alert as the detection engine does."""
     for one in alerts:
         elasticsearch.index(
             index=f".alerts-security.alerts-{space}", id=one["kibana.alert.uuid"], document=one, refresh=True
@@ -200,7 +200,7 @@ def test_a_run_begins_where_the_last_recorded_one_ended(
     elasticsearch: Elasticsearch,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What arrived while the timer did not run is found, though --since alone would not reach back to it."""
+    """Records that arrived while the timer did not run are found, although --since alone does not cover them."""
     where = ["--elasticsearch", stack.elasticsearch_url, "--index", namespace.index]
     calm = ({"kind": "audit.ml.prediction"},)
     namespace.store(Case("calm", "calm", 0, calm).bodies(load_catalog(), START))
@@ -246,7 +246,7 @@ def test_kibanas_alerts_become_records(
     assert record["source.ip"].startswith("192.0.2.")
     assert record["@timestamp"].startswith(first["@timestamp"][:-1])
 
-    # One that was found before but stored after the last look, and a new one.
+    # One that was found before but stored after the last poll, and a new one.
     late = alert(now - timedelta(minutes=6))
     put(elasticsearch, space, late, alert(now))
     assert mlaudit(monkeypatch, *command) == 0
@@ -262,7 +262,7 @@ def test_alerts_are_read_page_by_page(
     elasticsearch: Elasticsearch,
     reader: Elasticsearch,
 ) -> None:
-    """More alerts than a page, of one moment: none is left out and none comes twice."""
+    """More alerts than one page holds, with the same time: each is read exactly once."""
     now = datetime.now(UTC)
     put(elasticsearch, space, *(alert(now) for _ in range(7)))
     with AlertTrail(Settings.from_env(), "kibana-pages") as trail:
@@ -348,7 +348,7 @@ def test_what_cannot_be_looked_at_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A space without alerts, a name that is none, and a user without the role are told, with exit code 2."""
+    """A space without alerts, an invalid name, and a user without the role are errors with exit code 2."""
     where = ["alerts", "--once", "--elasticsearch", stack.elasticsearch_url]
     assert mlaudit(monkeypatch, *where, "--space", "nowhere") == 2
     assert "no such index" in capsys.readouterr().err

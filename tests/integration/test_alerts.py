@@ -23,7 +23,7 @@ SUFFIXES = {"By": "_bytes", "s": "_seconds"}
 
 
 def selectors(expression: str) -> list[tuple[str, dict[str, str]]]:
-    """Metric names of an expression, each with the labels it is selected by."""
+    """Metric names of an expression, each with its label selectors."""
     found: list[tuple[str, dict[str, str]]] = []
 
     def walk(node: Any) -> None:
@@ -89,7 +89,7 @@ def test_metrics_of_services_are_ours() -> None:
 
 @pytest.fixture
 def tiny_queue(stack: Stack) -> Any:
-    """The collector with the smallest queue that it accepts; as it was afterwards."""
+    """The collector with the smallest queue that it accepts; restored afterwards."""
     path = stack.layout.collector / "collector.yaml"
     before = path.read_text()
     size = "${env:MLAUDIT_QUEUE_BYTES:-4294967296}"
@@ -117,7 +117,7 @@ def check(url: str, names: set[str]) -> Scrape:
 
 @pytest.mark.stack
 def test_metrics_of_the_collector_exist(sender: Any, stack: Stack) -> None:
-    """After traffic with a document that Elasticsearch refuses, the page has what the rules ask for."""
+    """After traffic with a document that Elasticsearch rejects, the page has the metrics of the rules."""
     good, bad = sender.original(), sender.original(labels={"nul\x00key": "x"})
     assert sender.send(sender.record(good), sender.record(bad)) == 200
     sender.wait_for(lambda: bool(fetch(stack.metrics_url).rejections()), "the writer to count the refusal")
@@ -140,7 +140,7 @@ def test_collector_takes_no_metrics(sender: Any) -> None:
 
 @pytest.mark.stack
 def test_metric_of_a_full_queue_exists(sender: Any, stack: Stack, tiny_queue: None) -> None:
-    """A queue without room for a record refuses the sender, and counts."""
+    """A queue without room for a record rejects the request, and counts it."""
     assert sender.send(sender.record(sender.original(user__name="x" * 1_500_000))) != 200
     page = check(stack.metrics_url, {"otelcol_exporter_enqueue_failed_log_records"})
     assert page.enqueue_failures() >= 1

@@ -1,4 +1,4 @@
-"""Services behind real servers: what was answered is in the spool, however the process ends."""
+"""Services behind real servers: every answered request is in the spool, however the process ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LISTENING = r"(?:running on|Listening at:) http://127\.0\.0\.1:(\d+)"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with a service that says nothing about auditing."""
+    """A folder with a service that does not mention auditing."""
     (tmp_path / "app.py").write_text(SERVICE)
     return tmp_path
 
@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
 def test_every_answered_request_is_in_the_spool_after_sigterm(
     folder: Path, command: list[str], path: str
 ) -> None:
-    """SIGTERM under load: no answer without its record, one record for each request, and an orderly end."""
+    """SIGTERM under load: each answered request has exactly one record, and the stream ends properly."""
     state = folder / "state"
     with started(command, folder, environment(state)) as server:
         port = int(server.wait_for(LISTENING)[1])
@@ -56,7 +56,7 @@ def test_every_answered_request_is_in_the_spool_after_sigterm(
 
 
 def test_every_answered_request_is_in_the_spool_after_sigkill(folder: Path) -> None:
-    """Not even SIGKILL under load loses the record of an answer."""
+    """SIGKILL under load loses no record of an answered request."""
     state = folder / "state"
     with started(UVICORN, folder, environment(state)) as server:
         port = int(server.wait_for(LISTENING)[1])
@@ -68,7 +68,7 @@ def test_every_answered_request_is_in_the_spool_after_sigkill(folder: Path) -> N
 
 
 def test_uvicorn_with_several_worker_processes(folder: Path) -> None:
-    """Uvicorn's own workers are spawned: each has a trail of its own, the supervisor has none."""
+    """Uvicorn's own workers are spawned: each worker has its own trail, the supervisor has none."""
     state = folder / "state"
     with started([*UVICORN, "--workers", "2"], folder, environment(state)) as server:
         port = int(server.wait_for(LISTENING)[1])
@@ -83,7 +83,7 @@ def test_uvicorn_with_several_worker_processes(folder: Path) -> None:
 
 
 def test_the_trail_begins_before_the_first_request(folder: Path) -> None:
-    """A service that nobody asks anything leaves its start and its stop."""
+    """A service without requests leaves its start and its stop."""
     state = folder / "state"
     with started(UVICORN, folder, environment(state)) as server:
         server.wait_for("Application startup complete")
@@ -98,7 +98,7 @@ def test_the_trail_begins_before_the_first_request(folder: Path) -> None:
 
 
 def test_off_means_off(folder: Path) -> None:
-    """Without the variable the same service leaves nothing and has loaded nothing of us."""
+    """Without the variable the same service records nothing and loads nothing of mlaudit."""
     state = folder / "state"
     env = environment(state, MLAUDIT_ENABLED="false")
     with started(UVICORN, folder, env) as server:
@@ -113,7 +113,7 @@ def test_off_means_off(folder: Path) -> None:
 def test_under_the_launcher_the_trail_is_complete_whatever_is_sampled(
     folder: Path, server: list[str], sampler: str
 ) -> None:
-    """``opentelemetry-instrument`` and the ``.pth`` file together: one record each, with the request's trace."""
+    """``opentelemetry-instrument`` and the ``.pth`` file together: one record for each request, with its trace."""
     state = folder / "state"
     env = environment(
         state,
@@ -148,7 +148,7 @@ def test_under_the_launcher_the_trail_is_complete_whatever_is_sampled(
 
 
 def test_a_wrong_setting_is_said_loudly_and_the_service_runs(folder: Path) -> None:
-    """Auditing that cannot start says so on stderr, with every fault, and breaks nothing."""
+    """Auditing that cannot start reports every fault on stderr, and the service runs."""
     state = folder / "state"
     env = environment(state, MLAUDIT_COMPRESSION="zip", MLAUDIT_BODY_LIMIT="many")
     with started(UVICORN, folder, env) as server:

@@ -10,7 +10,7 @@ from tests.conftest import Sender
 
 
 def bomb(size: int, window: int) -> bytes:
-    """So many zeros, compressed a thousandfold."""
+    """A body of zeros, compressed a thousandfold."""
     packer = zlib.compressobj(9, zlib.DEFLATED, window)
     return b"".join(packer.compress(bytes(1 << 20)) for _ in range(size >> 20)) + packer.flush()
 
@@ -20,7 +20,7 @@ def bomb(size: int, window: int) -> bytes:
 def test_a_bomb_is_refused_and_the_collector_goes_on(
     sender: Sender, encoding: str, window: int, content_type: str
 ) -> None:
-    """256 MB in 256 KB get a 4xx, and the next records are taken and stored as ever."""
+    """256 MB in 256 KB get a 4xx, and the next records are accepted and stored."""
     headers = {
         "content-type": content_type,
         "content-encoding": encoding,

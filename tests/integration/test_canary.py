@@ -1,4 +1,4 @@
-"""Secrets and personal data planted everywhere in a real service appear nowhere in the trail, at the default policy."""
+"""Secrets and personal data planted everywhere in a real service are nowhere in the trail, at the default policy."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Plants:
         return secrets.choice((value, spaced))
 
     def shaped(self, place: str) -> str:
-        """A text with one of every kind of secret that can be told by its shape."""
+        """A text with one of every kind of secret that has a recognizable shape."""
         iban, jwt, pem, aws = _iban(), _jwt(), _pem(), f"AKIA{secrets.token_hex(8).upper()}"
         spaced = " ".join(iban[at : at + 4] for at in range(0, len(iban), 4))
         self._note(f"account number in {place}", iban, spaced)
@@ -112,13 +112,13 @@ class Plants:
         )
 
     def found_in(self, data: bytes) -> set[str]:
-        """What of it appears."""
+        """The planted values that appear in the content."""
         return {what for mark, what in self.marks.items() if mark in data}
 
 
 @dataclass
 class Planted:
-    """A run of the service, over; and where things lie."""
+    """A finished run of the service, and its paths."""
 
     plants: Plants
     state: Path
@@ -181,7 +181,7 @@ def _configure(config: Path, plants: Plants) -> None:
 
 
 def _call(port: int, plants: Plants) -> None:
-    """Every way in: headers, cookies, path, query, and bodies of each type."""
+    """Sends canaries by every input: headers, cookies, path, query, and bodies of each type."""
 
     def ask(method: str, path: str, body: bytes | None = None, **headers: str) -> int:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
@@ -246,7 +246,7 @@ def _until_noticed(state: Path, kind: str, server: Process) -> None:
 
 
 def test_no_canary_is_in_the_state_folder(planted: Planted) -> None:
-    """Neither the spool, nor what it retains or sets aside, nor the memory of the last start holds one."""
+    """No canary is in the spool, its retained or quarantined records, or the stored state of the last start."""
     # The register of saved models is the owner's own memory of paths, not a record.
     files = [path for path in planted.state.rglob("*") if path.is_file() and path.name != FILE]
     assert any(path.suffix == ".seg" for path in files)
@@ -255,14 +255,14 @@ def test_no_canary_is_in_the_state_folder(planted: Planted) -> None:
 
 
 def test_no_canary_is_in_the_log_of_mlaudit(planted: Planted) -> None:
-    """What mlaudit itself logs, at its most talkative, holds none."""
+    """No canary is in mlaudit's own log at its most verbose level."""
     data = planted.own_log.read_bytes()
     assert b"started" in data
     assert planted.plants.found_in(data) == set()
 
 
 def test_no_canary_is_in_elasticsearch(planted: Planted, elasticsearch: Elasticsearch) -> None:
-    """No document of the service holds one in any field; there is one of each kind of event."""
+    """No document of the service holds a canary in any field, with a document of each kind of event."""
     wanted = {
         "audit.service.started",
         "audit.service.stopped",
@@ -282,7 +282,7 @@ def test_no_canary_is_in_elasticsearch(planted: Planted, elasticsearch: Elastics
             for hit in scan(elasticsearch, index="logs-mlaudit.*", query=query):
                 kinds.add(hit["_source"]["audit.kind"])
         except ApiError as error:
-            if error.status_code != 503:  # an index is being made this moment
+            if error.status_code != 503:  # an index is being created
                 raise
         return wanted | {"audit.stream.ended"} <= kinds
 
@@ -296,7 +296,7 @@ def test_no_canary_is_in_elasticsearch(planted: Planted, elasticsearch: Elastics
 
 
 def test_no_canary_is_in_the_collector(planted: Planted, stack: Stack) -> None:
-    """Neither its log, nor its queue, nor the archive holds one."""
+    """No canary is in the collector's log, its queue or the archive."""
     assert stack.archive is not None
     places = [
         stack.archive,
@@ -318,10 +318,10 @@ def test_no_canary_is_in_the_collector(planted: Planted, stack: Stack) -> None:
     ids=["broken", "wrong types", "no object"],
 )
 def test_logs_do_not_repeat_a_record_that_is_wrong(sender, stack: Stack, body: str) -> None:
-    """What collector or Elasticsearch cannot read or take is not quoted in their logs."""
+    """Content that the collector or Elasticsearch cannot parse or store is not quoted in their logs."""
     secret = f"Zx{secrets.token_hex(12)}"
     assert sender.send(sender.record(body.format(secret=secret))) == 200
-    # One that is stored after it: then this one has been dealt with.
+    # Once a later record is stored, this one has been processed.
     last = sender.original()
     assert sender.send(sender.record(last)) == 200
     sender.find_original(last)

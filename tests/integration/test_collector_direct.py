@@ -21,7 +21,7 @@ def direct(stack) -> Iterator[Beside]:
 
 
 def test_acknowledged_is_stored(direct: Beside, sender, elasticsearch) -> None:
-    """At the moment of the acknowledgement Elasticsearch has the record."""
+    """When the acknowledgement arrives, Elasticsearch has the record."""
     own = replace(sender, stack=direct)
     for number in range(1, 11):
         assert own.send(own.record(own.original(number=number))) == 200
@@ -57,7 +57,7 @@ def test_senders_share_a_request_and_each_gets_its_answer(direct: Beside, sender
 
 
 def test_no_acknowledgement_while_elasticsearch_is_away(direct: Beside, sender, stack) -> None:
-    """Without Elasticsearch a sender gets no 200; sent again afterwards the record is stored, once."""
+    """Without Elasticsearch a sender gets no 200; a record sent again afterwards is stored once."""
     own = replace(sender, stack=direct, pool=urllib3.PoolManager(retries=False, timeout=3))
     original = own.original()
     stack.kill_elasticsearch()

@@ -1,4 +1,4 @@
-"""What a hostile or broken producer cannot do."""
+"""The collector's protection against hostile and broken producers."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_one_producers_bad_mode_does_not_harm_anothers_records(sender, mode):
 
 
 def test_producer_cannot_forge_what_only_the_collector_says(sender):
-    """The collector's own fields in a body are overwritten or removed, in every spelling."""
+    """The collector's own fields in a body are overwritten or removed, in every notation."""
     original = sender.original(
         **{
             "event.hash": "forged",
@@ -121,7 +121,7 @@ HARD = {
 
 @pytest.mark.parametrize("case", HARD, ids=list(HARD))
 def test_record_that_elasticsearch_would_refuse_is_stored_all_the_same(sender, case):
-    """No body that a sender gets acknowledged is lost on the way, however wrong it is."""
+    """No acknowledged body is lost, however malformed it is."""
     body = json.loads(sender.original(unique=new_record_id()))
     body |= HARD[case]
     original = json.dumps({name: value for name, value in body.items() if value is not None})
@@ -130,7 +130,7 @@ def test_record_that_elasticsearch_would_refuse_is_stored_all_the_same(sender, c
 
 
 def test_record_that_nests_too_deeply_for_elasticsearch_is_kept_whole(sender):
-    """990 levels would end the Elasticsearch process; the record is stored unparsed instead."""
+    """990 levels would crash the Elasticsearch process; the record is stored unparsed instead."""
     original = '{"id":"' + new_record_id() + '","zz":' + _deep(990) + "}"
     assert sender.send(sender.record(original)) == 200
     assert sender.find_original(original)["_source"]["mlaudit.unparsed"] is True
@@ -153,12 +153,12 @@ def test_wrong_timestamp_is_replaced_and_flagged(sender):
 
 
 def test_request_larger_than_elasticsearch_could_ever_take_is_refused(sender):
-    """It would be retried for ever; the sender is told at once instead."""
+    """Such a request would be retried forever; the sender gets an error at once instead."""
     assert sender.send(sender.record(sender.original(message="x" * 4_200_000))) == 400
 
 
 def test_record_under_a_guessed_id_takes_nobodys_place(sender):
-    """A stranger who sends something else under a record's id first does not keep the record out."""
+    """A foreign record that was sent first under the same id does not keep the genuine record out."""
     record_id = new_record_id()
     forged = sender.original(audit__record__id=record_id, message="forged")
     genuine = sender.original(audit__record__id=record_id, message="genuine")

@@ -1,4 +1,4 @@
-"""Ordinary logs and traces go through the same collector, apart from the audit trail."""
+"""Ordinary logs and traces go through the same collector, separate from the audit trail."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STEERING = {"elasticsearch.index": "evil", "data_stream.dataset": "evil", "elast
 
 
 def test_ordinary_log_arrives_in_its_own_data_stream(sender, service):
-    """A log record of another scope is stored as OpenTelemetry data, wherever it asks to go."""
+    """A log record of another scope is stored as OpenTelemetry data, whatever data stream it names."""
     record = sender.record("hello", STEERING) | {"eventName": ""}
     status = sender.send(
         record, scope="app", scope_attributes=STEERING, resource=STEERING | {"service.name": service}
@@ -32,7 +32,7 @@ def test_ordinary_log_arrives_in_its_own_data_stream(sender, service):
 def test_what_is_not_an_audit_record_does_not_enter_the_trail(
     sender, service, elasticsearch, scope, event_name
 ):
-    """Both the scope and the event's name must be ours."""
+    """Both the scope and the event's name must be mlaudit's."""
     record = sender.record(sender.original()) | {"eventName": event_name}
     assert sender.send(record, scope=scope, resource={"service.name": service}) == 200
     assert sender.find(1, "logs-generic.otel-*", {"term": {"resource.attributes.service.name": service}})
@@ -42,7 +42,7 @@ def test_what_is_not_an_audit_record_does_not_enter_the_trail(
 
 
 def test_span_with_its_events_arrives(sender, service):
-    """Traces are stored beside the logs, and a span's attributes cannot send it elsewhere."""
+    """Traces are stored with the logs, and a span's attributes cannot redirect it."""
     now = time.time_ns()
     span = {
         "traceId": secrets.token_hex(16),
@@ -79,7 +79,7 @@ def test_span_with_its_events_arrives(sender, service):
 
 
 def test_collector_counts_what_it_stored(sender, stack):
-    """The collector's own metrics tell stored from refused documents."""
+    """The collector's own metrics distinguish stored from rejected documents."""
     assert sender.send(sender.record(sender.original())) == 200
     sender.find(1)
     text = sender.pool.request("GET", stack.metrics_url).data.decode()

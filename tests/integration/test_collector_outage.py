@@ -43,7 +43,7 @@ def test_nothing_acknowledged_is_lost_when_everything_crashes(sender, stack):
 
 
 def test_record_sent_again_after_a_crash_is_stored_once(sender, stack):
-    """A sender that never saw the answer repeats; the document id makes that harmless."""
+    """A sender that never got the response sends again; the document id prevents a duplicate."""
     original = sender.original()
     assert sender.send(sender.record(original)) == 200
     sender.find(1)

@@ -1,4 +1,4 @@
-"""What becomes of an audit record between the service and Elasticsearch."""
+"""The path of an audit record from the service to Elasticsearch."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_record_is_filed_by_class_under_its_own_id(sender):
 
 
 def test_record_of_unknown_class_goes_to_system_and_says_so(sender):
-    """A class that is not in the closed list cannot make a data stream of its own."""
+    """A class that is not in the closed list cannot create a data stream."""
     assert sender.send(sender.record(sender.original(event__dataset="mlaudit.evil"))) == 200
     (hit,) = sender.find(1)
     assert ".ds-logs-mlaudit.system-default-" in hit["_index"]
@@ -105,7 +105,7 @@ def test_contents_are_in_the_original_alone(sender):
     ],
 )
 def test_body_that_is_no_object_is_kept_whole_and_flagged(sender, body):
-    """A body that cannot be parsed is stored in the integrity class with its original."""
+    """A body that cannot be parsed is stored in the integrity class, with its original."""
     original = body.format(id=new_record_id())
     assert sender.send(sender.record(original)) == 200
     hit = sender.find_original(original)
@@ -125,7 +125,7 @@ def test_body_that_is_no_string_is_kept_as_json_and_flagged(sender):
 
 
 def test_archive_has_the_records_as_they_came(sender, stack):
-    """The optional file gets every audit record with its body unchanged."""
+    """The optional file contains every audit record with its body unchanged."""
     original = sender.original(message=AWKWARD)
     assert sender.send(sender.record(original)) == 200
     sender.find(1)

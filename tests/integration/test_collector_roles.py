@@ -1,4 +1,4 @@
-"""Who may do what in Elasticsearch: least privilege, tried on the real server."""
+"""Least privilege in Elasticsearch, tested on the real server."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_writer_can_add_and_nothing_else(client_of, stack, document):
 
 
 def test_writer_has_no_other_privilege(client_of, stack):
-    """Asked by itself, Elasticsearch denies the writer everything but adding, APIs that this server lacks included."""
+    """Elasticsearch's privilege check denies the writer all but adding, including APIs that this server lacks."""
     cluster = [
         "manage",
         "monitor",
@@ -150,7 +150,7 @@ def test_writer_has_no_other_privilege(client_of, stack):
 
 
 def test_writer_of_ordinary_telemetry_cannot_touch_the_trail(client_of, stack, document):
-    """The second exporter has a user of its own."""
+    """The exporter of ordinary telemetry has its own user, without access to the trail."""
     telemetry = client_of(TELEMETRY, stack.credentials.telemetry)
     with pytest.raises(AuthorizationException):
         telemetry.create(index=STREAM, id=new_record_id(), document=document)

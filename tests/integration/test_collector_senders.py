@@ -1,4 +1,4 @@
-"""Two services on one collector: neither can pass for the other, nor make its records be lost."""
+"""Two services on one collector: neither can impersonate the other or cause the loss of its records."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_sender_is_stamped_with_the_name_of_its_token(named, service):
     ids=["another name", "both names", "no name"],
 )
 def test_forged_service_name_is_stamped_and_flagged(named, service, claim):
-    """A record in another service's name says who sent it, and that the two differ."""
+    """A record in another service's name states its sender, and that the two differ."""
     victim, own = f"{service}-victim", f"{service}-other"
     impostor = named(own)
     record_id = new_record_id()
@@ -107,7 +107,7 @@ def test_rule_fires_on_a_forged_name(named, service, stack, elasticsearch):
 
 
 def test_verify_names_what_was_sent_under_anothers_id(named, service, stack, elasticsearch, tmp_path):
-    """A record with the id and place of a genuine one, sent by another service, is named; the genuine one holds."""
+    """A record with the id and place of a genuine one, sent by another service, is reported; the genuine one holds."""
     audited = Audited(stack, elasticsearch, f"{service}-victim", tmp_path)
     stream_id, count = audited.write(12)
     audited.wait_for(stream_id, count)
@@ -131,7 +131,7 @@ def test_verify_names_what_was_sent_under_anothers_id(named, service, stack, ela
 
 
 def test_no_neighbour_makes_a_record_be_lost(named, service):
-    """Floods, oversized and malformed requests, bad modes and guessed ids of one leave another's records whole."""
+    """Floods, oversized and malformed requests, bad modes and guessed ids of one do not affect another's records."""
     victim, neighbour = named(f"{service}-victim"), named(f"{service}-other")
     ids = [new_record_id() for _ in range(60)]
     stop = threading.Event()

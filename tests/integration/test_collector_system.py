@@ -36,16 +36,16 @@ exec sleep 3600
 
 @pytest.fixture
 def host(service: str) -> str:
-    """A host that no other test speaks of."""
+    """A host name that no other test uses."""
     return service.replace("test-", "node-")
 
 
 def watched(host: str, **variables: str) -> Callable[[Layout], dict[str, str]]:
-    """What a collector reads that looks at a kernel log."""
+    """The inputs of a collector that reads a kernel log."""
 
     def prepare(layout: Layout) -> dict[str, str]:
         log = layout.run / "kern.log"
-        # What stands there before the collector first looks is not told.
+        # Lines from before the collector's first read are not recorded.
         layout.write(log, f"2026-11-25T03:00:00+00:00 {host} kernel: EXT4-fs error (device sda9): long ago\n")
         return {
             "MLAUDIT_HOST_NAME": host,
@@ -58,7 +58,7 @@ def watched(host: str, **variables: str) -> Callable[[Layout], dict[str, str]]:
 
 
 def append(beside: Beside, text: str) -> None:
-    """The kernel says something."""
+    """Appends a line to the kernel log."""
     log = beside.collector.layout.run / "kern.log"
     wait_for(lambda: "Started watching file" in beside.collector.log.read_text(), "the kernel log is watched")
     with log.open("a") as handle:
@@ -66,7 +66,7 @@ def append(beside: Beside, text: str) -> None:
 
 
 def found(elasticsearch, host: str, count: int, seconds: float = 30) -> list[dict[str, Any]]:
-    """The documents about a host, oldest first, once there are ``count``."""
+    """The documents about a host, oldest first, once ``count`` are stored."""
     hits: list[dict[str, Any]] = []
 
     def there() -> bool:
@@ -82,7 +82,7 @@ def found(elasticsearch, host: str, count: int, seconds: float = 30) -> list[dic
 
 
 def assert_whole(hit: dict[str, Any]) -> None:
-    """A document has the whole envelope, only fields of its kind, and says that nobody sealed it."""
+    """Asserts that a document has the whole envelope and only fields of its kind, and is marked as unsealed."""
     catalog = load_catalog()
     original = json.loads(hit["_source"]["event.original"])
     required, optional = catalog.fields_of(original["audit.kind"])
@@ -97,7 +97,7 @@ def assert_whole(hit: dict[str, Any]) -> None:
 
 
 def test_kernel_messages_become_records(stack, elasticsearch, host: str) -> None:
-    """Memory, processor, disk and GPU errors and an OOM kill are recorded; other messages, and others', are not."""
+    """Memory, processor, disk and GPU errors and an OOM kill are recorded; other messages are not."""
     lines = (RECORDED / "kern.log").read_text().replace("node-3", host)
     with collector_beside(stack, system=watched(host)) as beside:
         append(beside, lines)
@@ -129,7 +129,7 @@ def test_kernel_messages_become_records(stack, elasticsearch, host: str) -> None
 
 
 def test_journal_tells_of_boots_upgrades_and_hardware(stack, elasticsearch, host: str) -> None:
-    """Boot, shutdown, upgrade and hardware failure are recorded from the journal; what a user only says is not."""
+    """Boot, shutdown, upgrade and hardware failure are recorded from the journal; messages from a user are not."""
 
     def prepare(layout: Layout) -> dict[str, str]:
         recorded = layout.write(
@@ -193,7 +193,7 @@ def test_hostile_messages_stay_text(stack, elasticsearch, host: str) -> None:
 
 
 def test_what_was_read_is_not_read_again(stack, elasticsearch, host: str) -> None:
-    """Killed and started again, the collector goes on where it was; a line that it does read twice is one document."""
+    """After a kill and restart the collector continues where it was; a line that it reads twice is one document."""
     line = f"2026-11-25T03:30:00.5+00:00 {host} kernel: mce: [Hardware Error]: Machine check events logged\n"
     with collector_beside(stack, system=watched(host)) as beside:
         append(beside, line + line)
@@ -205,7 +205,7 @@ def test_what_was_read_is_not_read_again(stack, elasticsearch, host: str) -> Non
 
 
 def test_a_threshold_that_is_passed_for_long_is_one_record_an_hour(stack, elasticsearch, host: str) -> None:
-    """Utilisation of this machine, with thresholds of 0: each resource is told once, however often it is looked at."""
+    """Utilisation of this machine, with thresholds of 0: each resource is recorded once per hour."""
     if datetime.now(UTC).minute == 59:
         time.sleep(61)  # the one thing that cannot be awaited: the hour that a record stands for
     limits = dict.fromkeys(
@@ -231,7 +231,7 @@ def test_a_threshold_that_is_passed_for_long_is_one_record_an_hour(stack, elasti
 
 
 def test_below_its_threshold_a_resource_is_not_told(stack, elasticsearch, host: str) -> None:
-    """With thresholds that nothing reaches there is no record, while other events of the host arrive."""
+    """With unreachable thresholds there is no record, while other events of the host arrive."""
     limits = dict.fromkeys(
         ("MLAUDIT_CPU_THRESHOLD", "MLAUDIT_MEMORY_THRESHOLD", "MLAUDIT_FILESYSTEM_THRESHOLD"), "1.5"
     )
@@ -266,7 +266,7 @@ def cluster(stack, tmp_path: Path, host: str) -> Iterator[FakeKubernetes]:
 
 
 def event(fake: FakeKubernetes, uid: str, about: dict[str, str], reason: str, message: str, by: str) -> None:
-    """An event as a controller reports it, a second from now: the receiver takes none from before its start."""
+    """An event as a controller reports it, a second from now: the receiver accepts none from before its start."""
     moment = (datetime.now(UTC) + timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
     fake.tell(
         "events",
@@ -285,7 +285,7 @@ def event(fake: FakeKubernetes, uid: str, about: dict[str, str], reason: str, me
 
 
 def test_cluster_events_become_records(cluster: FakeKubernetes, elasticsearch, host: str) -> None:
-    """Scaling, a cordon, an eviction and an unready node are recorded, with who reports it; other events are not."""
+    """Scaling, a cordon, an eviction and an unready node are recorded, with the reporter; other events are not."""
     deployment = {"kind": "Deployment", "namespace": "ml", "name": host, "uid": "d"}
     node = {"kind": "Node", "name": host, "uid": "n"}
     scaled = f"Scaled up replica set {host}-7d9f to 5 from 3"
@@ -326,7 +326,7 @@ def test_cluster_events_become_records(cluster: FakeKubernetes, elasticsearch, h
 
 
 def test_cluster_objects_become_records(cluster: FakeKubernetes, elasticsearch, host: str) -> None:
-    """A node that comes and goes and a rollout are recorded once; signs of life and status reports are not."""
+    """A node that comes and goes and a rollout are recorded once; heartbeats and status reports are not."""
     node = {"name": host, "uid": f"{host}-n"}
     cluster.tell("nodes", "ADDED", metadata=node, spec={}, status={})
     cluster.tell("nodes", "MODIFIED", metadata=node, spec={}, status={})
@@ -359,7 +359,7 @@ def test_cluster_objects_become_records(cluster: FakeKubernetes, elasticsearch, 
 
 
 def test_no_service_can_pretend(stack, sender, elasticsearch, host: str) -> None:
-    """What comes by OTLP carries no flag, whatever it says, and does not take the place of a host's record."""
+    """A record sent over OTLP never carries the flag, whatever it claims, and does not replace a host's record."""
     forged = {
         "audit.kind": "audit.host.hardware.failed",
         "event.dataset": "mlaudit.system",
@@ -386,7 +386,7 @@ def test_no_service_can_pretend(stack, sender, elasticsearch, host: str) -> None
 
 
 def test_verify_counts_what_nobody_sealed(stack, elasticsearch, host: str) -> None:
-    """The documents as they are stored are counted, and nothing in them contradicts itself."""
+    """Unsealed documents are counted as they are stored, without contradictions."""
     with collector_beside(stack, system=watched(host)) as beside:
         append(beside, (RECORDED / "kern.log").read_text().replace("node-3", host))
         hits = found(elasticsearch, host, 27)
@@ -396,14 +396,14 @@ def test_verify_counts_what_nobody_sealed(stack, elasticsearch, host: str) -> No
     remarks = Remarks()
     records = list(source.read(Selection(), remarks))
     assert remarks.unsealed >= len(identities)
-    # Coverage, which looks at places alone, does not look at them.
+    # Coverage checks places alone, so it ignores them.
     assert not [place for place in source.places([]) if place.hash in hashes]
     assert not [one for one in remarks.findings if one.record_id in identities]
     assert not [record for record in records if record.claims.document_id in identities]
 
 
 def test_older_format_of_a_kernel_log_is_read_in_the_direct_topology(stack, elasticsearch, host: str) -> None:
-    """Lines of rsyslog's traditional format, without a year, have their time; the direct topology makes them too."""
+    """Lines of rsyslog's traditional format, without a year, get their time, also in the direct topology."""
     with collector_beside(stack, direct=True, system=watched(host)) as beside:
         at = datetime.now().replace(microsecond=0) - timedelta(hours=2)  # noqa: DTZ005 - as syslog writes it
         text = (
@@ -417,7 +417,7 @@ def test_older_format_of_a_kernel_log_is_read_in_the_direct_topology(stack, elas
 
 
 def test_stack_records_this_host(stack, elasticsearch, host: str) -> None:
-    """With what ``mlaudit stack up --host`` finds out, the collector starts and sees this machine."""
+    """With the settings that ``mlaudit stack up --host`` detects, the collector starts and records this machine."""
     found_out = this_host()
     assert found_out["MLAUDIT_HOST_NAME"]
     system = found_out | {"MLAUDIT_HOST_NAME": host, "MLAUDIT_MEMORY_THRESHOLD": "0"}

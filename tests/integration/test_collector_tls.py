@@ -25,14 +25,14 @@ NOTHING = b""
 
 @pytest.fixture(scope="module")
 def mutual(stack) -> Iterator[Beside]:
-    """A collector that speaks TLS and asks senders for a certificate."""
+    """A collector with TLS that requires client certificates."""
     with collector_beside(stack, tls="mutual") as beside:
         yield beside
 
 
 @pytest.fixture
 def receiver(mutual: Beside, tmp_path) -> Receiver:
-    """It, as a service with token and certificate knows it."""
+    """The collector's address, as a service with token and certificate has it."""
     token = tmp_path / "token"
     token.write_text(mutual.token)
     certificate, key = mutual.client_certificate
@@ -46,7 +46,7 @@ def receiver(mutual: Beside, tmp_path) -> Receiver:
 
 
 def verdict(receiver: Receiver) -> Verdict:
-    """What a service's sender makes of the answer."""
+    """The verdict of a service's sender on the response."""
     transport = HttpTransport(receiver)
     try:
         return transport.post(NOTHING).verdict
@@ -60,17 +60,17 @@ def test_certificate_and_token_are_accepted(receiver: Receiver) -> None:
 
 
 def test_sender_without_a_certificate_is_refused(receiver: Receiver) -> None:
-    """A valid token alone does not get through where a certificate is asked for."""
+    """A valid token alone is rejected where a certificate is required."""
     assert verdict(replace(receiver, client_cert_file=None, client_key_file=None)) is Verdict.RETRY
 
 
 def test_certificate_without_a_token_is_refused(receiver: Receiver) -> None:
-    """A valid certificate alone does not get through either."""
+    """A valid certificate alone is rejected too."""
     assert verdict(replace(receiver, token_file=None)) is Verdict.UNAUTHENTICATED
 
 
 def test_record_sent_over_mutual_tls_is_stored(mutual: Beside, sender) -> None:
-    """The whole way works with TLS on it."""
+    """The whole path works over TLS."""
     secure = replace(sender, stack=mutual, pool=mutual.pool(certified=True))
     original = secure.original()
     assert secure.send(secure.record(original)) == 200
@@ -78,7 +78,7 @@ def test_record_sent_over_mutual_tls_is_stored(mutual: Beside, sender) -> None:
 
 
 def test_collector_of_another_authority_is_not_trusted(receiver: Receiver, stack) -> None:
-    """The sender believes only the CA that it was given, even where another one made a certificate for the name."""
+    """The sender trusts only its configured CA, even if another CA issued a certificate for the name."""
     answer = HttpTransport(replace(receiver, ca_file=stack.ca_file)).post(NOTHING)
     assert (answer.verdict, answer.error_type) == (Verdict.RETRY, "SSLError")
     answer = HttpTransport(replace(receiver, ca_file=None)).post(NOTHING)
@@ -135,7 +135,7 @@ def test_sender_does_not_fall_back_to_tls_1_1(receiver: Receiver, tmp_path) -> N
 
 
 def test_plain_http_is_refused(mutual: Beside) -> None:
-    """Nothing is taken on the TLS port without TLS."""
+    """The TLS port accepts no plain HTTP."""
     url = mutual.otlp_endpoint.replace("https:", "http:") + "/v1/logs"
     with urllib3.PoolManager(retries=False, timeout=10) as pool:
         status = pool.request("POST", url, headers={"Authorization": f"Bearer {mutual.token}"}).status

@@ -22,7 +22,7 @@ def audited(stack: Stack, elasticsearch: Elasticsearch, service: str, tmp_path: 
 
 
 def test_everything_signed_is_stored(audited: Audited) -> None:
-    """An untouched trail is covered, class by class."""
+    """An unchanged trail is covered, class by class."""
     stream_id, count = audited.write(30)
     audited.wait_for(stream_id, count)
 
@@ -36,7 +36,7 @@ def test_everything_signed_is_stored(audited: Audited) -> None:
 
 
 def test_deleted_documents_are_missed_and_sent_again(audited: Audited) -> None:
-    """What an administrator deleted is named exactly, sent again from what this host keeps, and then verifies."""
+    """Deleted documents are reported exactly, sent again from this host's retained records, and then verify."""
     stream_id, count = audited.write(30)
     audited.wait_for(stream_id, count)
     hits = audited.hits(stream_id)
@@ -63,7 +63,7 @@ def test_deleted_documents_are_missed_and_sent_again(audited: Audited) -> None:
 
 
 def test_archive_gives_back_what_this_host_no_longer_keeps(audited: Audited) -> None:
-    """The collector's archive is a place to send from, as good as the spool."""
+    """Records can be sent again from the collector's archive as from the spool."""
     audited.more["MLAUDIT_RETAIN_SECONDS"] = "0"
     archive = audited.stack.archive
     assert archive is not None
@@ -83,7 +83,7 @@ def test_archive_gives_back_what_this_host_no_longer_keeps(audited: Audited) -> 
 
 
 def test_document_that_elasticsearch_refuses_for_good_is_found(audited: Audited) -> None:
-    """A key with a NUL is refused with 400 and counted as sent by the exporter; coverage finds it and says why."""
+    """A key with a NUL is rejected with 400 and counted as sent by the exporter; coverage finds it and reports why."""
     pipeline = audited.start()
     stream = pipeline.stream
     assert stream is not None
@@ -105,9 +105,9 @@ def test_document_that_elasticsearch_refuses_for_good_is_found(audited: Audited)
 
 
 def test_refused_document_is_sent_again_once_the_mapping_takes_it(audited: Audited) -> None:
-    """A mapping that refuses a record costs the document, not the record: repaired, a resend makes the trail whole."""
+    """A mapping that rejects a document loses no record: once it is repaired, a resend completes the trail."""
     client = audited.client
-    first, count = audited.write(1)  # so that the data stream is there
+    first, count = audited.write(1)  # so that the data stream exists
     audited.wait_for(first, count)
     stream = "logs-mlaudit.prediction-default"
     deep = {"labels": {"a": {"b": {"c": {"d": "e"}}}}}
@@ -135,7 +135,7 @@ def test_refused_document_is_sent_again_once_the_mapping_takes_it(audited: Audit
 
 
 def test_forged_archive_is_not_sent(audited: Audited, tmp_path: Path) -> None:
-    """A record that was altered and hashed again does not fit its neighbours, and is refused before it is sent."""
+    """A record that was altered and hashed again does not match its neighbours, and is rejected before it is sent."""
     audited.more["MLAUDIT_RETAIN_SECONDS"] = "0"
     assert audited.stack.archive is not None
     stream_id, count = audited.write(20)
@@ -154,7 +154,7 @@ def test_forged_archive_is_not_sent(audited: Audited, tmp_path: Path) -> None:
 
 
 def _forged(archive: bytes, source: dict[str, object]) -> bytes:
-    """The archive's line with this record, its number of rows changed and everything hashed again."""
+    """The archive's line with this record, its number of rows changed and all hashes recomputed."""
     from hashlib import sha256
 
     original = str(source["event.original"])
@@ -207,7 +207,7 @@ def test_administrator_without_the_key_is_found_out(audited: Audited) -> None:
 
 
 def test_chain_computed_again_is_found_out(audited: Audited) -> None:
-    """Somebody without the key replaces the end of a stream by a chain of their own: the exported hash is another."""
+    """An end of a stream that was recomputed without the key differs from the exported hash."""
     stream_id, count = audited.write(25)
     audited.wait_for(stream_id, count)
     hits = audited.hits(stream_id)
@@ -222,7 +222,7 @@ def test_chain_computed_again_is_found_out(audited: Audited) -> None:
 
 
 def test_newest_checkpoints_are_exported_from_the_cluster(audited: Audited, tmp_path: Path) -> None:
-    """The command takes the newest signature out of Elasticsearch, and never goes back behind what was exported."""
+    """The command takes the newest signature out of Elasticsearch, and never replaces an export by an older one."""
     stream_id, count = audited.write(25)
     audited.wait_for(stream_id, count)
     target = tmp_path / "by hand"

@@ -1,4 +1,4 @@
-"""Every panel of the dashboard, asked of a real Elasticsearch as Kibana would ask."""
+"""Every panel of the dashboard, queried against a real Elasticsearch as Kibana would query it."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def folder() -> Iterator[Path]:
 @pytest.mark.stack
 @pytest.mark.timeout(400)
 def test_demo_shows_the_whole_path(folder: Path) -> None:
-    """The demo ends well: everything sealed is stored and verified, every rule fires, tampering is named."""
+    """The demo succeeds: every sealed record is stored and verified, every rule fires, tampering is reported."""
     done = subprocess.run(
         [sys.executable, "-m", "examples.demo", str(folder)],
         cwd=ROOT,

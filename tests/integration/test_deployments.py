@@ -1,4 +1,4 @@
-"""Models deployed by services behind real servers: told once, whatever number of workers, and ended somehow."""
+"""Models deployed by services behind real servers: recorded once for any number of workers, and always ended."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def deployments(state: Path) -> list[dict[str, Any]]:
     ],
 )
 def test_service_deploys_once_and_ends_with_its_last_process(folder: Path, command: list[str]) -> None:
-    """One start, whatever number of workers load the model, and one end when the last of them stops."""
+    """One start for any number of workers that load the model, and one end when the last of them stops."""
     state = folder / "state"
     with started(command, folder, environment(state)) as server:
         port = int(server.wait_for(LISTENING)[1])
@@ -107,7 +107,7 @@ def test_service_deploys_once_and_ends_with_its_last_process(folder: Path, comma
 
 
 def test_swap_and_unload_while_serving(folder: Path) -> None:
-    """Another file under the name replaces; an object that is gone ends, without anybody waiting for the end."""
+    """Another file under the same name is a replacement; an object that is freed ends its deployment at once."""
     state = folder / "state"
     with started(UVICORN, folder, environment(state)) as server:
         port = int(server.wait_for(LISTENING)[1])
@@ -123,7 +123,7 @@ def test_swap_and_unload_while_serving(folder: Path) -> None:
 
 
 def test_killed_service_is_missed_by_its_next_start(folder: Path) -> None:
-    """What a killed service had is ended by the next start, which then tells what it has."""
+    """The next start ends the deployments of a killed service, and then records its own."""
     state = folder / "state"
     for number in (signal.SIGKILL, signal.SIGTERM):
         with started(UVICORN, folder, environment(state)) as server:
@@ -136,7 +136,7 @@ def test_killed_service_is_missed_by_its_next_start(folder: Path) -> None:
 
 
 def test_job_deploys_nothing(folder: Path) -> None:
-    """A job that loads the model and asks it deploys none."""
+    """A job that loads the model and predicts with it deploys none."""
     state = folder / "state"
     with started([sys.executable, "-c", JOB], folder, environment(state)) as job:
         assert job.popen.wait(60) == 0

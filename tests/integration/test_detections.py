@@ -63,7 +63,7 @@ def namespace(templates: None, elasticsearch: Elasticsearch, reader: Elasticsear
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.rule}: {case.name}")
 def test_a_rule_fires_on_exactly_the_cases_it_must(case: Case, namespace: Namespace) -> None:
-    """A rule makes as many alerts of a case's records as the case says, with the right entities."""
+    """A rule raises the number of alerts that the case states, with the right entities."""
     namespace.store(case.bodies(load_catalog(), START))
     alerts = run(namespace, [case.rule])
     assert len(alerts) == case.alerts
@@ -77,7 +77,7 @@ def test_a_rule_fires_on_exactly_the_cases_it_must(case: Case, namespace: Namesp
 
 
 def test_no_rule_fires_on_an_ordinary_record_of_any_kind(namespace: Namespace) -> None:
-    """One sample of every kind but those that are findings in themselves makes no alert of any rule."""
+    """One sample of every kind, except kinds that are findings in themselves, raises no alert."""
     findings = {"audit.pipeline.failure", "audit.stream.abandoned", "audit.policy.changed"}
     catalog = load_catalog()
     kinds = [kind for kind in catalog.kinds if kind not in findings and not kind.endswith(".*")]
@@ -87,7 +87,7 @@ def test_no_rule_fires_on_an_ordinary_record_of_any_kind(namespace: Namespace) -
 
 
 def test_a_rule_sees_records_when_they_arrive(namespace: Namespace) -> None:
-    """A record that waited in a spool is found in the run after its arrival, and only there."""
+    """A record that waited in a spool is found in the run after its arrival, and only in that run."""
     record = {"kind": "audit.pipeline.failure", "late": 3600}
     namespace.store(Case("late", "late", 1, (record,)).bodies(load_catalog(), START))
     minute = timedelta(minutes=1)
@@ -100,7 +100,7 @@ def test_a_rule_sees_records_when_they_arrive(namespace: Namespace) -> None:
 
 
 def test_a_flood_is_found_when_its_last_record_arrives(namespace: Namespace) -> None:
-    """A flood whose records arrived over two runs is one alert of the run in which it became a flood."""
+    """A flood whose records arrived over two runs is one alert, in the run that reached the threshold."""
     records = (
         {"kind": "audit.ml.prediction", "repeat": 199, "every": 1, "set": {"audit.actor.id": "mallory"}},
         {"kind": "audit.ml.prediction", "at": 250, "set": {"audit.actor.id": "mallory"}},
@@ -134,7 +134,7 @@ def test_an_alert_says_who_from_where_and_when(namespace: Namespace) -> None:
 
 
 def test_many_groups_are_read_to_the_end(namespace: Namespace) -> None:
-    """More groups than one page of an answer holds are all looked at."""
+    """More groups than one page of a response holds are all evaluated."""
     records = (
         {"kind": "audit.ml.prediction", "repeat": 1500, "every": 0.01, "set": {"audit.actor.id": "a{n}"}},
         {"kind": "audit.ml.prediction", "repeat": 200, "every": 0.5, "set": {"audit.actor.id": "zoe"}},
@@ -160,7 +160,7 @@ def test_looking_where_nothing_is_installed_is_refused(elasticsearch: Elasticsea
 
 
 def test_wrong_credentials_are_an_error(templates: None, stack: Stack, namespace: Namespace) -> None:
-    """A cluster that refuses the reader is an error that says so."""
+    """A cluster that rejects the reader's credentials is an error that says so."""
     stranger = Elasticsearch(
         stack.elasticsearch_url,
         basic_auth=("nobody", "wrong"),
@@ -194,7 +194,7 @@ def detect(stack: Stack, namespace: Namespace, monkeypatch: pytest.MonkeyPatch, 
 def test_the_command_prints_alerts_and_says_so_by_its_exit_code(
     stack: Stack, namespace: Namespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Alerts are exit code 1 and, with --json, printed with every field; nothing found is exit code 0."""
+    """Alerts give exit code 1 and, with --json, are printed with every field; no alert gives exit code 0."""
     records = ({"kind": "audit.pipeline.failure"},)
     namespace.store(Case("command", "json", 1, records).bodies(load_catalog(), START))
     since = (START - DAY).isoformat()

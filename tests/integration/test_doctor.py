@@ -1,4 +1,4 @@
-"""The doctor on the real path: whole, and with each part behind the collector broken on purpose."""
+"""The doctor on the real path: intact, and with each part behind the collector broken on purpose."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def examine(stack: Stack, service: str, tmp_path: Path) -> Examine:
 
 
 def broken(answer: dict[str, Any], step: str) -> dict[str, Any]:
-    """The first broken link, which must be this one; nothing behind it was reached."""
+    """Asserts that this is the first broken link and that nothing behind it was reached."""
     assert answer["broken"] == step, answer
     place = [one["step"] for one in answer["checks"]].index(step)
     assert {one["state"] for one in answer["checks"][place + 1 :]} <= {"not reached"}
@@ -64,7 +64,7 @@ def broken(answer: dict[str, Any], step: str) -> dict[str, Any]:
 
 @pytest.fixture
 def healed(stack: Stack) -> Iterator[None]:
-    """Whatever a test breaks in the stack works again afterwards."""
+    """The stack works again after each test that breaks it."""
     yield
     if not stack.elasticsearch_process.alive():
         stack.restart_elasticsearch()
@@ -74,7 +74,7 @@ def healed(stack: Stack) -> Iterator[None]:
 
 
 def test_whole_path_is_whole(examine: Examine, elasticsearch: Elasticsearch, service: str) -> None:
-    """The probe is found in the index and proved, by a user who may only read; every check is good."""
+    """A user who may only read finds and proves the probe in the index; every check passes."""
     answer = examine()
     assert answer["ok"], answer
     states = {one["step"]: one["state"] for one in answer["checks"]}
@@ -88,7 +88,7 @@ def test_whole_path_is_whole(examine: Examine, elasticsearch: Elasticsearch, ser
 
 
 def test_probe_raises_no_alarm(examine: Examine, stack: Stack, service: str, tmp_path: Path) -> None:
-    """No detection rule says anything about a service that was probed."""
+    """No detection rule fires on a probed service."""
     assert examine()["ok"]
     user, _ = stack.reader_auth
     env = {"MLAUDIT_ES_USERNAME": user, "MLAUDIT_ES_PASSWORD_FILE": str(tmp_path / "password")}
@@ -100,14 +100,14 @@ def test_probe_raises_no_alarm(examine: Examine, stack: Stack, service: str, tmp
 
 
 def test_collector_that_was_killed(examine: Examine, stack: Stack, healed: None) -> None:
-    """Nobody listens where records go."""
+    """No process listens at the endpoint."""
     stack.kill_collector()
     link = broken(examine(), "collector: connection")
     assert "refused" in link["found"].lower()
 
 
 def test_elasticsearch_that_was_killed(examine: Examine, stack: Stack, healed: None, tmp_path: Path) -> None:
-    """The collector has the probe: the doctor says that it waits in its queue, and it arrives afterwards."""
+    """The collector accepted the probe: the doctor reports that it waits in the queue, and it arrives afterwards."""
     stack.kill_elasticsearch()
     answer = examine()
     link = broken(answer, "Elasticsearch: connection")
@@ -128,7 +128,7 @@ def test_elasticsearch_that_was_killed(examine: Examine, stack: Stack, healed: N
 
 
 def test_wrong_password_for_elasticsearch(examine: Examine, tmp_path: Path) -> None:
-    """The reader's credentials are refused; they are not printed."""
+    """The reader's credentials are rejected; they are not printed."""
     (tmp_path / "wrong").write_text("not-the-password")
     answer = examine(MLAUDIT_ES_PASSWORD_FILE=str(tmp_path / "wrong"))
     broken(answer, "Elasticsearch: authentication")
@@ -136,7 +136,7 @@ def test_wrong_password_for_elasticsearch(examine: Examine, tmp_path: Path) -> N
 
 
 def test_wrong_authority_for_elasticsearch(examine: Examine, tmp_path: Path) -> None:
-    """Its certificate is of a CA that is not trusted here."""
+    """Its certificate is signed by an untrusted CA."""
     from mlaudit.stack.certificates import make_certificates
 
     (tmp_path / "other.pem").write_text(make_certificates().authority)
@@ -145,7 +145,7 @@ def test_wrong_authority_for_elasticsearch(examine: Examine, tmp_path: Path) -> 
 
 
 def test_user_who_may_not_read(examine: Examine, stack: Stack, tmp_path: Path) -> None:
-    """The writer's credentials are known and cannot find the probe."""
+    """The writer's credentials are valid, but cannot find the probe."""
     (tmp_path / "writer").write_text(stack.credentials.writer)
     answer = examine(
         MLAUDIT_ES_USERNAME="mlaudit-writer", MLAUDIT_ES_PASSWORD_FILE=str(tmp_path / "writer"), wait="5"
@@ -155,14 +155,14 @@ def test_user_who_may_not_read(examine: Examine, stack: Stack, tmp_path: Path) -
 
 
 def test_template_that_is_missing(examine: Examine, elasticsearch: Elasticsearch, healed: None) -> None:
-    """Without its template a data stream cannot be made, and documents are refused."""
+    """Without its template a data stream cannot be created, and documents are rejected."""
     elasticsearch.indices.delete_index_template(name="logs-mlaudit.integrity")
     link = broken(examine(), "Elasticsearch: templates")
     assert "mlaudit install" in link["remedy"]
 
 
 def test_document_that_elasticsearch_refuses_is_counted(sender: Any, stack: Stack, examine: Examine) -> None:
-    """The exporter counts it as sent; the doctor reads the writer's own count and warns."""
+    """The exporter counts the document as sent; the doctor reads the writer's own count and warns."""
     before = sum(fetch(stack.metrics_url).rejections().values())
     assert sender.send(sender.record(sender.original(labels={"nul\x00key": "x"}))) == 200
     sender.wait_for(

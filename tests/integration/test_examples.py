@@ -1,4 +1,4 @@
-"""Every example, audited by its environment alone, through the whole path."""
+"""Every example, audited by its environment alone, over the whole path."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ def summary() -> Iterator[dict[str, Any]]:
 
 @pytest.mark.parametrize("example", EXAMPLES_TO_PLAY, ids=lambda one: one.name)
 def test_example_leaves_every_kind_it_must(summary: dict[str, Any], example: Example) -> None:
-    """Everything that an unmodified program does to models and data is stored, and auditing never failed in it."""
+    """All model and data events of an unmodified program are stored, and auditing has no failure in it."""
     row = summary["examples"][example.name]
     assert row["fault"] == ""
     assert example.kinds <= set(row["kinds"])
 
 
 def test_everything_that_the_examples_left_is_proven(summary: dict[str, Any]) -> None:
-    """Verification over Elasticsearch finds each record that was stored, and nothing wrong with any."""
+    """Verification over Elasticsearch finds each stored record and no fault in any."""
     assert summary["verify"]["ok"] is True
     assert summary["verify"]["findings"] == []
     assert summary["verify"]["records"] == summary["records"] > 0
 
 
 def test_no_example_knows_that_it_is_audited() -> None:
-    """The programs say no word about auditing."""
+    """The programs do not mention auditing."""
     for path in (ROOT / "examples").glob("*/*"):
         if path.suffix in (".py", ".ipynb") and path.parent.name != "demo":
             assert "mlaudit" not in path.read_text(encoding="utf-8"), path

@@ -1,4 +1,4 @@
-"""Installing into the real Elasticsearch, and what its templates then do with documents."""
+"""Installation into the real Elasticsearch, and the effect of its templates on documents."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def installing(stack: Stack) -> Install:
 
 @pytest.fixture(scope="module")
 def stream(stack: Stack) -> str:
-    """A data stream of this module's own, made by the installed templates."""
+    """A data stream for this module, created by the installed templates."""
     install(stack.elasticsearch_url, stack.elasticsearch_auth, stack.ca_file)
     return f"logs-mlaudit.prediction-{uuid.uuid4().hex}"
 
 
 @pytest.fixture
 def put(stream: str, elasticsearch: Elasticsearch, service: str) -> Callable[..., dict[str, Any]]:
-    """Stores a document and gives back what a search for it and by the query finds."""
+    """Stores a document and returns the results of a search for it and of the query."""
 
     def run(document: dict[str, Any], query: dict[str, Any] | None = None) -> dict[str, Any]:
         document = {"@timestamp": TIME, "service.name": service, **document}
@@ -66,7 +66,7 @@ def put(stream: str, elasticsearch: Elasticsearch, service: str) -> Callable[...
 
 @pytest.fixture
 def changed_component(elasticsearch: Elasticsearch, installing: Install) -> Iterator[None]:
-    """Somebody has changed a component template by hand; put right again afterwards."""
+    """A component template changed by hand; restored afterwards."""
     installing()
     elasticsearch.cluster.put_component_template(
         name=COMPONENT_NAME, template={"settings": {"index.mapping.ignore_malformed": False}}
@@ -76,7 +76,7 @@ def changed_component(elasticsearch: Elasticsearch, installing: Install) -> Iter
 
 
 def test_second_install_changes_nothing(installing: Install) -> None:
-    """The reduced profile is chosen by asking, and after one install another finds nothing to change."""
+    """The reduced profile is detected from the cluster, and a second install finds nothing to change."""
     first = installing()
     assert first.profile == "reduced"
     assert first.missing == (
@@ -94,7 +94,7 @@ def test_second_install_changes_nothing(installing: Install) -> None:
 def test_dry_run_shows_the_difference_and_changes_nothing(
     installing: Install, elasticsearch: Elasticsearch
 ) -> None:
-    """A dry run names what differs; the cluster is as before, and the next real install puts it right."""
+    """A dry run names the differences and leaves the cluster unchanged; the next real install corrects them."""
     before = elasticsearch.cluster.get_component_template(name=COMPONENT_NAME).body
     report = installing(dry_run=True)
     (change,) = [one for one in report.changed if one.kind == COMPONENT]
@@ -108,7 +108,7 @@ def test_dry_run_shows_the_difference_and_changes_nothing(
 def test_data_stream_with_old_mappings_is_rolled_over(
     installing: Install, elasticsearch: Elasticsearch
 ) -> None:
-    """A stream whose index was made before a field was mapped gets a new index, in which the field is found."""
+    """A stream whose index was created before a field was mapped gets a new index, in which the field is searchable."""
     stream = f"logs-mlaudit.training-{uuid.uuid4().hex}"
     installing()
     found = elasticsearch.cluster.get_component_template(name="mlaudit-mappings").body
@@ -129,13 +129,13 @@ def test_data_stream_with_old_mappings_is_rolled_over(
 
 
 def test_full_profile_is_refused_where_it_cannot_work(installing: Install) -> None:
-    """Asking for the full profile on a reduced cluster names what it lacks."""
+    """Installing the full profile on a reduced cluster reports the missing features."""
     with pytest.raises(InstallError, match="lacks field type wildcard.*use --profile reduced"):
         installing(profile="full")
 
 
 def test_full_profile_as_far_as_this_cluster_can_judge_it(elasticsearch: Elasticsearch) -> None:
-    """Its privileges exist, and its templates, but for lifecycle and types, come back as they were put."""
+    """Its privileges exist, and its templates, except lifecycle and types, are returned as they were stored."""
     assets = packaged("full")
     roles = [asset.body for asset in assets if asset.kind == ROLE]
     privileges = sorted({one for role in roles for grant in role["indices"] for one in grant["privileges"]})
@@ -157,13 +157,13 @@ def test_full_profile_as_far_as_this_cluster_can_judge_it(elasticsearch: Elastic
 
 
 def test_wrong_password_is_named(stack: Stack) -> None:
-    """A refused login says which variables to set."""
+    """The error for a rejected login names the variables to set."""
     with pytest.raises(InstallError, match="refuses the credentials; set MLAUDIT_ES_USERNAME"):
         install(stack.elasticsearch_url, (stack.elasticsearch_auth[0], "wrong"), stack.ca_file)
 
 
 def test_untrusted_certificate_is_named(stack: Stack) -> None:
-    """A certificate of an unknown authority says to give the authority's certificate."""
+    """The error for a certificate of an unknown authority asks for the authority's certificate."""
     if stack.ca_file is None:
         pytest.skip("the stack runs without TLS")
     with pytest.raises(InstallError, match="give its CA with --ca-file"):
@@ -210,14 +210,14 @@ def test_sample_is_found_by_each_of_its_fields(put: Callable[..., dict[str, Any]
 def test_malformed_field_does_not_lose_the_document(
     put: Callable[..., dict[str, Any]], service: str, document: dict[str, Any]
 ) -> None:
-    """A value of the wrong type, shape or length costs its own searchability, not its document's."""
+    """A value of the wrong type, shape or length is not searchable, but its document is stored."""
     hit = put(document, {"term": {"service.name": service}})
     assert {name: hit["_source"][name] for name in document} == document
 
 
 @pytest.mark.parametrize("name", sorted(names.FLATTENED_FIELDS))
 def test_object_field_takes_objects_of_any_keys(put: Callable[..., dict[str, Any]], name: str) -> None:
-    """An object's values are found by their keys, whatever type they have and however the keys are written."""
+    """An object's values are found by their keys, whatever their type and the notation of the keys."""
     value = {"a.b": 1, "c": "x", "d": {"e": [True, "y"]}, "": 0}
     for query in ({f"{name}.a.b": "1"}, {f"{name}.c": "x"}, {f"{name}.d.e": "y"}, {f"{name}.d.e": "true"}):
         assert put({name: value}, {"term": query})["_source"][name] == value
@@ -233,7 +233,7 @@ def test_long_original_is_stored_byte_for_byte(put: Callable[..., dict[str, Any]
 
 
 def test_another_class_gets_the_same_mappings(installing: Install, elasticsearch: Elasticsearch) -> None:
-    """A data set that this version does not know is stored by the same rules."""
+    """A data set that is unknown to this version gets the same mappings."""
     installing()
     stream = f"logs-mlaudit.novel-{uuid.uuid4().hex}"
     elasticsearch.create(
@@ -246,7 +246,7 @@ def test_another_class_gets_the_same_mappings(installing: Install, elasticsearch
 def test_command_installs_with_credentials_from_files(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """``mlaudit install`` reads credentials from files, and a second run says that nothing is to change."""
+    """``mlaudit install`` reads credentials from files, and a second run reports no changes."""
     from mlaudit.cli import app
 
     for name, value in zip(("USERNAME", "PASSWORD"), stack.elasticsearch_auth, strict=True):

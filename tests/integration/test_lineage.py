@@ -1,4 +1,4 @@
-"""The lineage of a model that real programs trained, saved, served and asked, read from a real Elasticsearch."""
+"""The lineage of a model that real programs trained, saved, served and queried, read from a real Elasticsearch."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def predict(rows: list[list[float]]):
 
 @dataclass
 class Told:
-    """What was played, and the command line that tells of it."""
+    """The recorded story, and the command line that shows its lineage."""
 
     stack: Stack
     client: Elasticsearch
@@ -121,7 +121,7 @@ def _python(program: str, folder: Path, variables: dict[str, str], *arguments: s
 
 @pytest.fixture(scope="module")
 def told(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
-    """A model trained, promoted, served and asked, with all of its records in the cluster."""
+    """A model trained, promoted, served and queried, with all of its records in the cluster."""
     tmp_path, service = tmp_path_factory.mktemp("lineage"), f"test-{uuid.uuid4()}"
     state, name = tmp_path / "state", f"model-{service[-12:]}"
     model = tmp_path / f"{name}.joblib"
@@ -146,7 +146,7 @@ def told(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tol
 
 
 def test_chain_of_a_real_model(told: Told) -> None:
-    """From the digest of the data to the count of predictions, every link is found by what real records carry."""
+    """From the digest of the data to the count of predictions, every link is found from real records."""
     found = told.document(told.name)
 
     assert (found["model"]["name"], found["model"]["version"]) == (told.name, "1")
@@ -177,7 +177,7 @@ def test_chain_of_a_real_model(told: Told) -> None:
 
 
 def test_alias_version_and_digest_name_the_same(told: Told) -> None:
-    """A model may be asked for by its alias, its version and its digest."""
+    """A model can be selected by its alias, its version and its digest."""
     by_version = told.document(f"{told.name}:1")
     by_alias = told.document(f"{told.name}@champion")
     by_digest = told.document(f"{told.name}:{by_version['model']['digests'][0][:12]}")
@@ -187,7 +187,7 @@ def test_alias_version_and_digest_name_the_same(told: Told) -> None:
 
 
 def test_text_picture_and_proof(told: Told, tmp_path: Path) -> None:
-    """The text names what was found, the picture is one SVG, and with --verify every stream is proved."""
+    """The text names the results, the picture is one SVG, and with --verify every stream is proved."""
     text = told.run(told.name, "--verify")
     assert text.exit_code == 0, text.output
     assert "7 predictions" in text.stdout
@@ -202,7 +202,7 @@ def test_text_picture_and_proof(told: Told, tmp_path: Path) -> None:
 
 
 def test_altered_record_is_told(told: Told) -> None:
-    """A searchable field that somebody changed is not believed: the original is told, and the difference named."""
+    """A changed searchable field is not trusted: the original's value is shown, and the difference reported."""
     query = {
         "bool": {
             "filter": [
@@ -238,7 +238,7 @@ def test_altered_record_is_told(told: Told) -> None:
 
 
 def test_window_bounds_what_it_was_used_for(told: Told) -> None:
-    """Time bounds leave out loads and predictions, not what made the model."""
+    """Time bounds exclude loads and predictions, but not the records of how the model was made."""
     found = told.document(told.name, "--until", "2020-01-01")
 
     stages = {node["stage"] for node in found["nodes"]}
@@ -249,7 +249,7 @@ def test_window_bounds_what_it_was_used_for(told: Told) -> None:
 
 
 def test_unknown_model_and_version(told: Told) -> None:
-    """What the trail does not know is said, with what it knows instead."""
+    """An unknown name is an error that lists the known ones."""
     near = told.run(told.name.upper())
     version = told.run(f"{told.name}:9")
 
@@ -260,14 +260,14 @@ def test_unknown_model_and_version(told: Told) -> None:
 
 @pytest.fixture
 def namespace(elasticsearch: Elasticsearch) -> Iterator[Namespace]:
-    """Data streams of this test alone."""
+    """Data streams for this test alone."""
     made = Namespace(elasticsearch)
     yield made
     made.empty()
 
 
 def test_more_than_is_read(namespace: Namespace, told: Told) -> None:
-    """Of a thousand trials and two thousand unsealed predictions few are read, and all are counted."""
+    """Of a thousand trials and two thousand unsealed predictions, few are read and all are counted."""
     digest = "ab" * 32
 
     def body(number: int, kind: str, class_: str, **fields: Any) -> dict[str, Any]:

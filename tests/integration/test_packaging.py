@@ -1,4 +1,4 @@
-"""The wheel: what is in it, and that it works where nothing else of the checkout is."""
+"""The wheel: its content, and that it works outside of the checkout."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_wheel_holds_the_switch_and_every_asset(wheel: Path) -> None:
 
 
 def test_installed_wheel_works_on_its_own(wheel: Path, tmp_path: Path) -> None:
-    """Installed outside of the checkout, auditing switches on by the variable and the command finds its assets."""
+    """Installed outside of the checkout, the variable enables auditing and the command finds its assets."""
     target = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(target)
     (tmp_path / "run").mkdir()

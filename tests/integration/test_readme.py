@@ -1,4 +1,4 @@
-"""Every command of the README is run as it stands there."""
+"""Every command of the README is run as written."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[int]] = {"mlaudit verify altered": {1}}
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder of a stranger, which the unprivileged user that runs Elasticsearch can enter."""
+    """A folder for a new user, which the unprivileged user that runs Elasticsearch can enter."""
     made = Path(tempfile.mkdtemp(prefix="mlaudit-readme-"))
     made.chmod(0o755)
     yield made
@@ -60,7 +60,7 @@ def test_the_two_commands_are_what_is_tested() -> None:
 
 @pytest.mark.timeout(400)
 def test_first_five_minutes(folder: Path) -> None:
-    """A stranger who types the README's commands, in order, sees each of them succeed."""
+    """The README's commands succeed when run in order on a clean folder."""
     python = python_of(folder)
     (folder / "home").mkdir()
     (folder / "app.py").write_text(re.search(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)[1])  # type: ignore[index]

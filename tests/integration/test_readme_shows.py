@@ -1,4 +1,4 @@
-"""The record and the finding that the README shows are what its service and ``mlaudit verify`` give today."""
+"""The record and the finding in the README match the current output of its service and of ``mlaudit verify``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.integration.served import environment, of, records, request, started
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-# What is another one in every run, and how it looks.
+# Values that differ in every run, and their patterns.
 VARYING = {
     "@timestamp": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z",
     "client.address": r"hmac:[0-9a-f]{8}:[0-9a-f]{32}",
@@ -33,7 +33,7 @@ def block(language: str) -> str:
 
 @dataclass
 class Shown:
-    """What the README's service left."""
+    """The results of the README's service."""
 
     state: Path
     record: dict[str, Any]
@@ -55,7 +55,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Shown:
 
 
 def test_the_record_is_real(shown: Shown) -> None:
-    """Every field of the README's record is in the service's own, with its value; both numbers of fields are right."""
+    """Every field of the README's record is in the service's record, with its value; both field counts are right."""
     printed = json.loads(block("json"))
     of_whole = re.search(r"cut to (\d+) of its (\d+) fields", " ".join(README.split()))
     assert of_whole is not None
@@ -77,7 +77,7 @@ def test_the_record_fits_a_glance() -> None:
 
 
 def test_the_finding_is_real(shown: Shown) -> None:
-    """The README's tampering gives the README's finding, word for word but for the run's own ids and hashes."""
+    """The README's tampering gives the README's finding, identical except for the run's ids and hashes."""
     for segment in (shown.state / "spool").glob("*/*.seg"):
         segment.write_bytes(segment.read_bytes().replace(b"PREDICT", b"APPROVE"))
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What the runtime of a whole process is made to do: start, restart, debuggers, unpicklers, programs, files."""
+"""Runtime events of whole processes: starts, restarts, debuggers, unpickling, programs, files."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Command:
 def python(
     arguments: Sequence[str], env: dict[str, str], typed: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """Runs the interpreter, and types into it."""
+    """Runs the interpreter with input on stdin."""
     return subprocess.run(
         [sys.executable, *arguments],
         env=env,
@@ -96,7 +96,7 @@ def starts(state: Path) -> list[tuple[str, str]]:
 
 
 def until(state: Path, kind: str, count: int) -> None:
-    """Waits for records of a process that still writes them."""
+    """Waits for records of a running process."""
 
     def there() -> bool:
         try:
@@ -116,7 +116,7 @@ def service(tmp_path: Path) -> Path:
 
 
 def test_job_that_runs_again_is_a_restart(tmp_path: Path) -> None:
-    """Each run tells how the one before ended: by its end, by a crash, or without a word."""
+    """Each run records how the previous one ended: normally, by a crash, or without a stop record."""
     env = environment(tmp_path)
     for ending in (
         "",
@@ -143,7 +143,7 @@ def test_job_that_runs_again_is_a_restart(tmp_path: Path) -> None:
 
 
 def test_service_that_is_killed_and_started_again(service: Path) -> None:
-    """SIGKILL leaves no word; the next start of the service says so. SIGTERM is told by the service itself."""
+    """SIGKILL leaves no stop record; the next start of the service records that. The service itself records SIGTERM."""
     state = service / "state"
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGTERM):
         with started(UVICORN, service, environment(state)) as process:
@@ -158,7 +158,7 @@ def test_service_that_is_killed_and_started_again(service: Path) -> None:
 
 
 def test_workers_are_no_restarts_of_each_other(service: Path) -> None:
-    """Two workers at once are one start and one beside it; a worker in the place of a killed one is a restart."""
+    """Two concurrent workers are no restart of each other; a worker that replaces a killed one is a restart."""
     state = service / "state"
     command = [sys.executable, "-m", "gunicorn", "-w", "2", "-k", "uvicorn.workers.UvicornWorker", "app:app"]
     with started([*command, "--bind", "127.0.0.1:0"], service, environment(state)) as process:
@@ -172,7 +172,7 @@ def test_workers_are_no_restarts_of_each_other(service: Path) -> None:
 
 
 def test_service_tells_what_it_is_made_to_do(service: Path) -> None:
-    """A program, a dangerous pickle, a watched file, a lost task: each with its line; a failed request only once."""
+    """A program, a dangerous pickle, a watched file, a lost task: each has its line; a failed request is recorded once."""
     state = service / "state"
     env = environment(state, MLAUDIT_WATCH=str(service / "*.pkl"))
     with started(UVICORN, service, env) as process:
@@ -207,7 +207,7 @@ def test_service_tells_what_it_is_made_to_do(service: Path) -> None:
 
 
 def test_record_is_there_before_a_pickle_kills_the_process(tmp_path: Path) -> None:
-    """What ends the process at once, without a word, was told before."""
+    """A pickle that ends the process at once is recorded before it is loaded."""
     code = """
         import os, pickle, joblib
         class Kill:
@@ -222,7 +222,7 @@ def test_record_is_there_before_a_pickle_kills_the_process(tmp_path: Path) -> No
 
 
 def test_breakpoint_is_a_session_of_pdb(tmp_path: Path) -> None:
-    """From the breakpoint to the command that lets the program go on, told with the program's line."""
+    """From the breakpoint to the continue command, recorded with the program's line."""
     script = tmp_path / "job.py"
     script.write_text(f"{TRAINS}x = 42\nbreakpoint()\nprint('went on')\n")
     done = python([str(script)], environment(tmp_path / "state"), "p x\nc\n")
@@ -236,7 +236,7 @@ def test_breakpoint_is_a_session_of_pdb(tmp_path: Path) -> None:
 
 
 def test_script_run_by_pdb(tmp_path: Path) -> None:
-    """A debugger that was there before any library is found, and told when the trail begins."""
+    """A debugger that started before any library is detected, and recorded when the trail starts."""
     script = tmp_path / "job.py"
     script.write_text(TRAINS)
     python(["-m", "pdb", str(script)], environment(tmp_path / "state"), "c\nq\n")
@@ -257,13 +257,13 @@ def test_interactive_interpreter_lasts_until_the_end(tmp_path: Path) -> None:
 
 
 def test_interpreter_that_becomes_a_machine_learner(tmp_path: Path) -> None:
-    """A prompt that was there before any library is told when the first model is trained."""
+    """A prompt that started before any library is recorded when the first model is trained."""
     python(["-i"], environment(tmp_path), TRAINS)
     assert sessions(tmp_path)[0][:2] == ("started", "python")
 
 
 def test_debugpy_that_listens(tmp_path: Path) -> None:
-    """Its import is told with the line; the process ends as it would, though debugpy traces mlaudit's threads, too."""
+    """Its import is recorded with the line; the process ends normally, although debugpy traces mlaudit's threads."""
     script = tmp_path / "job.py"
     script.write_text(f"{TRAINS}import debugpy\ndebugpy.listen(('127.0.0.1', 0))\nprint('listens')\n")
     output = tmp_path / "output.txt"
@@ -284,7 +284,7 @@ def test_debugpy_that_listens(tmp_path: Path) -> None:
 
 
 def test_debugging_alone_begins_no_trail(tmp_path: Path) -> None:
-    """A process that has imported a hooked library and uses none of it may be debugged, fail and start programs."""
+    """A process that imports a hooked library without using it starts no trail when debugged or failing."""
     code = """
         import joblib, logging, subprocess
         breakpoint()
@@ -297,7 +297,7 @@ def test_debugging_alone_begins_no_trail(tmp_path: Path) -> None:
 
 
 def test_audit_hook_lets_children_live(tmp_path: Path) -> None:
-    """Threads, forks and workers of a job go on as ever, each with its own trail, and none is a restart."""
+    """Threads, forks and workers of a job work as before, each process with its own trail, and none is a restart."""
     code = """
         import os, pickle, threading, multiprocessing
         from sklearn.linear_model import LogisticRegression as L
@@ -323,7 +323,7 @@ def test_audit_hook_lets_children_live(tmp_path: Path) -> None:
 
 
 def test_update_between_two_starts_is_told(tmp_path: Path) -> None:
-    """A package that appears between two runs is told as added, by name and version."""
+    """A package that appears between two runs is recorded as added, by name and version."""
     site = tmp_path / "site"
     env = environment(tmp_path / "state", PYTHONPATH=str(site))
     python(["-c", TRAINS], env)

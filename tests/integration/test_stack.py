@@ -1,4 +1,4 @@
-"""The life of a local stack: command line, adoption of what runs, private folders."""
+"""The life cycle of a local stack: command line, adoption of running programs, private folders."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_status_tells_what_runs_and_no_secret(stack):
 
 
 def test_status_and_down_where_nothing_runs(tmp_path):
-    """Neither is an error for a person; status tells a script by its exit code."""
+    """Neither is an error; only the exit code of status reports it to a script."""
     status = mlaudit("stack", "status", "--dir", str(tmp_path))
     assert (status.returncode, status.stdout.strip()) == (1, "not running")
     down = mlaudit("stack", "down", "--dir", str(tmp_path))

@@ -26,7 +26,7 @@ def secrets_of(stack: Stack) -> set[bytes]:
 
 
 def test_no_secret_is_in_a_process_list(secrets_of: set[bytes]) -> None:
-    """No program on this machine was given one as an argument."""
+    """No program on this machine has one as an argument."""
     seen = 0
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -72,7 +72,7 @@ def content(path: Path) -> bytes:
 
 
 def test_files_with_secrets_are_their_owners_alone(stack: Stack, secrets_of: set[bytes]) -> None:
-    """Wherever the stack keeps one, nobody else may read the file."""
+    """Only the owner may read a file of the stack that holds a secret."""
     files = [
         path for folder in (stack.directory, stack.layout.run) for path in folder.rglob("*") if path.is_file()
     ]
@@ -83,14 +83,14 @@ def test_files_with_secrets_are_their_owners_alone(stack: Stack, secrets_of: set
 
 @pytest.mark.parametrize("arguments", [["status"], ["status", "--json"], ["env"]], ids=" ".join)
 def test_commands_print_no_secret(stack: Stack, secrets_of: set[bytes], arguments: list[str]) -> None:
-    """What the commands of the stack print names files."""
+    """The commands of the stack print file names instead of secrets."""
     printed = CliRunner().invoke(app, ["stack", *arguments, "--dir", str(stack.directory)])
     assert printed.exit_code == 0
     assert not [secret for secret in secrets_of if secret in printed.output.encode()]
 
 
 def test_errors_of_the_sender_hold_no_secret(stack: Stack, tmp_path: Path) -> None:
-    """An answer that refuses, a receiver that is away and a token that no header can hold are told without it."""
+    """A rejection, an unreachable receiver and a token that no header can hold are reported without the token."""
     token = tmp_path / "token"
     for text, endpoint in (
         ("hunter2-wrong", f"{stack.otlp_endpoint}/v1/logs"),

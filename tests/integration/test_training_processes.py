@@ -1,4 +1,4 @@
-"""Real processes that end in every way, and what their spools hold afterwards."""
+"""Real processes that end in every way, and the contents of their spools afterwards."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ WAIT = "while True:\n    time.sleep(0.1)\n"
 
 
 def environment(folder: Path, **further: str) -> dict[str, str]:
-    """Of an audited process whose collector does not answer."""
+    """The environment of an audited process whose collector does not respond."""
     return {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
@@ -50,7 +50,7 @@ def environment(folder: Path, **further: str) -> dict[str, str]:
 
 
 def start(folder: Path, program: str, **further: str) -> subprocess.Popen[str]:
-    """A process that runs ``program`` after it has trained a model under audit and said so."""
+    """Starts a process that trains a model under audit, reports it, and then runs ``program``."""
     script = folder / "program.py"
     script.write_text(BEGIN + program, encoding="utf-8")
     process = subprocess.Popen(
@@ -60,7 +60,7 @@ def start(folder: Path, program: str, **further: str) -> subprocess.Popen[str]:
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        # Whoever started the tests in the background, or a test before this one, may ignore it: that is inherited.
+        # The parent of the test run, or an earlier test, may ignore the signal, and children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
@@ -95,7 +95,7 @@ def kinds(records: list[dict[str, Any]]) -> list[str]:
 
 
 def test_exit(tmp_path: Path) -> None:
-    """A program that ends by itself has a start, a stop and a signed end."""
+    """A program that exits normally has a start, a stop and a signed end."""
     assert end(start(tmp_path, ""))[0] == 0
     (records,) = streams(tmp_path)
     assert kinds(records)[2:] == [
@@ -109,7 +109,7 @@ def test_exit(tmp_path: Path) -> None:
 
 
 def test_data_that_is_still_being_read_at_the_end(tmp_path: Path) -> None:
-    """What of a file the program has read when it ends is on record before its end is."""
+    """The part of a file that the program has read when it ends is recorded before its end."""
     (tmp_path / "x.csv").write_text("a\n" + "1\n" * 10)
     program = "import pandas\nreader = pandas.read_csv('x.csv', chunksize=3)\nreader.get_chunk()\n"
     assert end(start(tmp_path, program))[0] == 0
@@ -122,7 +122,7 @@ def test_data_that_is_still_being_read_at_the_end(tmp_path: Path) -> None:
 
 
 def test_sigterm(tmp_path: Path) -> None:
-    """SIGTERM is told, and the process dies by it as it would without us."""
+    """SIGTERM is recorded, and the process dies by it as without auditing."""
     process = start(tmp_path, WAIT)
     process.send_signal(signal.SIGTERM)
     assert end(process)[0] == -signal.SIGTERM
@@ -149,7 +149,7 @@ time.sleep(60)
 
 
 def test_own_sigterm_handler_of_the_program(tmp_path: Path) -> None:
-    """A program that handles SIGTERM itself goes on doing so; its exit is told."""
+    """A program that handles SIGTERM itself keeps doing so; its exit is recorded."""
     process = start(
         tmp_path,
         f"signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))\nprint('x', flush=True)\n{WAIT}",
@@ -174,7 +174,7 @@ def test_ctrl_c(tmp_path: Path) -> None:
 
 
 def test_crash(tmp_path: Path) -> None:
-    """An unhandled exception is a crash on record, with its stack, and is shown as ever."""
+    """An unhandled exception is recorded as a crash, with its stack, and is still printed."""
     code, errors = end(start(tmp_path, "def serve():\n    raise RuntimeError('broken')\nserve()"))
     assert code == 1
     assert "RuntimeError: broken" in errors
@@ -184,7 +184,7 @@ def test_crash(tmp_path: Path) -> None:
 
 
 def test_crash_before_the_first_event_is_told(tmp_path: Path) -> None:
-    """A service that dies while it starts, before anything was audited, leaves a trail."""
+    """A service that fails during startup, before its first audited event, leaves a trail."""
     script = tmp_path / "program.py"
     script.write_text("import sklearn.tree\nraise RuntimeError('no model')", encoding="utf-8")
     result = subprocess.run(
@@ -202,7 +202,7 @@ def test_crash_before_the_first_event_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("end", ["", "os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)"])
 def test_program_that_only_records_its_own_events(end: str, tmp_path: Path) -> None:
-    """A program without any hooked library has a start, a stop and a signed end, too, also on SIGTERM."""
+    """A program without any hooked library has a start, a stop and a signed end, also on SIGTERM."""
     script = tmp_path / "program.py"
     script.write_text(f"import mlaudit, os, signal, time\nmlaudit.record('audit.app.report.exported')\n{end}")
     done = subprocess.run([sys.executable, str(script)], env=environment(tmp_path), timeout=60, check=False)
@@ -232,7 +232,7 @@ def test_kill_leaves_an_open_stream(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_multiprocessing_child_has_its_own_end(tmp_path: Path, method: str) -> None:
-    """A child that trains has a stream of its own, ended although the child leaves by os._exit."""
+    """A child that trains has its own stream, which ends although the child exits by os._exit."""
     program = f"""
 import multiprocessing
 def work():
@@ -248,12 +248,12 @@ if __name__ == "__main__":
     assert len(found) == 2
     for records in found:
         assert kinds(records)[-2:] == [STOPPED, ENDED]
-    # A spawned child has imported, and trained, before multiprocessing knows it as one; it ends like a program.
+    # A spawned child imports, and trains, before multiprocessing identifies it as one; it ends like a program.
     assert {records[-2]["event.reason"] for records in found} <= {"exit", "end of the worker process"}
 
 
 def test_restart_is_linked_and_a_new_package_is_told(tmp_path: Path) -> None:
-    """The second start names the first's stream, and what was installed in between."""
+    """The second start names the first's stream, and the packages installed in between."""
     end(start(tmp_path, ""))
     (tmp_path / "lib" / "fraud_rules-2.0.dist-info").mkdir(parents=True)
     end(start(tmp_path, "", PYTHONPATH=str(tmp_path / "lib")))
@@ -267,7 +267,7 @@ def test_restart_is_linked_and_a_new_package_is_told(tmp_path: Path) -> None:
 
 
 def test_example_is_audited_without_a_line_about_it(tmp_path: Path) -> None:
-    """The example's run is on record from the search to the saved file, which holds no word of mlaudit."""
+    """The example's run is recorded from the search to the saved file; its source does not mention mlaudit."""
     example = Path(__file__).parents[2] / "examples" / "training" / "train.py"
     assert "audit" not in example.read_text(encoding="utf-8")
     model = tmp_path / "models" / "breast-cancer.joblib"
@@ -324,7 +324,7 @@ if __name__ == "__main__":
 
 
 def test_trainings_that_workers_do_for_the_user_are_recorded(tmp_path: Path) -> None:
-    """Models that a user trains in parallel by himself are his training runs, with his run as their parent."""
+    """Models that user code trains in parallel are training runs of their own, with the user's run as their parent."""
     program = """
 import joblib, mlaudit
 def train(seed):

@@ -1,4 +1,4 @@
-"""Verify against what a real collector wrote into a real Elasticsearch and a real archive file."""
+"""Verification of a real Elasticsearch and a real archive file, written by a real collector."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def write_trail(
 
 @pytest.fixture
 def trail(write_trail: Callable[..., Trail]) -> Iterator[Trail]:
-    """A whole stream, and afterwards none of its documents, so that no other test sees what was done to them."""
+    """A whole stream; its documents are deleted afterwards, so that no other test sees the changes."""
     written = write_trail()
     yield written
     for hit in written.hits():
@@ -149,7 +149,7 @@ def trail(write_trail: Callable[..., Trail]) -> Iterator[Trail]:
 
 
 def test_untouched_trail_is_proven(trail: Trail) -> None:
-    """What went through spool, collector and Elasticsearch holds, projection included."""
+    """Records that went through spool, collector and Elasticsearch hold, projection included."""
     report = trail.verify()
 
     assert report.findings == []
@@ -159,7 +159,7 @@ def test_untouched_trail_is_proven(trail: Trail) -> None:
 
 
 def test_archive_of_the_collector_is_proven(trail: Trail) -> None:
-    """The file that the collector's file exporter writes is a source as good as Elasticsearch."""
+    """The archive that the collector's file exporter writes is proven like Elasticsearch."""
     archive = trail.stack.archive
     assert archive is not None
 
@@ -180,7 +180,7 @@ def test_archive_of_the_collector_is_proven(trail: Trail) -> None:
     ],
 )
 def test_altered_searchable_field_is_named(trail: Trail, name: str, value: object) -> None:
-    """A document that was altered so that searches see something else is named, with the field."""
+    """A document with an altered searchable field is reported, with the field."""
     hit = trail.hits()[9]
     trail.put(hit, {**hit["_source"], name: value})
 
@@ -192,7 +192,7 @@ def test_altered_searchable_field_is_named(trail: Trail, name: str, value: objec
 
 
 def test_altered_original_is_named(trail: Trail) -> None:
-    """A document whose original was altered is named, whether or not hash and projection were altered as well."""
+    """A document with an altered original is reported, whether or not hash and projection were altered too."""
     hit = trail.hits()[9]
     fields = orjson.loads(hit["_source"]["event.original"])
     fields["audit.outcome"] = fields["event.outcome"] = "failure"
@@ -212,7 +212,7 @@ def test_deleted_document_is_named(trail: Trail) -> None:
 
 
 def test_inserted_and_replayed_documents_are_named(trail: Trail) -> None:
-    """A document that somebody added is named, be it a copy or a forgery."""
+    """An added document is reported, whether it is a copy or a forgery."""
     source = trail.hits()[9]["_source"]
     trail.client.create(index=STREAM, id=f"copy-{trail.stream_id}", document=source, refresh=True)
     assert named(trail.verify().findings) == [("record.replayed", 10, 10)]
@@ -227,7 +227,7 @@ def test_inserted_and_replayed_documents_are_named(trail: Trail) -> None:
 
 
 def test_window_in_elasticsearch(trail: Trail) -> None:
-    """Time cuts the stream at the documents' own times, and only those between are read."""
+    """A time window cuts the stream at the documents' own times, and only documents inside it are read."""
     times = [hit["_source"]["@timestamp"] for hit in trail.hits()]
 
     report = trail.verify(since=times[9], until=times[20])
@@ -239,7 +239,7 @@ def test_window_in_elasticsearch(trail: Trail) -> None:
 
 
 def test_open_stream_is_normal(write_trail: Callable[..., Trail]) -> None:
-    """A service that still runs has an open stream, signed up to its last checkpoint."""
+    """A running service has an open stream, signed up to its last checkpoint."""
     trail = write_trail(end=False)
 
     source = ElasticsearchSource(

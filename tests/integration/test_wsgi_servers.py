@@ -1,4 +1,4 @@
-"""Flask and Django behind real servers: what was answered is in the spool, however the process ends."""
+"""Flask and Django behind real servers: every answered request is in the spool, however the process ends."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ LISTENING = r"(?:[Rr]unning on|Listening at:) http://127\.0\.0\.1:(\d+)"
 
 
 def folder_with(tmp_path: Path, service: str) -> Path:
-    """A folder with a service that says nothing about auditing."""
+    """A folder with a service that does not mention auditing."""
     (tmp_path / "app.py").write_text(service)
     return tmp_path
 
@@ -74,7 +74,7 @@ def folder_with(tmp_path: Path, service: str) -> Path:
 def test_every_answered_request_is_in_the_spool_after_sigterm(
     tmp_path: Path, command: list[str], path: str
 ) -> None:
-    """SIGTERM under load: no answer without its record, one record for each request, and an orderly end."""
+    """SIGTERM under load: each answered request has exactly one record, and the stream ends properly."""
     folder = folder_with(tmp_path, FLASK)
     state = folder / "state"
     with started(command, folder, environment(state)) as server:
@@ -93,7 +93,7 @@ def test_every_answered_request_is_in_the_spool_after_sigterm(
 
 
 def test_every_answered_request_is_in_the_spool_after_sigkill(tmp_path: Path) -> None:
-    """Not even SIGKILL under load loses the record of an answer."""
+    """SIGKILL under load loses no record of an answered request."""
     folder = folder_with(tmp_path, FLASK)
     state = folder / "state"
     with started(WERKZEUG, folder, environment(state)) as server:
@@ -111,7 +111,7 @@ def test_every_answered_request_is_in_the_spool_after_sigkill(tmp_path: Path) ->
 def test_the_trail_begins_before_the_first_request(
     tmp_path: Path, command: list[str], processes: int
 ) -> None:
-    """A service that nobody asks anything leaves its start and its stop."""
+    """A service without requests leaves its start and its stop."""
     folder = folder_with(tmp_path, FLASK)
     state = folder / "state"
     with started(command, folder, environment(state)) as server:
@@ -127,7 +127,7 @@ def test_the_trail_begins_before_the_first_request(
 
 
 def test_a_prediction_is_recorded_as_one(tmp_path: Path) -> None:
-    """Through a real server, with its body's digest and the client's address."""
+    """A prediction through a real server has its body's digest and the client's address."""
     folder = folder_with(tmp_path, FLASK)
     state = folder / "state"
     with started(GUNICORN, folder, environment(state)) as server:
@@ -150,7 +150,7 @@ def test_a_prediction_is_recorded_as_one(tmp_path: Path) -> None:
     ],
 )
 def test_django_behind_real_servers(tmp_path: Path, command: list[str], interface: str) -> None:
-    """SIGTERM under load, as with any other framework; Django's ASGI application knows no lifespan."""
+    """SIGTERM under load, as with other frameworks; Django's ASGI application has no lifespan events."""
     folder = folder_with(tmp_path, DJANGO)
     state = folder / "state"
     with started(command, folder, environment(state, INTERFACE=interface)) as server:
