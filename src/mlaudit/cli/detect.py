@@ -78,7 +78,8 @@ def show(alerts: list[Alert], since: datetime, until: datetime, console: Console
         )
         for name, values in named(alert).items():
             table.add_row("", name, escape(safe(", ".join(values))))
-        table.columns[1].no_wrap = True
+        for column in table.columns:
+            column.no_wrap = True
         output.print_table(console, table)
     plural = "" if len(alerts) == 1 else "s"
     console.print(f"{len(alerts)} alert{plural} in what arrived {span}")

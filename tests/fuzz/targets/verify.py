@@ -13,6 +13,7 @@ from tests.fuzz.ground import assert_plain, fresh_folder
 from tests.fuzz.targets.spool import damage, fill_stream
 from tests.sealed import KEYS, NOW, Document, archive_line, copy_of, log_record, make_stream, payload
 
+from mlaudit.cli.verify_report import print_report
 from mlaudit.deliver.spool import files, layout
 from mlaudit.errors import SourceError
 from mlaudit.verify.sources.open_source import open_source
@@ -37,7 +38,7 @@ def prove(source: Source) -> None:
         return
     json.dumps(report.to_json())
     written = io.StringIO()
-    report.print(Console(file=written, highlight=False, width=200, no_color=True))
+    print_report(report, Console(file=written, highlight=False, width=200, no_color=True))
     assert_plain(written.getvalue())
 
 

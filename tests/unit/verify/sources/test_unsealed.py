@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 from tests.sealed import KEYS, hit, make_stream
 
+from mlaudit.cli.verify_report import print_report
 from mlaudit.errors import SourceError
 from mlaudit.verify.proof.stored import StoredRecord
 from mlaudit.verify.sources.cluster_source import ElasticsearchSource
@@ -70,7 +71,7 @@ def test_unsealed_documents_are_counted_apart() -> None:
     assert (report.ok, report.records, report.unsealed) == (True, 3, 1)
     assert report.to_json()["unsealed"] == 1
     text = io.StringIO()
-    report.print(Console(file=text, width=300))
+    print_report(report, Console(file=text, width=300))
     assert "not proven: 1 documents" in text.getvalue()
 
 
