@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Report = Callable[[int, str], object]
 
-# Every attempt to drain a stream reads it whole; an unreachable receiver is away for longer than that takes.
+# Every attempt to drain a stream reads it whole; a receiver is usually unreachable for longer than that takes.
 _FIRST_PAUSE: Final = 15.0
 _LAST_PAUSE: Final = 120.0
 _GONE: Final = "its process died without ending it"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 VERSION: Final = 1
 BEAT_SECONDS: Final = 2.0
-#: Written at the latest after so long, so that a file which stays older tells that its process stands still.
+#: The longest time between two writes: an older file shows that its process hangs.
 SURE_SECONDS: Final = 30.0
 _LOST_REASONS: Final = 20
 
@@ -49,7 +49,7 @@ class Heartbeat:
         self._delivery = stream.delivery if isinstance(stream.delivery, SpooledDelivery) else None
         self._watched = Watched(self._delivery) if self._delivery is not None else None
         self._started = _moment(time.time())
-        self._told: dict[str, Any] = {}
+        self._written: dict[str, Any] = {}
         self._next = self._sure = 0.0
         self._over = False
         self._lock = threading.Lock()
@@ -65,18 +65,18 @@ class Heartbeat:
     def last(self) -> None:
         """Writes the file for the last time: the process that adopts the stream may remove the folder."""
         with self._lock:
-            self._told = {}
+            self._written = {}
             self._write(time.monotonic())
             self._over = True
 
     def _write(self, moment: float) -> None:
         if self._delivery is None or self._over:
             return
-        told = self._status()
-        if told == self._told and moment < self._sure:
+        status = self._status()
+        if status == self._written and moment < self._sure:
             return
-        self._told, self._sure = told, moment + SURE_SECONDS
-        content = orjson.dumps({**told, "written": _moment(time.time())}, option=orjson.OPT_INDENT_2)
+        self._written, self._sure = status, moment + SURE_SECONDS
+        content = orjson.dumps({**status, "written": _moment(time.time())}, option=orjson.OPT_INDENT_2)
         try:
             replace_file(layout.status_file(self._delivery.spool.folder), content, sync=False)
         except OSError as error:
@@ -120,15 +120,15 @@ class Heartbeat:
 def note_adopter(folder: Path, adopter: str) -> None:
     """Adds to a dead process's status file which process drains its stream now."""
     path = layout.status_file(folder)
-    told: Mapping[str, Any] = {}
+    status: Mapping[str, Any] = {}
     try:
         content = orjson.loads(path.read_bytes())
-        told = content if isinstance(content, dict) else {}
+        status = content if isinstance(content, dict) else {}
     except (OSError, ValueError):
         pass  # none, or one that a crash damaged
     mark = {"version": VERSION, "stream": folder.name, "adopted_by": adopter or f"pid {os.getpid()}"}
     try:
-        replace_file(path, orjson.dumps({**told, **mark}, option=orjson.OPT_INDENT_2), sync=False)
+        replace_file(path, orjson.dumps({**status, **mark}, option=orjson.OPT_INDENT_2), sync=False)
     except OSError as error:
         _logger.debug("the status file could not be written: %s", error)
 

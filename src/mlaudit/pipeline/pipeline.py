@@ -206,14 +206,14 @@ class Pipeline:
         elif not kind:
             return
         reason = f"{component}: {name}"
-        told = {**(fields or {}), "audit.failure.reason": reason}
+        recorded = {**(fields or {}), "audit.failure.reason": reason}
         if kind:
             event = AuditEvent(
-                kind, str(facts.get("outcome", UNKNOWN)), fields={**told, "audit.failed": True}
+                kind, str(facts.get("outcome", UNKNOWN)), fields={**recorded, "audit.failed": True}
             )
         else:
-            told |= {"audit.component": component, "error.type": name}
-            event = AuditEvent(PIPELINE_FAILURE, FAILURE, fields=told)
+            recorded |= {"audit.component": component, "error.type": name}
+            event = AuditEvent(PIPELINE_FAILURE, FAILURE, fields=recorded)
         try:
             self.emit(event)
         except AuditRefusedError:

@@ -111,7 +111,7 @@ class Signing:
 
         The stream must not be removed then. A failure is logged, not recorded: a record would start a new stream.
         """
-        told, self._fault = self._fault, _logged
+        recorded, self._fault = self._fault, _logged
         alone = self._turn.acquire(timeout=_END_SECONDS)
         try:
             note = stream.end(reason, self._renewed(stream))
@@ -121,7 +121,7 @@ class Signing:
         except MlauditError as error:
             _logger.error("the audit stream could not be ended: %s", error)
         finally:
-            self._fault = told
+            self._fault = recorded
             if alone:
                 self._turn.release()
         return stream.closed

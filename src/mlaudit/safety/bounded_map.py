@@ -1,4 +1,4 @@
-"""What is remembered for whoever comes: bounded in number, so that strangers fill no memory."""
+"""A map of limited size: keys that clients choose cannot fill the memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lock of a stream: who holds it writes or drains the stream, and nobody else."""
+"""The lock of a stream: only the process that holds it writes or drains the stream."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def boot_id() -> str:
 
 
 def note_boot(lock: int) -> None:
-    """Keeps the boot id in the stream's lock file, for whoever adopts the stream. Returns only after fsync."""
+    """Keeps the boot id in the stream's lock file, for the process that adopts it. Returns only after fsync."""
     files.write_all(lock, boot_id().encode())
     os.fsync(lock)
 

@@ -152,7 +152,7 @@ def test_damaged_memory_is_an_error_that_says_what_to_do(log: AuditLog) -> None:
     compare_with_last_start(log.pipeline, {})
     path = next(log.pipeline.settings.state_dir.rglob("*.environment.json"))
     path.write_text("{", encoding="utf-8")
-    with pytest.raises(ValueError, match="move it away"):
+    with pytest.raises(ValueError, match="move the file to start over"):
         compare_with_last_start(log.pipeline, {})
 
 
