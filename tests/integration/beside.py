@@ -57,7 +57,7 @@ def collector_beside(
     direct: bool = False,
     system: Callable[[Layout], dict[str, str]] | None = None,
 ) -> Iterator[Beside]:
-    """Starts the collector, stops it at the end; ``system`` prepares the input of system.yaml and returns its variables."""
+    """Runs the collector; ``system`` prepares the input of system.yaml and returns its variables."""
     # Not pytest's temporary folders: they are closed to the unprivileged user that runs the collector.
     directory = Path(tempfile.mkdtemp(prefix="mlaudit-beside-"))
     directory.chmod(0o755)

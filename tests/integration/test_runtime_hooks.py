@@ -172,7 +172,7 @@ def test_workers_are_no_restarts_of_each_other(service: Path) -> None:
 
 
 def test_service_tells_what_it_is_made_to_do(service: Path) -> None:
-    """A program, a dangerous pickle, a watched file, a lost task: each has its line; a failed request is recorded once."""
+    """Program, dangerous pickle, watched file, lost task: each has its line; a failed request has one record."""
     state = service / "state"
     env = environment(state, MLAUDIT_WATCH=str(service / "*.pkl"))
     with started(UVICORN, service, env) as process:

@@ -23,8 +23,8 @@ What is audited as soon as the library is imported, without a line of code. The 
 the library itself, cost nothing where it is absent, and are left out with `MLAUDIT_DISABLED_LIBRARIES=<name>,<name>`.
 
 *From* is the oldest version that `make test-versions` runs the integration's tests with, *to* the newest one that
-`make test` or `make test-deep` does. Other versions get the same hooks; a hook that cannot be set is reported in a record
-(`audit.pipeline.failure`) and never stops the program.
+`make test` or `make test-deep` does. Other versions get the same hooks; a hook that cannot be set is reported in a
+record (`audit.pipeline.failure`) and never stops the program.
 
 | Name | Library | From | To | Recorded |
 |---|---|---|---|---|
