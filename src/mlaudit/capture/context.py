@@ -1,4 +1,4 @@
-"""Setting context variables, and asking for the pipeline without importing it in vain."""
+"""Sets context variables, and finds the pipeline without importing it needlessly."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Setting(Generic[_T]):
         self._tokens.append(self._variable.set(value))
 
     def restore(self) -> None:
-        """Takes back the latest ``set``."""
+        """Reverts the latest ``set``."""
         if not self._tokens:
             return
         token = self._tokens.pop()

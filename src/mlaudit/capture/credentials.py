@@ -1,4 +1,4 @@
-"""A credential as capture saw it: presented and perhaps verified, or looked at and not accepted."""
+"""A credential as capture saw it: presented and perhaps verified, or checked and not accepted."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Credential:
         scheme: ``jwt``, ``api_key``, ``basic``, ``bearer``, ``session`` or another name.
         issuer: who issued it.
         key_id: which key it was or was signed with; never the key.
-        actor: whom it names.
-        verified: somebody checked it; else the application was given it, and decides.
-        digest: SHA-256 (hex) of a token, to tell whether it is the one that a request was sent with.
+        actor: the actor it names.
+        verified: it was checked; else the application received it, and decides.
+        digest: SHA-256 (hex) of a token, to compare it with the one that a request was sent with.
         parameter: of the URL's query that holds it.
     """
 
@@ -47,9 +47,9 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A credential that was looked at and not accepted.
+    """A credential that was checked and not accepted.
 
-    ``error`` is a class name, never a message; ``actor`` whom the credential claims to be of.
+    ``error`` is a class name, never a message; ``actor`` is the one that the credential claims.
     """
 
     scheme: str

@@ -1,7 +1,7 @@
 """Switching on: the hooks that wait for a library to be imported, and the entry points of OpenTelemetry.
 
-``activate`` is cheap and opens nothing. Only when a hooked library is imported are its hooks set, and only when one
-of them is reached does the pipeline start: a process that does no machine learning leaves no trail.
+``activate`` is cheap and opens nothing. Only when a hooked library is imported are its hooks set, and only when one of
+them is called does the pipeline start: a process that does no machine learning leaves no trail.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def activate(*, watch_process: bool = True) -> None:
 
 
 def deactivate() -> None:
-    """Takes every hook out again; a later ``activate`` sets them anew."""
+    """Removes every hook; a later ``activate`` sets them again."""
     global _active
     with _lock:
         _active = False
@@ -108,7 +108,7 @@ def post_instrument() -> None:
 
 
 def _running_pipeline() -> Pipeline | None:
-    """The pipeline if it has started; the metrics, which ask for it, start none."""
+    """The pipeline if it has started; the metrics, which call this, start none."""
     module: Any = sys.modules.get(CURRENT)
     running: Pipeline | None = None if module is None else module.running()
     return running
@@ -149,7 +149,7 @@ def _arm() -> None:
     global _armed
     if _is_half_imported():
         return  # half imported, by way of a library that is hooked itself; its own hook arms when it is there
-    with _arming:  # let go before anything is imported: whoever imports may wait for ``_lock``
+    with _arming:  # released before anything is imported: an importing thread may wait for ``_lock``
         if _armed or not (_active and _watch_process):
             return
         _armed = True
@@ -157,7 +157,7 @@ def _arm() -> None:
 
 
 def _watch_provider(setter: str, attach: str, module: Any) -> None:
-    """Whoever sets a provider, now or later, gets the audit's processor in it."""
+    """Adds the audit's processor to every provider that is set, now or later."""
 
     @wrapt.decorator
     def watched(wrapped: Callable[..., Any], _instance: Any, args: Any, kwargs: Any) -> Any:
@@ -174,10 +174,10 @@ def _otel(name: str, *args: Any, **kwargs: Any) -> None:
 
 
 def _contained(work: Callable[..., None], *args: Any, **kwargs: Any) -> None:
-    """Runs ``work``; a fault is told, and reaches neither the importing program nor the interpreter."""
+    """Runs ``work``; a fault is reported, and reaches neither the importing program nor the interpreter."""
     try:
         work(*args, **kwargs)
-    except Exception as error:  # noqa: BLE001 - contained: an audited program must start as it would without us
+    except Exception as error:  # noqa: BLE001 - contained: an audited program must start as it would without mlaudit
         fault = error
         _log.error("mlaudit: a hook could not be set: %s: %s", type(fault).__name__, fault)
         from mlaudit.pipeline import current

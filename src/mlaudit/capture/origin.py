@@ -1,4 +1,4 @@
-"""Where an event comes from: the actor stated in this context, and the span that is current."""
+"""The origin of an event: the actor stated in this context, and the current span."""
 
 from __future__ import annotations
 

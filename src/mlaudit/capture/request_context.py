@@ -1,4 +1,4 @@
-"""What the capture hooks share: who acts, the request under way, and the run under way.
+"""What the capture hooks share: the actor, the current request and the current run.
 
 The context variables hold *mutable* objects on purpose: a web framework runs an endpoint in a copy of the
 context (a thread pool, a task), so what an endpoint *sets* is lost to the layer around it, what it *writes into*
@@ -79,7 +79,7 @@ class ModelUse:
         return known
 
     def is_known(self) -> bool:
-        """Whether the model has a name of its own: one that was never saved or loaded goes by its class."""
+        """Whether the model has a name of its own: one that was never saved or loaded is named after its class."""
         return bool(self.version) or (bool(self.name) and self.name != self.cls.rpartition(".")[2])
 
     def target(self) -> Target | None:
@@ -89,7 +89,7 @@ class ModelUse:
 
 
 class RequestTrail:
-    """What hooks inside one request leave for the layer that writes the request's record.
+    """What hooks inside one request pass to the layer that writes the request's record.
 
     A model hook that finds a current trail appends its ``ModelUse`` instead of emitting a record of its own:
     the request's record carries it. ``mlaudit.actor(...)`` sets ``actor`` besides the context variable, so that
@@ -167,12 +167,12 @@ def on_first_request(callback: Callback) -> None:
 
 
 def service_started() -> None:
-    """Runs the callbacks of ``on_service_started``; a fault of one is logged and harms nobody."""
+    """Runs the callbacks of ``on_service_started``; a fault in one is logged and contained."""
     _run(_started)
 
 
 def service_stopping() -> None:
-    """Runs the callbacks of ``on_service_stopping``; a fault of one is logged and harms nobody."""
+    """Runs the callbacks of ``on_service_stopping``; a fault in one is logged and contained."""
     _run(_stopping)
 
 

@@ -1,4 +1,4 @@
-"""Cuts texts that are too long, before anybody has looked for secrets in them."""
+"""Cuts texts that are too long, before they are searched for secrets."""
 
 from __future__ import annotations
 

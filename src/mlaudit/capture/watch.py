@@ -1,4 +1,4 @@
-"""What watches the process itself: its life, its software, its configuration files, what its runtime is made to do."""
+"""Watches the process itself: its life cycle, its software, its configuration files, its runtime events."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _installed = False
 
 
 def install() -> None:
-    """Sets the hooks; what is to be told is told when the pipeline starts. Idempotent."""
+    """Sets the hooks; what they find is recorded when the pipeline starts. Idempotent."""
     global _installed
     if _installed:
         return
@@ -43,9 +43,9 @@ def install() -> None:
 
 
 def begin(pipeline: Pipeline) -> None:
-    """Tells the start of the process, then what changed since the last one; watches from then on.
+    """Records the start of the process, then what changed since the last start; watches from then on.
 
-    Each part is contained: one that fails is told as a fault and costs no other.
+    Each part is contained: one that fails is reported as a fault and does not affect the others.
     """
     software: dict[str, str] = {}
     try:

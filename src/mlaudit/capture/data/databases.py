@@ -112,7 +112,7 @@ class Transaction:
             try:
                 change.record(self._current, reason, error)
             except AuditRefusedError:
-                continue  # counted by the pipeline; the database has done it
+                continue  # counted by the pipeline; the change has happened
             except Exception as fault:  # noqa: BLE001 - auditing never breaks the program
                 self._current.fault(self._component, fault)
 

@@ -48,7 +48,7 @@ _heads: dict[tuple[Any, tuple[int, ...]], bytes] = {}
 
 
 class _UnsupportedError(Exception):
-    """The data holds something that has no canonical bytes."""
+    """The data contains a value without canonical bytes."""
 
 
 class _OverBudgetError(Exception):

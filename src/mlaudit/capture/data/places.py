@@ -13,7 +13,7 @@ _LISTED: Final = 1000
 _URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 # The part before the @ of these is a container, unless it has a password.
 _CONTAINERS: Final = frozenset({"abfs", "abfss", "adl", "wasb", "wasbs"})
-# pandas' older releases take a document itself for a path.
+# pandas' older releases accept a document itself as a path.
 _DOCUMENTS: Final = ("{", "[", "<")
 
 

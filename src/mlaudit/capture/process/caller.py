@@ -14,7 +14,7 @@ MAX_FRAMES: Final = 500
 MAX_MODULES: Final = 30
 _STDLIB: Final = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 - compared as text with what code objects hold
 _INSTALLED: Final = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
-# The modules that runtime hooks are made of: their frames are above the code that caused the event.
+# The modules that implement the runtime hooks: their frames are above the code that caused the event.
 HOOKS: Final = frozenset(
     f"mlaudit.capture.process.{name}"
     for name in (

@@ -33,7 +33,7 @@ MAX_SHOWN: Final = 100
 SETTLE_SECONDS: Final = 0.1
 MAX_DEFERRED: Final = 10
 _GONE: Final = ""
-# Who wrote the file cannot be seen from here.
+# The writer of the file is unknown here.
 SOMEBODY: Final = Actor("unknown", SYSTEM, method="anonymous")
 
 
@@ -87,7 +87,7 @@ class ConfigWatcher:
         try:
             for path in self._paths():
                 self._look_at(path, starting)
-        except Exception as error:  # noqa: BLE001 - watching goes on
+        except Exception as error:  # noqa: BLE001 - watching continues
             self._pipeline.fault(COMPONENT, error)
 
     def _watch(self) -> None:

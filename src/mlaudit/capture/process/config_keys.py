@@ -42,13 +42,13 @@ def flat_keys(path: str, content: bytes) -> dict[str, Any] | None:
             return None
         found: dict[str, Any] = {}
         _flatten(parsed, "", found, 0)
-    except Exception:  # noqa: BLE001 - any parser's error: the digests still tell that it changed
+    except Exception:  # noqa: BLE001 - any parser's error: the digests still show that it changed
         return None
     return found
 
 
 def changed(before: dict[str, Any] | None, now: dict[str, Any] | None) -> list[str]:
-    """The keys whose value differs, sorted; none when either side has no keys to compare."""
+    """The keys whose value differs, sorted; empty when either side has no keys to compare."""
     if before is None or now is None:
         return []
     missing = object()

@@ -1,8 +1,8 @@
 """Records changes of configurations that a program loads, since the last start or the last load.
 
 A configuration is known by a name and is a flat mapping of keys to values. Several processes of one service share
-what they have seen, so that a change is recorded once. Only keyed digests of values are stored on disk; the values
-that a change shows are those that this process has seen itself.
+what they have seen, so that a change is recorded once. Only keyed digests of values are stored on disk; a change shows
+only values that this process has loaded itself.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Loaded:
         source: the value of ``ml.config.source``.
         name: of the configuration, the same at the next start.
         values: dotted key to value; anything that JSON or ``str`` can represent.
-        secrets: keys whose values are never shown, besides those whose names say so.
+        secrets: keys whose values are never shown, in addition to those with the name of a secret.
         unsaid: first parts of keys that this load does not contain: their values are unchanged.
     """
 

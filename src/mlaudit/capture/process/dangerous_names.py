@@ -1,9 +1,9 @@
 """The names in a pickle that can do more than build data.
 
-A pickle is a program for a small machine that calls what it names. An honest one names classes and functions that
-put data together again: numpy's arrays and dtypes, scikit-learn's estimators, joblib's wrappers, pandas' blocks. The
-names here run commands, import or make code, open files and connections, or reach any attribute of any object; none of
-them is needed for data. The list follows what scanners of model files (picklescan, fickling) have found in the wild.
+A pickle is a program for a small machine that calls what it names. A harmless one names classes and functions that
+rebuild data: numpy's arrays and dtypes, scikit-learn's estimators, joblib's wrappers, pandas' blocks. The names here
+run commands, import or make code, open files and connections, or reach any attribute of any object; none of them is
+needed for data. The list follows what scanners of model files (picklescan, fickling) have found in real files.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MODULES: Final = frozenset(
         "shutil", "tempfile", "socket", "_socket", "socketserver", "ssl", "_ssl", "webbrowser", "http.client",
         "http.server", "httplib", "urllib.request", "urllib2", "ftplib", "smtplib", "telnetlib", "poplib", "imaplib",
         "requests.api", "httpx._api", "aiohttp.client",
-        # Corners of libraries that run a text that they are given.
+        # Functions of libraries that run a text as code.
         "torch.hub", "torch.utils.cpp_extension", "torch._dynamo.guards", "torch.fx.experimental.symbolic_shapes",
         "numpy.testing._private.utils",
     }
@@ -111,7 +111,7 @@ def is_dangerous(module: str, name: str) -> bool:
 
     Decided by the names as Python 2 and 3 write them, by the names inside of a dotted name, which reach through any
     module to what it has imported, and, where the module is imported already, by where the object really comes from. An
-    object of a module that is not imported yet is judged by its name alone; nothing is imported to look at it.
+    object of a module that is not imported yet is judged by its name alone; nothing is imported for the check.
     """
     if len(module) + len(name) > MAX_LENGTH:  # no legitimate pickle has such a name
         return True

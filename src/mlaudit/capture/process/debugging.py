@@ -237,7 +237,7 @@ def _held(args: tuple[Any, ...]) -> dict[str, Any]:
 def _contained(work: Callable[[], Any]) -> Any:
     try:
         return work()
-    except Exception as error:  # noqa: BLE001 - whoever debugs must get the prompt
+    except Exception as error:  # noqa: BLE001 - the user must get the prompt
         pipeline = current.running()
         if pipeline is not None:
             fault = error

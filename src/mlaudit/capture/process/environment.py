@@ -120,7 +120,7 @@ def compare_with_last_start(pipeline: Pipeline, now: dict[str, str]) -> None:
     """Records ``audit.environment.changed`` when ``now`` (from ``software()``) differs from the last start.
 
     Raises:
-        OSError, SpoolUnavailableError, ValueError: the memory of the last start cannot be used.
+        OSError, SpoolUnavailableError, ValueError: the state of the last start cannot be used.
     """
     variables = _variables(pipeline)
     settings = pipeline.settings

@@ -108,7 +108,7 @@ class ErrorReports:
         """Records an error, unless a record already contains it."""
         if current.running() is None or sys.is_finalizing() or _is_reported(trace):
             return
-        # The garbage collector may find a lost task anywhere, also while the pipeline is at work.
+        # The garbage collector may find a lost task anywhere, also while the pipeline works.
         if not background.runs and caller() is None:
             return
         place = _place(trace)
@@ -199,7 +199,7 @@ def _is_reported(trace: TracebackType | None) -> bool:
 
 
 def _is_framework() -> bool:
-    """Whether a web framework logs, for itself."""
+    """Whether a web framework itself logs."""
     found = caller()
     nearest = next((one for one in found.modules if one.partition(".")[0] != "logging"), "") if found else ""
     return nearest.partition(".")[0] in _FRAMEWORKS

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from mlaudit.pipeline.pipeline import Pipeline
 
 COMPONENT: Final = "capture.lifecycle"
-# How long a signal handler waits for the record before it lets the interrupted thread go on: that thread may hold
+# How long a signal handler waits for the record before the interrupted thread continues: that thread may hold
 # the lock that the record needs.
 _PATIENCE: Final = 0.5
 _SERVERS: Final = ("uvicorn", "gunicorn", "hypercorn", "granian", "daphne", "waitress")
@@ -189,7 +189,7 @@ class Lifecycle:
             elif not issubclass(kind, SystemExit):
                 self.crashed(kind, error, trace)
                 self.stop("crash", 1)
-        except Exception:  # noqa: BLE001, S110 - whatever we miss, the program's own report must appear
+        except Exception:  # noqa: BLE001, S110 - whatever mlaudit misses, the program's own report must appear
             pass
         finally:
             with already_reported():

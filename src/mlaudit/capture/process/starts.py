@@ -66,7 +66,7 @@ class Starts:
         return fields
 
     def end(self, reason: str) -> None:
-        """Notes how this process ends.
+        """Stores how this process ends.
 
         Raises:
             OSError, SpoolUnavailableError: the state folder cannot be used. ValueError: the memory is damaged.

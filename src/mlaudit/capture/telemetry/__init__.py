@@ -1,5 +1,5 @@
 """OpenTelemetry in the process: providers, spans, logs.
 
-``launcher`` and ``sdk_start`` put the audit's processors in place; ``spans``, ``logs`` and ``guardrails`` make events
-of what others trace and log.
+``launcher`` and ``sdk_start`` add the audit's processors; ``spans``, ``logs`` and ``guardrails`` convert the telemetry
+of other instrumentations to events.
 """

@@ -62,7 +62,7 @@ _LONGEST: Final = 256
 def guardrail_of(
     attributes: Mapping[str, Any], events: Iterable[Mapping[str, Any]], finish_reasons: Any
 ) -> dict[str, str]:
-    """``ml.guardrail.name`` and ``ml.guardrail.outcome``, as far as they are known.
+    """``ml.guardrail.name`` and ``ml.guardrail.outcome``, where known.
 
     Args:
         attributes: of the span.

@@ -1,4 +1,4 @@
-"""Requests that change who may do what: whose roles, which before and which after, as far as a request shows it.
+"""Requests that change access rights: whose roles, and the roles before and after where the request shows them.
 
 The new permissions are in the body of the request. The previous ones are known only if this process
 saw their last change; a service that needs them in every record uses ``mlaudit.record()``.
@@ -46,7 +46,7 @@ def add_access_change(event: AuditEvent, decision: Decision, method: str, body: 
 
     Args:
         event: with ``url.path``; its target becomes the person, if the path names one.
-        decision: shows the id of a person as it does anywhere else.
+        decision: applies the same redaction to the id of a person as in other records.
         method: of the request.
         body: of the request, None where it was too long or not read.
     """

@@ -87,7 +87,7 @@ async def audited(app: App, scope: Scope, receive: Receive, send: Send) -> None:
                     refused = refused_kind(pipeline, kind, scope["path"])  # 1
                 exchange = Exchange(pipeline, kind, scope, receive, send)
                 scope[MARK] = True
-        except Exception as error:  # noqa: BLE001 - contained: the request goes on, and that it does so is told
+        except Exception as error:  # noqa: BLE001 - contained: the request continues, and the fault is reported
             pipeline.fault(COMPONENT, error)
             exchange = None
         if refused is not None:
@@ -115,7 +115,7 @@ def _lifespan(send: Send) -> Send:
     async def observed(message: Message) -> None:
         kind = message["type"]
         if kind == "lifespan.startup.complete":
-            # Before the server hears of it: the trail begins before the first request, not with it.
+            # Before the server receives the message: the trail begins before the first request, not with it.
             await in_thread(request_context.service_started)
         elif kind in ("lifespan.shutdown.complete", "lifespan.shutdown.failed", "lifespan.startup.failed"):
             await in_thread(request_context.service_stopping)

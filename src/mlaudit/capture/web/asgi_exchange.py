@@ -1,4 +1,4 @@
-"""One HTTP exchange as it goes by; the numbers are those of the module ``asgi``."""
+"""One ASGI request and its response; the step numbers are those of the module ``asgi``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COMPONENT: Final = "asgi"
 
 
 class Exchange(HttpExchange):
-    """One request and its response, as they go by."""
+    """One request and its response, recorded while they are transferred."""
 
     component = COMPONENT
     _bodiless = False
@@ -41,7 +41,7 @@ class Exchange(HttpExchange):
     ) -> None:
         """Takes the request; ``mapped`` is the kind that the policy gives its path, None when it gives none."""
         headers = scope["headers"]
-        if isinstance(headers, Iterator):  # which the application must not find used up
+        if isinstance(headers, Iterator):  # the application must still be able to read it
             scope["headers"] = headers = list(headers)
         super().__init__(pipeline, mapped, scope, headers)
         self._receive = receive
@@ -79,7 +79,7 @@ class Exchange(HttpExchange):
             more = message.get("more_body", False)
             chunk = message.get("body")
             long = type(chunk) is bytes and len(chunk) > OFFLOAD_BYTES
-        except Exception as error:  # noqa: BLE001 - contained: what is no message is the server's to refuse
+        except Exception as error:  # noqa: BLE001 - contained: the server rejects an invalid message
             self._pipeline.fault(COMPONENT, error)
             await self._forward(message)
             return
@@ -92,7 +92,7 @@ class Exchange(HttpExchange):
                     await in_thread(self.add_response, chunk) if long else self.add_response(chunk)
                 ) or last
         elif kind == "http.response.start":
-            await self._release()  # a second beginning is the server's to refuse
+            await self._release()  # the server rejects a second start
             self._note_start(message)
             if not self._begun:
                 self._start = message  # 2
@@ -103,7 +103,7 @@ class Exchange(HttpExchange):
             last = True
         elif kind == "http.response.zerocopysend":
             last = not more
-        else:  # server push, early hints, trailers: nothing of the content, but in their order
+        else:  # server push, early hints, trailers: no content, but their order matters
             await self._release()
             await self._forward(message)
             return
@@ -160,7 +160,7 @@ class Exchange(HttpExchange):
             self.refused = refused
             raise AuditRefusedError(refused)  # the server breaks the connection off
         await answer_refusal(self._forward)
-        self._forward = discard  # what else the application sends is of the answer that was refused
+        self._forward = discard  # further messages of the application belong to the refused answer
         return False
 
     def route(self) -> str:
@@ -196,7 +196,7 @@ def route_of(scope: Mapping[str, Any], root: str) -> str:
     if route is None:
         return ""
     own = scope.get("fastapi")
-    if own:  # FastAPI with nested routers: the route itself does not know the prefixes it was included under
+    if own:  # FastAPI with nested routers: the route itself does not contain the prefixes of its routers
         context = own.get("effective_route_context")
         route = route if context is None or context.original_route is not route else context
     path: str | None = getattr(route, "path_format", None) or getattr(route, "path", None)

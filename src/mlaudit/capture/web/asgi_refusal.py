@@ -19,4 +19,4 @@ async def answer_refusal(send: Callable[[MutableMapping[str, Any]], Awaitable[No
 
 
 async def discard(_: MutableMapping[str, Any]) -> None:
-    """Takes the rest of an answer that was refused."""
+    """Discards the rest of a refused answer."""

@@ -1,12 +1,12 @@
-"""Who was authenticated, by what credential: what hooks see of it, joined with the request that it belongs to.
+"""Authentication attempts: who, with which credential; what hooks see is joined with the request it belongs to.
 
-One attempt is one record. Inside of a request hooks only leave what they saw in its trail; the request's own record
+One attempt is one record. Inside a request, hooks only add what they saw to its trail; the request's own record
 carries scheme, issuer and key id, and a refused one is ``audit.access.authentication.failed`` with the reason. Two
-more records exist beside it:
+additional records exist:
 
-* ``authentication.failed`` for a credential that failed and a request that went on all the same;
+* ``authentication.failed`` for a credential that failed in a request that continued nevertheless;
 * ``authentication.succeeded`` for the first use of a credential by an actor in this process, again every
-  ``WINDOW_SECONDS``. One for every request would say nothing that the requests' own records do not say.
+  ``WINDOW_SECONDS``. One for every request would repeat the requests' own records.
 
 Never a credential itself: a fingerprint is the policy's keyed hash of the credential's SHA-256.
 """
@@ -41,7 +41,7 @@ MAX_REMEMBERED: Final = 4096
 MAX_NOTED: Final = 16
 # Any other first word of an Authorization header may be the credential itself.
 _SCHEMES: Final = frozenset({"basic", "bearer", "digest", "negotiate", "ntlm", "dpop", "hoba", "mutual"})
-# Their header has a name or a proof in it, and is another one in each request.
+# Their header contains a name or a proof, and differs in each request.
 _OF_ONE_REQUEST: Final = _SCHEMES - {"bearer", "dpop"}
 _REFUSED: Final = frozenset({400, 401, 403})
 _OF_THE_REQUEST: Final = (
@@ -75,7 +75,7 @@ def accepted(pipeline: Pipeline, credential: Credential) -> None:
 
 
 def rejected(pipeline: Pipeline, failure: Failure) -> None:
-    """A credential was looked at and not accepted."""
+    """A credential was checked and not accepted."""
     trail = open_trail()
     if trail is None:
         service = Target("service", pipeline.settings.service_name)
@@ -131,7 +131,7 @@ def kind_of(kind: str, trail: RequestTrail, status: int) -> str:
 def complete(
     pipeline: Pipeline, event: AuditEvent, trail: RequestTrail, credential: Credential | None
 ) -> AuditEvent | None:
-    """Completes a request's event with its credential; returns the event that is to be recorded beside it."""
+    """Completes a request's event with its credential; returns the additional event to record, if any."""
     actor = event.actor or _NOBODY
     _hide(event, trail)
     if credential is None and actor.method == "authenticated":
@@ -165,14 +165,14 @@ def complete(
     found.target = event.target
     found.fields |= _of_the_request(event)
     if not verified:
-        told = found.fields.get("event.reason")
+        known = found.fields.get("event.reason")
         reason = "the application was given the credential and did not refuse the request"
-        found.fields["event.reason"] = f"{reason}; {told}" if told else reason
+        found.fields["event.reason"] = f"{reason}; {known}" if known else reason
     return _beside(event, found)
 
 
 def _hide(event: AuditEvent, trail: RequestTrail) -> None:
-    """Takes credentials out of the query, whatever their parameters are called."""
+    """Removes credentials from the query, whatever the names of their parameters."""
     hidden = {one.parameter for one in trail.credentials if one.parameter}
     query = event.fields.get("url.query")
     if hidden and query:

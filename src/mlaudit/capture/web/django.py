@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 COMPONENT: Final = "capture.django"
 _UID: Final = "mlaudit"
 _LONGEST: Final = 256
-_PASSWORD: Final = "password"  # noqa: S105 - the name of a way to log in
+_PASSWORD: Final = "password"  # noqa: S105 - the name of a login method
 
 
 class DjangoIntegration:
@@ -92,7 +92,7 @@ class DjangoIntegration:
             (module.user_logged_in, _logged_in),
             (module.user_login_failed, _login_failed),
         ):
-            # Not weakly: nothing else holds on to it.
+            # Not weakly: there is no other reference to it.
             signal.connect(_contained(receiver), weak=False, dispatch_uid=_UID)
             self._hooks.when_undone(functools.partial(signal.disconnect, dispatch_uid=_UID))
 
@@ -140,18 +140,18 @@ def _scope_of(request: Any) -> Any:
 
 
 def _user_of(request: Any) -> Any:
-    """The user, if somebody has looked at it."""
+    """The user, if the application has read it."""
     from django.utils.functional import LazyObject
 
     known = vars(request)
-    # "user" itself is lazy until it is looked at, unless a login or a framework has set it.
+    # "user" itself is lazy until it is read, unless a login or a framework has set it.
     found = (known.get(name) for name in ("user", "_cached_user", "_acached_user"))
     seen = (user for user in found if user is not None and type(user).__mro__.count(LazyObject) == 0)
     return next((user for user in seen if getattr(user, "is_authenticated", False)), None)
 
 
 class _Rights:
-    """What a user may do, as far as it is known without asking the database."""
+    """The permissions of a user that are known without a database query."""
 
     def __init__(self, user: Any) -> None:
         flags = (("superuser", "is_superuser"), ("staff", "is_staff"))
@@ -185,7 +185,7 @@ def _logged_in(pipeline: Pipeline, given: dict[str, Any]) -> None:
         open_trail() is not None
         and pipeline.policy.route_kind("POST", path) == ACCESS_AUTHENTICATION_SUCCEEDED
     ):
-        accepted(pipeline, Credential(_PASSWORD, actor=actor, verified=True))  # the request's record says it
+        accepted(pipeline, Credential(_PASSWORD, actor=actor, verified=True))  # in the request's record
         return
     target = Target("route", path) if path else Target("service", pipeline.settings.service_name)
     fields = {"audit.access.scheme": _PASSWORD, "url.path": path}
@@ -204,7 +204,7 @@ def _logged_in(pipeline: Pipeline, given: dict[str, Any]) -> None:
 
 def _login_failed(pipeline: Pipeline, given: dict[str, Any]) -> None:
     credentials = given.get("credentials") or {}
-    # The names of credentials besides these are the backend's: they may be secrets.
+    # Other names of credentials are defined by the backend: they may be secrets.
     name = next((credentials[key] for key in ("username", "email") if credentials.get(key)), "")
     actor = Actor(str(name)[:_LONGEST], method="credential") if name else None
     rejected(pipeline, Failure(_PASSWORD, "", "no backend accepted the credential", actor))

@@ -1,7 +1,7 @@
-"""FastAPI's security dependencies: which credential an application was given, and what it was not given.
+"""FastAPI's security dependencies: which credential an application received, and which was missing.
 
-They take a credential out of a request and do not check it; that is the application's work. So a credential counts as
-accepted once the request that carried it was not refused, and as missing when the dependency itself refuses.
+They extract a credential from a request and do not check it; the application does. A credential therefore counts as
+accepted if the request that carried it was not refused, and as missing if the dependency itself refuses.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _scheme(dependency: Any) -> str:
 
 
 def _parameter(dependency: Any) -> str:
-    """The parameter of the query that holds the credential, "" when it comes in another way."""
+    """The parameter of the query that holds the credential, "" when it is sent in another way."""
     model = getattr(dependency, "model", None)
     place = getattr(model, "in_", None)
     return str(getattr(model, "name", "")) if getattr(place, "value", place) == "query" else ""
@@ -98,10 +98,10 @@ def _credential(scheme: str, result: Any, pipeline: Pipeline, parameter: str) ->
     secret = getattr(result, "credentials", result)
     if not isinstance(secret, str):
         return Credential(scheme)
-    if scheme == "digest":  # another one in each request
+    if scheme == "digest":  # different in each request
         named = _USERNAME.search(secret)
         return Credential(scheme, actor=Actor(named[1], method="credential") if named else None)
-    # OAuth2 and OpenIdConnect themselves give the whole header.
+    # OAuth2 and OpenIdConnect themselves return the whole header.
     if scheme == "bearer" and secret[:7].lower() == "bearer ":
         secret = secret[7:]
     key = fingerprint(secret.encode("utf-8", "surrogatepass"), pipeline.policy.pseudonyms.of)

@@ -1,6 +1,6 @@
-"""One call of a gRPC method as it goes by.
+"""One call of a gRPC method.
 
-It is recorded as what it is on the wire: a POST of ``/package.Service/Method``, with the metadata as headers. Sizes
+It is recorded as it is on the wire: a POST of ``/package.Service/Method``, with the metadata as headers. Sizes
 and digests are those of the serialized messages, one after the other.
 """
 
@@ -80,7 +80,7 @@ class GrpcExchange(HttpExchange):
         return self._method
 
     def model(self) -> tuple[str, str]:
-        """As the request message names it, in the way of KServe, TorchServe and TensorFlow Serving."""
+        """The model that the request message names, as in KServe, TorchServe and TensorFlow Serving."""
         return self._model
 
     def begin(self, context: Any) -> None:
@@ -93,7 +93,7 @@ class GrpcExchange(HttpExchange):
             self._pipeline.fault(COMPONENT, error)
 
     def reading(self, deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
-        """The deserializer, with each message taken note of."""
+        """The deserializer, which also records each message."""
 
         def read(raw: bytes) -> Any:
             message = raw if deserialize is None else deserialize(raw)
@@ -119,7 +119,7 @@ class GrpcExchange(HttpExchange):
         }
 
     def ended(self, error: BaseException | None = None, *, code: int | None = None) -> None:
-        """Records a call whose answer is not to be held back: it failed, or it was cancelled. Never raises."""
+        """Records a call whose answer is not held back, because it failed or was cancelled. Never raises."""
         if self.recorded:
             return
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
@@ -134,7 +134,7 @@ class GrpcExchange(HttpExchange):
         self.end(outcome, kind or name, "")
 
     def answered(self) -> list[tuple[Any, Decision]]:
-        """Makes the record of a call whose answer is whole; returns what is to be waited for.
+        """Makes the record of a call whose answer is complete; returns the records to wait for.
 
         Raises:
             AuditRefusedError: it could not be stored, and the policy says refuse.
@@ -206,7 +206,7 @@ class Context:
     def _set_status(self, code: Any) -> None:
         try:
             number = number_of(code)
-        except Exception:  # noqa: BLE001 - the server's to refuse
+        except Exception:  # noqa: BLE001 - the server rejects it
             number = UNKNOWN_ERROR
         self._exchange.ended(code=number)
 
@@ -215,7 +215,7 @@ class Context:
 
 
 def check(stored: bool, decision: Decision) -> None:
-    """Whether an answer may go out after its record was waited for.
+    """Whether an answer may be sent, after the wait for its record.
 
     Raises:
         AuditRefusedError: the record is not safe, and the policy says refuse.

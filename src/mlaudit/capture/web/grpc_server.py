@@ -185,10 +185,10 @@ def _writer(exchange: GrpcExchange, serialize: Callable[[Any], bytes] | None) ->
 
 
 def _serialized(write: Callable[[Any], bytes], message: Any) -> Any:
-    """The message as it goes out; itself where it cannot be serialized, which the server then finds, too."""
+    """The message as it goes out; the message itself if it cannot be serialized: the server then reports the error."""
     try:
         return _Serialized(write(message))
-    except Exception:  # noqa: BLE001 - the server's to report
+    except Exception:  # noqa: BLE001 - the server reports it
         return message
 
 
@@ -245,7 +245,7 @@ def _pieces(exchange: GrpcExchange, answer: Any, context: Any) -> Iterator[Any]:
             yield message
         _settle(exchange, context)
     finally:
-        exchange.ended(code=CANCELLED)  # the client went away, if nothing else was recorded
+        exchange.ended(code=CANCELLED)  # the client disconnected, if nothing else was recorded
 
 
 def _settle(exchange: GrpcExchange, context: Any) -> None:

@@ -1,4 +1,4 @@
-"""A request or response body that goes by in chunks: its size, its digest, and its beginning where it is wanted."""
+"""A request or response body that is transferred in chunks: its size, its digest and, if requested, its content."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _IDENTITY: Final = (b"", b"identity")
 class Body:
     """Size and SHA-256 of all chunks, whatever their cuts; the bytes themselves only up to ``limit``.
 
-    A body longer than ``limit`` is let go entirely: the beginning of a JSON text is no JSON, so it could not be
-    redacted.
+    A body longer than ``limit`` is discarded entirely: the beginning of a JSON text is not valid JSON, so it could not
+    be redacted.
     """
 
     __slots__ = ("_first", "_hash", "_kept", "_limit", "size")
@@ -41,7 +41,7 @@ class Body:
         if not length:
             return
         if self.size == 0 and length <= _HOLD_BYTES:
-            self._first = bytes(chunk)  # most bodies are one small chunk: hashed in one call, when asked for
+            self._first = bytes(chunk)  # most bodies are one small chunk: hashed in one call, on demand
         else:
             if self._hash is None:
                 self._hash = hashlib.sha256(self._first)
@@ -59,12 +59,12 @@ class Body:
         return self._hash.hexdigest() if self._hash is not None else hashlib.sha256(self._first).hexdigest()
 
     def raw(self) -> bytes | None:
-        """Everything so far, or None when it was too long or not wanted."""
+        """Everything so far, or None when it was too long or not requested."""
         return None if self._kept is None else b"".join(self._kept)
 
 
 async def in_thread(work: Callable[..., Any], *args: Any) -> Any:
-    """Runs ``work`` beside the event loop; in it, where that is not asyncio's."""
+    """Runs ``work`` in a thread; in the event loop itself if that is not asyncio's."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -73,7 +73,7 @@ async def in_thread(work: Callable[..., Any], *args: Any) -> Any:
 
 
 def json_text(body: Body, encoding: bytes, content_type: bytes) -> tuple[str | None, str]:
-    """The body as JSON text, for redaction to read; or None and why there is none.
+    """The body as JSON text for redaction, or None and the reason.
 
     Only what can be redacted is recorded, and only JSON can: by its keys. A compressed body is not decompressed:
     a small one can become a very large one.

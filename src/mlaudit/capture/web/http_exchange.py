@@ -1,4 +1,4 @@
-"""One request and its answer as they go by, whatever serves them: what ASGI, WSGI and gRPC have in common."""
+"""One request and its answer, whatever the server: what ASGI, WSGI and gRPC have in common."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _FULL: Final = 3
 
 
 class HttpExchange(Answer):
-    """One request and its response, as they go by.
+    """One request and its response, recorded while they are transferred.
 
     ``recorded`` is true once the record was made, or its making was tried; ``refused`` is then why an answer that
     had begun was broken off; ``component`` names the layer in records of its faults.
@@ -75,7 +75,7 @@ class HttpExchange(Answer):
         self._pipeline = pipeline
         self._mapped = mapped
         self.scope = scope
-        # The first of several wins, as frameworks read it: a second Authorization must not change who it was.
+        # The first of several values wins, as in frameworks: a second Authorization must not change the actor.
         self.headers = dict(reversed(headers if type(headers) is list else list(headers)))
         self.trail = RequestTrail()
 
@@ -84,10 +84,10 @@ class HttpExchange(Answer):
         raise NotImplementedError
 
     def complete(self, event: AuditEvent) -> None:
-        """Adds what only this protocol knows to the event."""
+        """Adds the fields of this protocol to the event."""
 
     def add_request(self, chunk: bytes) -> None:
-        """Takes note of a piece of the request body; never raises."""
+        """Adds a piece of the request body; never raises."""
         if self._unheard:
             return
         try:
@@ -98,11 +98,11 @@ class HttpExchange(Answer):
             body.add(chunk)
         except Exception as error:  # noqa: BLE001 - contained
             self.request = None
-            self._unheard = True  # the digest of what comes after would be that of no body
+            self._unheard = True  # the digest of the rest would match no body
             self._pipeline.fault(self.component, error)
 
     def add_response(self, chunk: bytes) -> bool:
-        """Takes note of a piece of the response; returns whether the client has everything with it. Never raises."""
+        """Adds a piece of the response; returns whether the response is complete with it. Never raises."""
         try:
             body = self.response
             if body is None:
@@ -117,7 +117,7 @@ class HttpExchange(Answer):
             return False
 
     def end(self, outcome: str, error: str, reason: str) -> None:
-        """Records an exchange that has no complete answer which could be held back; never raises."""
+        """Records an exchange without a complete answer to hold back; never raises."""
         try:
             if not self._span.get_span_context().is_valid:
                 self._span = trace.get_current_span()
@@ -126,7 +126,7 @@ class HttpExchange(Answer):
             return  # counted by the pipeline
 
     def emit(self, outcome: str, error: str, reason: str) -> list[tuple[Any, Decision]] | None:
-        """Makes the record, and one beside it where there is more to say; None when there is none to wait for.
+        """Makes the record, and an additional one where needed; None when there is none to wait for.
 
         Raises:
             AuditRefusedError: it could not be stored, and the policy says refuse. Nothing else.
@@ -134,7 +134,7 @@ class HttpExchange(Answer):
         self.recorded = self.trail.closed = True
         try:
             described = self._describe(outcome, error, reason)
-        except Exception as fault:  # noqa: BLE001 - contained: a record without what could not be found out
+        except Exception as fault:  # noqa: BLE001 - contained: a record without what could not be determined
             fields = {"http.request.method": self.scope["method"], "http.response.status_code": self.status}
             self._pipeline.fault(
                 self.component, fault, kind=self._mapped or API_REQUEST, fields=fields, outcome=outcome
@@ -212,12 +212,12 @@ class HttpExchange(Answer):
         return event, decision, beside
 
     def model(self) -> tuple[str, str]:
-        """Name and version of the model that the request asks for, as its path names them; "" for what it does not."""
+        """Name and version of the model in the path of the request; "" for what the path does not contain."""
         return self._pipeline.policy.route_model(self.scope["method"], self.scope["path"])
 
 
 def refused_kind(pipeline: Pipeline, kind: str | None, path: str) -> str | None:
-    """The kind on whose account a request must not run: a rule says refuse, and nothing can be written."""
+    """The kind that stops a request: a rule says refuse, and nothing can be written."""
     for wanted in (ML_PREDICTION, API_REQUEST) if kind is None else (kind,):
         if pipeline.decide(wanted, route=path).on_failure == "refuse" and not pipeline.writable():
             return wanted

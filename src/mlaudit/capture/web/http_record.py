@@ -1,4 +1,4 @@
-"""From a finished HTTP exchange to its audit event: which kind, who, on what, with what outcome."""
+"""The audit event of a finished HTTP exchange: kind, actor, target and outcome."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LONGEST_HOST: Final = 256
 
 
 class Answer:
-    """What one HTTP exchange came to.
+    """The result of one HTTP exchange.
 
     Attributes:
         scope: the request in the form of an ASGI scope, as the application left it.
@@ -47,7 +47,7 @@ class Answer:
         reason: why the exchange did not end as it should.
     """
 
-    # Defaults of the class, not set in each instance: this is made once for every request.
+    # Class defaults, not set in each instance: one instance is created per request.
     scope: Mapping[str, Any]
     headers: Mapping[bytes, bytes]
     response_headers: Sequence[tuple[bytes, bytes]] = ()
@@ -62,7 +62,7 @@ class Answer:
 
 
 def kind_of(mapped: str | None, trail: RequestTrail, status: int) -> str:
-    """The kind of a request: what was refused is an access event, whatever it asked for."""
+    """The kind of a request: a refused request is an access event, whatever it requested."""
     if status == 401:
         return ACCESS_AUTHENTICATION_FAILED
     if status == 403:
@@ -75,7 +75,7 @@ def kind_of(mapped: str | None, trail: RequestTrail, status: int) -> str:
 
 
 def event_of(kind: str, mapped: str | None, answer: Answer, trail: RequestTrail, actor: Actor) -> AuditEvent:
-    """The event at metadata level; ``add_contents`` adds what a decision asks for beyond."""
+    """The event at metadata level; ``add_contents`` adds what higher levels require."""
     scope = answer.scope
     path: str = scope["path"]
     route = trail.route
@@ -126,7 +126,7 @@ def event_of(kind: str, mapped: str | None, answer: Answer, trail: RequestTrail,
 
 
 def add_contents(event: AuditEvent, answer: Answer, level: int) -> None:
-    """Adds the bodies that the level asks for, where they can be redacted; says why where they cannot."""
+    """Adds the bodies that the level requires if they can be redacted, otherwise the reason why not."""
     reasons: list[str] = []
     if level >= 2 and answer.request is not None:
         _add_content(event.inputs, "request", answer.request, answer.headers, reasons)
@@ -178,12 +178,10 @@ class _Settings:
         self._digests: BoundedMap[str, str] = BoundedMap(_MOST_KEYS)
 
     def exchange(self, method: str, path: str, after: str, *, done: bool) -> str:
-        """What was there before, "" where that is not known; remembers what is there now, if the change was done."""
+        """The digest before the change, "" if unknown; remembers the new one if the change succeeded."""
         with self._lock:
             before = self._digests.get(path, "")
-            if (
-                done
-            ):  # by any other method a part of it may have been set: then the whole is not known any more
+            if done:  # any other method may have set a part: the whole is no longer known
                 self._digests.pop(path, None)
                 if method == "PUT" and after:
                     self._digests[path] = after
@@ -229,7 +227,7 @@ def _flat(settings: Any) -> dict[str, Any]:
 
 
 def _add_models(event: AuditEvent, models: Sequence[ModelUse]) -> None:
-    """The last model that answered is the one that the answer came from; the others are named beside it."""
+    """The last model that answered produced the answer; the others are listed in addition."""
     use = models[-1]
     fields = event.fields
     fields.update(use.named())
@@ -250,7 +248,7 @@ def target_of(name: str, version: str) -> Target:
 
 
 def outcome_of(status: int) -> str:
-    """Success below 400: a redirect and a 304 are what was asked for."""
+    """Success below 400: a redirect and a 304 are successful answers."""
     return SUCCESS if 0 < status < 400 else FAILURE
 
 
@@ -281,7 +279,7 @@ def _is_ip(host: str) -> bool:
     return True
 
 
-@lru_cache(maxsize=1024)  # the same few come with every request
+@lru_cache(maxsize=1024)  # the same few repeat in every request
 def _caller(user_agent: bytes | None, host: bytes | None) -> dict[str, str]:
     """The client's headers about itself and its target; not to be changed."""
     fields: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""PyJWT: every token that a program verifies, and how that ended.
+"""PyJWT: every token that a program verifies, and the outcome.
 
 ``PyJWT.decode_complete`` is what ``jwt.decode`` and ``jwt.decode_complete`` come down to. Tokens that are only looked
 into (``verify_signature: False``) authenticate no user and are ignored. Of a verified token the subject, the issuer,
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 COMPONENT: Final = "capture.libraries.jwt"
 MAX_ROLES: Final = 50
 _LONGEST: Final = 256
-# Whom a token is about, in this order; the last three name a program, not a person (RFC 8693, RFC 9068, Entra ID).
+# Claims that name the subject, in this order; the last three name a program, not a person (RFC 8693, RFC 9068, Entra
+# ID).
 _SUBJECTS: Final = (
     ("sub", USER), ("username", USER), ("email", USER), ("client_id", SERVICE), ("azp", SERVICE), ("appid", SERVICE),
 )  # fmt: skip
@@ -64,7 +65,7 @@ def _verifying(pipeline: Pipeline, call: Call) -> Audit:
         token = call.argument(0, "jwt", "")
         accepted(pipeline, _credential(outcome.result, token))
     elif isinstance(outcome.error, InvalidTokenError):
-        # What else it raises is wrong in the program, not in the token.
+        # Any other exception is an error of the program, not of the token.
         rejected(pipeline, Failure(JWT, type(outcome.error).__name__, "the token was not accepted"))
 
 

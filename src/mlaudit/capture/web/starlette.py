@@ -37,7 +37,7 @@ class StarletteIntegration:
         _hook_routes()
 
     def uninstrument(self) -> None:
-        """Takes the hook out."""
+        """Removes the hook."""
         from starlette.applications import Starlette
 
         original = getattr(Starlette.__call__, ORIGINAL, None)
@@ -51,7 +51,7 @@ class StarletteIntegration:
 
 
 def _hook_routes() -> None:
-    """Until 1.0 Starlette did not say which route a request took, as FastAPI always did (``scope["route"]``)."""
+    """Before 1.0 Starlette did not set the route of a request, as FastAPI always did (``scope["route"]``)."""
     import starlette
     from starlette.routing import Route
 

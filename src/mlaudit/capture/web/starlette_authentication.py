@@ -1,7 +1,7 @@
 """Starlette's AuthenticationMiddleware: a backend that refuses a credential, whatever status answers it.
 
-Who was authenticated is read from the request's scope when the request ends; a refusal leaves nothing there, and
-Starlette answers it with 400.
+The authenticated user is read from the request's scope when the request ends; a refusal leaves nothing in the scope,
+and Starlette answers it with 400.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class StarletteAuthenticationIntegration:
         self._hooks = Hooks(COMPONENT)
 
     def instrument(self) -> None:
-        """Hooks what the middleware does about an error of its backend."""
+        """Hooks how the middleware handles an error of its backend."""
         from starlette.middleware.authentication import AuthenticationMiddleware
 
         if not self._hooks.are_set:

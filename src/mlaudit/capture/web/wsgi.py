@@ -69,7 +69,7 @@ def audited(app: App, environ: Environ, start_response: Any) -> Iterable[bytes]:
         AuditRefusedError: from the iterable, when a streamed answer could not be recorded and the policy says refuse:
             the server then breaks the connection off. Besides that, what the application raises and nothing else.
     """
-    if MARK in environ:  # an instrumented application inside of another
+    if MARK in environ:  # an instrumented application inside another
         return app(environ, start_response)
     exchange = refused = None
     pipeline = current.pipeline()
@@ -81,7 +81,7 @@ def audited(app: App, environ: Environ, start_response: Any) -> Iterable[bytes]:
                 if pipeline.policy.can_refuse:
                     refused = refused_kind(pipeline, kind, path)  # 1
                 exchange = WsgiExchange(pipeline, kind, path, environ, start_response)
-        except Exception as error:  # noqa: BLE001 - contained: the request goes on, and that it does so is told
+        except Exception as error:  # noqa: BLE001 - contained: the request continues, and the fault is reported
             pipeline.fault(COMPONENT, error)
             exchange = None
         if refused is not None:

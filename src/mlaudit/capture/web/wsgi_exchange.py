@@ -1,4 +1,4 @@
-"""One exchange of a WSGI application as it goes by; the numbers are those of the module ``wsgi``."""
+"""One WSGI request and its response; the step numbers are those of the module ``wsgi``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MARK: Final = "mlaudit.scope"
 
 
 class WsgiExchange(HttpExchange):
-    """One request and its response, as they go by."""
+    """One request and its response, recorded while they are transferred."""
 
     component: ClassVar[str] = COMPONENT
     _bodiless = False
@@ -94,13 +94,13 @@ class WsgiExchange(HttpExchange):
             return self._forward(status, headers, exc_info)  # type: ignore[no-any-return]
         try:
             self._note_start(status, headers, exc_info)
-        except Exception as error:  # noqa: BLE001 - contained: what is no status is the server's to refuse
+        except Exception as error:  # noqa: BLE001 - contained: the server rejects an invalid status
             self._pipeline.fault(COMPONENT, error)
         self._start = (status, headers) if exc_info is None else (status, headers, exc_info)  # 2
         return self._write
 
     def note(self, chunk: Any) -> bool:
-        """Takes note of a piece of the answer; returns whether the client has everything with it."""
+        """Adds a piece of the answer; returns whether the answer is complete with it."""
         if self._bodiless:
             return True
         return bool(chunk) and self.add_response(chunk)
@@ -114,10 +114,10 @@ class WsgiExchange(HttpExchange):
         return self._forward(*held)
 
     def record_answer(self) -> bytes | None:
-        """Stores the record of a complete answer; returns what the client gets instead, None when it may go out.
+        """Stores the record of a complete answer; returns what the client gets instead, or None when it may be sent.
 
         Raises:
-            AuditRefusedError: it may not go out, and has begun to.
+            AuditRefusedError: it must not be sent, and has been sent in part.
         """
         status = self.status
         try:
@@ -187,7 +187,7 @@ class WsgiExchange(HttpExchange):
                 self._expected = int(value)
 
     def _refresh_from_environ(self) -> None:
-        """What middlewares and the framework found out meanwhile; never raises."""
+        """Reads what middlewares and the framework have set since the start; never raises."""
         try:
             self._facts["client"] = client_of(self._environ)
             user = self._environ.get("REMOTE_USER")
@@ -261,4 +261,4 @@ class _Pieces:
         try:
             exchange.record_answer()
         except AuditRefusedError:
-            return  # counted by the pipeline; there is nothing left to hold back
+            return  # counted by the pipeline; the answer has been sent

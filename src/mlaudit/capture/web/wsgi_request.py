@@ -66,7 +66,7 @@ class RemoteUser:
 
 
 class ReadInput:
-    """``wsgi.input`` whose pieces are seen as the application reads them."""
+    """Wraps ``wsgi.input`` and reports each piece as the application reads it."""
 
     def __init__(self, stream: Any, seen: Callable[[bytes, bool], None]) -> None:
         """Takes the stream, and a callback that gets each piece and whether it is the last."""
@@ -108,7 +108,7 @@ class ReadInput:
             yield line
 
     def __getattr__(self, name: str) -> Any:
-        # Whatever else could read would read past us.
+        # Any other attribute could read without being recorded.
         if name in ("read1", "peek", "readinto1", "readall", "detach", "raw", "buffer"):
             raise AttributeError(name)
         return getattr(self._stream, name)

@@ -1,4 +1,4 @@
-"""WSGI servers say neither that a service is up nor that it is going down: their serving loops are watched instead.
+"""WSGI servers report neither the start nor the shutdown of a service: their serving loops are hooked instead.
 
 The trail begins before the first request, and the end of the loop is the end of the service. Workers that are killed
 by the signal itself are recorded by ``lifecycle``.
@@ -35,8 +35,8 @@ class GunicornIntegration:
     def instrument(self) -> None:
         """Hooks the loading of a worker's application.
 
-        Not the worker's whole life: what starts the trail before a worker handles signals makes it deaf to a SIGTERM
-        that comes meanwhile. Its end is that of the interpreter.
+        Not the worker's whole lifetime: a trail that starts before the worker handles signals makes the worker miss a
+        SIGTERM that arrives in the meantime. The worker ends with the interpreter.
         """
         if self._hooks.are_set:
             return
