@@ -1,5 +1,5 @@
-"""One file or package a library, and nothing else.
+"""One file or package per library, and nothing else.
 
-Each has an integration that sets and removes its hooks, made with ``capture.hooks`` and with what
-``capture.models`` and ``capture.data`` know; a library that is absent costs nothing.
+Each has an integration that sets and removes its hooks, made with ``capture.hooks``, ``capture.models`` and
+``capture.data``; a library that is absent costs nothing.
 """

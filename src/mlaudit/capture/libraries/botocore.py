@@ -82,7 +82,7 @@ def _call(pipeline: Pipeline, call: Call) -> Audit:
 
 
 def _accesses(pipeline: Pipeline, method: str, given: Mapping[str, Any]) -> list[Access]:
-    """What the call reads and changes, as far as the policy records it."""
+    """What the call reads and changes, where the policy records it."""
     chosen = pipeline.policy.data.path
     bucket = str(given.get("Bucket") or "")
     changes = method in data_spans.S3_CHANGES

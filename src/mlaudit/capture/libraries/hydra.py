@@ -1,6 +1,6 @@
 """Hydra (1.3 and later): every job of ``hydra.main`` is a run with its composed configuration.
 
-``run_job`` is what each job comes down to, alone, in a sweep, and in a launcher's worker. What is trained inside is a
+Every job calls ``run_job``: alone, in a sweep, and in a launcher's worker. What is trained inside is a
 child of the run. A configuration that is not that of the job's last run is a change of configuration; the jobs of a
 sweep differ by intent and are not compared. Interpolations stay as they are written: ``${oc.env:PASSWORD}`` is not
 looked up.
@@ -29,7 +29,7 @@ COMPONENT: Final = "capture.libraries.hydra"
 SOURCE: Final = "hydra"
 MAX_PARAMETERS: Final = 200
 MAX_OVERRIDES: Final = 100
-# Whoever has imported the function by name holds it himself.
+# A module that imported the function by name keeps its own reference.
 _HOLDERS: Final = ("hydra.core.utils", "hydra._internal.hydra", "hydra._internal.core_plugins.basic_launcher")
 
 _hooks: Final = Hooks(COMPONENT)
@@ -80,7 +80,7 @@ def _running(pipeline: Pipeline, call: Call) -> Audit:
         error = outcome.error or _failure(outcome.result)
         run.__exit__(None if error is None else type(error), error, None)
     finally:
-        # Also where nobody says how the job ended: what comes after it is not of its run.
+        # Also if the end of the job is not reported: later records do not belong to its run.
         current_run.set(outer)
 
 
@@ -140,6 +140,6 @@ def _override(given: str, composed: Loaded) -> str:
 
 
 def _failure(result: Any) -> BaseException | None:
-    """The error of a job, which Hydra keeps until somebody asks for the job's result."""
+    """The error of a job, which Hydra keeps until the result is read."""
     kept = getattr(result, "_return_value", None)
     return kept if isinstance(kept, BaseException) else None

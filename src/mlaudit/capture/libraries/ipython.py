@@ -1,6 +1,6 @@
 """IPython (8.0 and later), and with it Jupyter's kernels: sessions, and the cells that are executed in them.
 
-``InteractiveShell.run_cell_async`` is what every cell comes down to: of a notebook, of a terminal, of ``ipython -c``,
+Every cell calls ``InteractiveShell.run_cell_async``: of a notebook, of a terminal, of ``ipython -c``,
 of an embedded shell, also one that a front end runs silently. The code itself is never recorded, at no level: it holds
 data and secrets that no rule can find. Its digest proves which cell of a notebook that is kept it was.
 
@@ -91,7 +91,7 @@ class IPythonIntegration:
 
 
 def session_of(pipeline: Pipeline, shell: Any) -> Session:
-    """The session of a shell, which begins when it is asked for first.
+    """The session of a shell, which begins with the first call.
 
     Raises:
         AuditRefusedError: its beginning could not be recorded, and the policy says refuse.
@@ -171,7 +171,7 @@ def _raised(result: Any) -> BaseException | None:
 
 
 def imported(code: str) -> list[str]:
-    """The packages that code imports, sorted; none of code that does not parse."""
+    """The packages that code imports, sorted; empty if the code does not parse."""
     if "import" not in code or len(code) > MAX_PARSED:
         return []
     try:

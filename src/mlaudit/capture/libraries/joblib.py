@@ -1,7 +1,7 @@
 """joblib (1.3 and later): ``joblib.dump`` of models and ``joblib.load``.
 
 Only the two names that people call are hooked, ``joblib.dump`` and ``joblib.load``. joblib's own cache and the
-transport to its workers use other names and stay silent. Every ``load`` is recorded, whatever the file holds,
+transport to its workers use other names and are not recorded. Every ``load`` is recorded, whatever the file holds,
 because loading runs what is in the file: the record is made, and durable, before the first byte is unpickled.
 """
 

@@ -1,4 +1,4 @@
-"""Lightning (2.2 and later), as ``lightning`` and as ``pytorch_lightning``: what a ``Trainer`` is asked to do.
+"""Lightning (2.2 and later), as ``lightning`` and as ``pytorch_lightning``: the calls of a ``Trainer``.
 
 ``fit`` is a run, and the checkpoints that are saved inside are of it; ``validate`` and ``test`` are evaluations,
 ``predict`` a prediction. Metrics are those that the module logs.

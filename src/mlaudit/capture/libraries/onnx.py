@@ -1,6 +1,6 @@
 """onnx (1.15 and later): models saved by ``onnx.save``, with the digest of the file.
 
-The model is what onnx has in memory, whoever converted it: the record carries the run under way, if there is one.
+The model is the one in memory, whichever tool converted it: the record carries the run under way, if there is one.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A study is a run, a trial is a run of its own whose parent is the study's, and whatever is trained inside of an
 objective is a child of its trial. Only public names are used: the objective is passed on watched, and a callback
-sees each trial as Optuna ended it. With ``n_jobs`` the objective runs in threads that know nothing of the caller's
-context: actor and run are carried into them.
+sees each trial as Optuna ended it. With ``n_jobs`` the objective runs in threads without the caller's context: actor
+and run are passed to them.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _optimize(pipeline: Pipeline, call: Call) -> Audit:
     finally:
         current_run.reset(token)
         _optimized[study] -= 1
-    # 2. Optuna calls nobody back for a trial that ends the study by its error.
+    # 2. Optuna calls no callback for a trial whose error ends the study.
     watch.rest()
     search.completed(study, outcome)
 
@@ -131,7 +131,7 @@ class _Watch:
             self._search.pipeline.fault(COMPONENT, fault, kind=ML_TUNING_TRIAL)
 
     def rest(self) -> None:
-        """Tells the trials that began, and of whose end nobody was called back."""
+        """Records the trials that began and whose end no callback reported."""
         if not self._trials:
             return
         by_number = {frozen.number: frozen for frozen in self._study.get_trials(deepcopy=False)}
@@ -156,7 +156,7 @@ class _Watch:
 
 
 class _Callbacks:
-    """The program's callbacks behind ours, iterated as often as Optuna likes to."""
+    """The program's callbacks after mlaudit's; may be iterated any number of times."""
 
     def __init__(self, first: Callable[[Any, Any], None], others: Iterable[Any] | None) -> None:
         self._first = first
@@ -190,7 +190,7 @@ def _tell(pipeline: Pipeline, call: Call) -> Audit:
     with _asking:
         search = _asked.get(study)
         if search is None:
-            # Asked for by another process, or while nobody audited.
+            # Requested by another process, or while auditing was off.
             search = _asked[study] = Search(pipeline, study, "ask", {})
         if frozen.number in search.told:
             return

@@ -1,8 +1,8 @@
 """pandas (2.0 and later): what its readers read and its writers write, by file, object and table.
 
-One call is one record, whatever pandas asks of pyarrow, SQLAlchemy or itself inside. Data is digested as
+One call is one record, whatever pandas calls in pyarrow, SQLAlchemy or itself. Data is digested as
 ``digest.py`` describes, so that the digest of a frame that was read is the one that a training sees when it gets the
-same frame. What is read in chunks is recorded when the last chunk was read, the reader closed or given up.
+same frame. What is read in chunks is recorded when the last chunk was read, the reader closed or abandoned.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """pickle: models that the program itself saves and loads, by ``load``, ``loads``, ``dump`` and ``dumps``.
 
 Only the names of the module are hooked, and only calls of the program count: what multiprocessing, joblib, pandas and
-other libraries pickle for their own ends is theirs. A file or a text that names a library of models at its beginning
-is recorded before the first byte is unpickled, because loading runs what is in it. Another one is recorded
-behind the call, if a model came out of it; what is no model leaves no record here.
+other libraries pickle for their own purposes is not recorded. A file or a text that names a library of models at its
+beginning is recorded before the first byte is unpickled, because loading runs what is in it. Any other is recorded
+after the call, if it returned a model; anything that is not a model leaves no record here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ COMPONENT: Final = "capture.libraries.pickle"
 _HEAD: Final = 4096
 # In the first bytes of a pickle of a model stands the module of its class.
 _MARKS: Final = re.compile(rb"sklearn|lightgbm|xgboost|catboost|torch|keras|imblearn|statsmodels")
-# Libraries that pickle for their own ends; the standard library is one of them.
+# Libraries that pickle for their own purposes, the standard library among them.
 _LIBRARIES: Final = frozenset(
     {
         "catboost",
@@ -89,7 +89,7 @@ def _is_the_programs(_: Call, deeper: int = 0) -> bool:
     """Whether the program called, rather than a library: by the module of the frame behind the hook's own."""
     if inside.get():
         return False
-    # This function, the hook's beginning, the hook, and whoever called it.
+    # This function, the hook's beginning, the hook, and its caller.
     caller = str(sys._getframe(3 + deeper).f_globals.get("__name__", "")).partition(".")[0]  # noqa: SLF001
     return caller not in _LIBRARIES and caller not in sys.stdlib_module_names
 
@@ -189,7 +189,7 @@ def _begins(audit: Audit) -> bool:
 
 
 def _behind(audit: Audit, outcome: Outcome) -> None:
-    """Both halves of an audit, of a call that is over."""
+    """Both halves of an audit, of a finished call."""
     if _begins(audit):
         finish(audit, outcome)
 

@@ -97,7 +97,7 @@ def _instrument_module(module: Any) -> None:
             _around(module.ParquetFile, method, _reading_part(f"ParquetFile.{method}", "parquet"), DATA_READ)
         _around(module.ParquetFile, "iter_batches", _iterating, DATA_READ)
         _around(module.ParquetWriter, "__init__", _writer_opened, DATA_MODIFIED)
-        # Whatever writes into it does it by this.
+        # Every write into it calls this.
         _hooks.around(module.ParquetWriter, "write_table", _written, kind=DATA_MODIFIED)
         _hooks.around(module.ParquetWriter, "close", _writer_closed, kind=DATA_MODIFIED)
     if part == "orc":

@@ -2,7 +2,7 @@
 
 An instance of a ``BaseSettings`` class is compared with the instance before it, in this process or at the last start
 of the service; a field that is set on an instance is a change of its own. What the program passes to the class itself
-is its own doing and is left out. Making settings starts no audit trail: a program that only has settings leaves none.
+is not a change and is left out. Making settings starts no audit trail: a program that only has settings leaves none.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SOURCE: Final = "environment"
 MAX_WAITING: Final = 100
 _NOTHING: Final = object()
 
-# Settings that were made before there was a trail; programs make them first of all.
+# Settings that were created before the trail; programs create them first.
 _waiting: Final[list[tuple[Any, frozenset[str]]]] = []
 _listens = False
 

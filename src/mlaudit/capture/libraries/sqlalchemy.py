@@ -1,8 +1,9 @@
 """SQLAlchemy (2.0 and later): what statements read and change in the tables that the policy names.
 
 By SQLAlchemy's own events, so Core, ORM, sync and async engines alike. A read is recorded with the rows that the
-program fetched, when its result is closed. A change is recorded when its transaction ends: committed it is done, rolled
-back it is a failure that says so. The end of a commit has no event, nor has a savepoint's name: these calls are hooked.
+program fetched, when its result is closed. A change is recorded when its transaction ends: committed it is done,
+rolled back it is recorded as a failure. The end of a commit has no event, nor has a savepoint's name: these calls are
+hooked.
 """
 
 from __future__ import annotations
@@ -61,14 +62,14 @@ class SQLAlchemyIntegration:
         data_spans.covered.add(_OWN_SPANS)
 
     def uninstrument(self) -> None:
-        """Takes the listeners and hooks out again."""
+        """Removes the listeners and hooks."""
         unwatch(COMPONENT)
         data_spans.covered.discard(_OWN_SPANS)
         _hooks.undo()
 
 
 def _contained(listener: Callable[..., None]) -> Callable[..., None]:
-    """The listener, whose faults reach nobody; a refusal passes."""
+    """The listener with its faults contained; a refusal is raised."""
 
     def contained(*args: Any) -> None:
         pipeline = current.pipeline()
@@ -131,7 +132,7 @@ def _changed(pipeline: Pipeline, connection: Any, access: Access) -> None:
         connection.dialect.name in _COMMIT_DEFINITIONS and access.operation in _DEFINITIONS
     )
     if at_once:
-        with suppress(AuditRefusedError):  # counted by the pipeline; the database has done it
+        with suppress(AuditRefusedError):  # counted by the pipeline; the change has happened
             record_access(pipeline, access)
         return
     transaction_of(pipeline, COMPONENT, connection).add(access)

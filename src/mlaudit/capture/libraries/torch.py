@@ -1,6 +1,6 @@
 """PyTorch (2.3 and later): ``torch.save`` of models and ``torch.load``.
 
-A training loop of PyTorch has no interface that says where it begins and ends: ``mlaudit.training_run`` states it.
+A training loop of PyTorch has no interface for its begin and end: ``mlaudit.training_run`` declares them.
 Files of Lightning, transformers and anything else that is built on PyTorch pass through here too.
 """
 

@@ -44,7 +44,7 @@ class Artifact(NamedTuple):
         name: the file's name without its endings.
         digest: SHA-256 of its bytes, "" when a file object can be read only once.
         size: bytes, -1 when unknown.
-        cls: the class that its pickle names first, read without unpickling; "" when that cannot be told.
+        cls: the class that its pickle names first, read without unpickling; "" when unknown.
         mark: device, inode, size and time of change, to notice a file that changes while it is read.
     """
 
@@ -104,7 +104,7 @@ def read_back(target: Any, begin: int) -> Artifact:
 
 
 def where(file: Any) -> str:
-    """Where an open file lives: its path, or in brackets what it is."""
+    """The path of an open file, or its type in brackets."""
     name = getattr(file, "name", None)
     if isinstance(name, str | bytes) and name:
         return os.path.abspath(os.fsdecode(name))  # noqa: PTH100
@@ -132,7 +132,7 @@ def unchanged(artifact: Artifact) -> bool:
 def first_class(head: bytes) -> str:
     """The first class or function that a pickle names, from its first bytes; runs nothing of it.
 
-    That is the class of the object for an honest pickle, and a good hint for another one, e.g. ``posix.system``.
+    That is the class of the object for a harmless pickle, and a good hint for a malicious one, e.g. ``posix.system``.
     """
     texts: list[str] = []
     try:

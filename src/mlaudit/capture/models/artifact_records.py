@@ -48,7 +48,7 @@ def saving(
         component: names the integration in records of faults.
         models: what is saved, at least one; the first one names it.
         target: where to; a folder is one artifact.
-        labels: more to say of the file.
+        labels: more labels of the file.
         cls: the class of model that it is, where that of the first of ``models`` does not say so.
         name: what it is called where nothing is known of it; else the file's name.
 
@@ -128,7 +128,7 @@ def loading(
         source: where from; a folder is one artifact.
         models: finds the models in what the call returned.
         cls: the class that is loaded, where the file does not say.
-        labels: more to say of how it is loaded.
+        labels: more labels of the loading.
 
     Raises:
         AuditRefusedError: it cannot be recorded and the policy says refuse; nothing was loaded.
@@ -140,7 +140,7 @@ def loading(
     path = path_of(source)
     told = current_file.get()
     if told and (path == told or path.startswith(told + os.sep)):
-        # One library reads a file for another one, which has told of it.
+        # One library reads a file for another one, which has recorded it.
         yield
         return
     try:
@@ -150,11 +150,11 @@ def loading(
     except AuditRefusedError:
         raise
     except OSError as error:
-        # The library will say the same to its caller.
+        # The library raises the same error to its caller.
         _not_loaded(pipeline, source, error)
     except Exception as error:  # noqa: BLE001 - auditing never breaks the service
         pipeline.fault(component, error, kind=ML_MODEL_LOADED, fields={"ml.model.path": path_of(source)})
-    # What the library's unpickler asks for is told with the file.
+    # What the library's unpickler looks up is recorded with the file.
     token = current_file.set(artifact.path or path_of(source))
     try:
         outcome = yield
@@ -222,7 +222,7 @@ def _not_loaded(pipeline: Pipeline, source: Any, error: BaseException) -> None:
     try:
         _emit(pipeline, ML_MODEL_LOADED, FAILURE, name, "", fields)
     except AuditRefusedError:
-        # Nothing was loaded. The pipeline has counted and says so when it can write again.
+        # Nothing was loaded. The pipeline has counted the loss and reports it when it can write again.
         return
 
 
@@ -245,7 +245,7 @@ def _emit(
 
 
 def _place(target: Any) -> int:
-    """Where in an open file the dump begins; -1 when it cannot be told."""
+    """Where in an open file the dump begins; -1 when unknown."""
     tell = getattr(target, "tell", None)
     if tell is None:
         return -1

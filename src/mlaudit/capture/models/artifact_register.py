@@ -1,7 +1,7 @@
 """The local register of model artifacts: which digest was saved last at which path, and as which version.
 
-Written when a model is saved under audit, read when one is loaded. It belongs to whoever owns the state folder;
-where digests must be vouched for by somebody else, list them under ``models`` in the policy, which goes first.
+Written when a model is saved under audit, read when one is loaded. It is as trustworthy as the owner of the state
+folder; digests that another party must attest are listed under ``models`` in the policy, which takes precedence.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FILE: Final = "models.json"
 
 
 class Entry(NamedTuple):
-    """What the register says of an artifact; digest, version and run are "" where it says nothing."""
+    """The register's entry of an artifact; digest, version and run are "" where unknown."""
 
     status: str
     digest: str = ""
@@ -41,7 +41,7 @@ class Previous(NamedTuple):
 
 
 class Registered(NamedTuple):
-    """What became of an artifact that was registered; ``previous`` is None unless it took the place of another."""
+    """The result of a registration; ``previous`` is None unless the artifact replaced another."""
 
     version: str
     previous: Previous | None
@@ -56,7 +56,7 @@ class ArtifactRegister:
     def save(self, path: str, name: str, digest: str, run_id: str = "", version: str = "") -> Registered:
         """Registers the digest of the artifact at ``path``, and the run that made it.
 
-        Versions count 1, 2, … for each new content, unless whoever registers it numbers them himself. The version
+        Versions count 1, 2, … for each new content, unless the caller numbers them. The version
         before is given when the content is new. At most ``KEPT_PATHS`` paths are kept, the newest.
 
         Raises:

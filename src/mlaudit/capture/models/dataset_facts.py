@@ -1,4 +1,4 @@
-"""What is known of data that a library has taken over into a form of its own, and perhaps freed.
+"""What is known of data that a library has converted into a form of its own, and perhaps freed.
 
 Its digest is of what the library was given; nothing can be read back from LightGBM's or XGBoost's own forms.
 """
@@ -40,7 +40,7 @@ def source_fields(data: Any, target: Any) -> dict[str, Any]:
 
 
 def given(dataset: Any) -> Given | None:
-    """What a prediction says of a data object that is remembered, else None."""
+    """The fields of a prediction on a remembered data object, else None."""
     fields = _sets.get(dataset)
     if fields is None:
         return None

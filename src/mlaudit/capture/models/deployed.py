@@ -1,7 +1,7 @@
 """What the processes of a service have deployed together, and the records of it.
 
 ``<service>.deployments.json`` in the state folder: name of the model → what serves under it, and the marks of the
-processes that have it (see ``serving``).
+processes that have it (see ``liveness``).
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _KEPT: Final = ("ml.model.version", "ml.model.digest", "ml.training.run_id")
 
 
 class Held(NamedTuple):
-    """A model object of this process: what its deployment's records say of it."""
+    """A model object of this process: what the records of its deployment contain."""
 
     name: str
     fields: dict[str, Any]
 
     @property
     def artifact(self) -> str:
-        """Tells one artifact from another."""
+        """Identifies an artifact."""
         return f"{self.fields.get('ml.model.version', '')}:{self.fields.get('ml.model.digest', '')}"
 
 
@@ -56,7 +56,7 @@ class Deployed:
             self._mark = Mark(self._folder(pipeline))
 
     def leave(self) -> None:
-        """It serves no more."""
+        """This process no longer serves."""
         if self._mark is not None:
             self._mark.drop()
             self._mark = None
@@ -76,7 +76,7 @@ class Deployed:
             sweep(self._folder(pipeline))
 
     def record(self, pipeline: Pipeline, held: Held) -> None:
-        """This process has the model; tells it where the service had none, or another, under the name."""
+        """This process has the model; records it if the service had none, or another, under the name."""
         with self._memory(pipeline).exclusively() as deployments:
             self._bury(pipeline, deployments)
             entry = deployments.setdefault(held.name, {"artifact": "", "fields": {}, "holders": {}})
@@ -89,7 +89,7 @@ class Deployed:
             entry["holders"][self._own_mark()] = held.artifact
 
     def release(self, pipeline: Pipeline, held: Held, reason: str, moment: int = 0) -> None:
-        """This process has it no more, since ``moment`` (nanoseconds); tells the end where it was the last one."""
+        """This process released it at ``moment`` (nanoseconds); records the end if it was the last one."""
         with self._memory(pipeline).exclusively() as deployments:
             entry = deployments.get(held.name)
             if entry is None or entry["holders"].pop(self._own_mark(), None) is None:

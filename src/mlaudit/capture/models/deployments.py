@@ -1,16 +1,17 @@
-"""Which models a service has ready to answer: started, replaced, ended.
+"""Which models a service has deployed: started, replaced, ended.
 
 A deployment is a service and the name of a model. It starts when a process that serves has loaded the model, is
-replaced when another artifact is loaded under the name, and ends when the last process that has the artifact lets go
-of it: the object is gone, the process stops, or it died and a later one finds that. What runs is shared between the
-processes of a service (``<service>.deployments.json`` in the state folder), so four workers tell it once.
+replaced when another artifact is loaded under the name, and ends when the last process that has the artifact releases
+    it: the object is finalized, the process stops, or it died and a later process finds that. The processes of a
+    service share the list of deployments (``<service>.deployments.json`` in the state folder), so four workers record
+    each one once.
 
-A process serves when it runs in a server (see ``lifecycle.serves``), when a web service in it says that it is up, or
-when it gets its first request. A job that loads models deploys none.
+A process serves when it runs in a server (see ``lifecycle.serves``), when a web service in it reports that it is up,
+or when it gets its first request. A job that loads models deploys none.
 
-That an object is gone is heard from the garbage collector, which may interrupt any line of any thread: the callback
-only leaves a note, by two calls that need no lock, and a thread reads it. It waits a while first: a service that loads
-its model anew for every request serves it all the time.
+The garbage collector reports a finalized object, and may interrupt any line of any thread: the callback only queues an
+entry, with two calls that need no lock, and a thread reads it. The thread waits first: a service that loads its model
+again for every request serves it all the time.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ GRACE_SECONDS: Final = 30.0
 
 
 class Deployments:
-    """The models that this process holds, and what it has told of them."""
+    """The models that this process holds, and what it has recorded of them."""
 
     def __init__(self, grace_seconds: float = GRACE_SECONDS) -> None:
         self._grace = grace_seconds
         self._lock = threading.RLock()
-        # Of objects that are gone: their number and when.
+        # Of finalized objects: their number and the time.
         self._notes: deque[tuple[int, int]] = deque()
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         # By a number of our own: what ``id`` gives is given again.
@@ -57,7 +58,7 @@ class Deployments:
         self._shared = Deployed()
 
     def loaded(self, model: Any, about: known_models.Known) -> None:
-        """A model was loaded; tells its deployment where this process serves. Contains its faults."""
+        """Records the deployment of a loaded model if this process serves. Contains its faults."""
         pipeline = current.pipeline()
         if pipeline is None or not about.name:
             return
@@ -74,7 +75,7 @@ class Deployments:
             pipeline.fault(COMPONENT, error)
 
     def ready(self) -> None:
-        """The service is up: tells what it holds, and what an earlier process held and nobody does now."""
+        """The service is up: records what it holds, and the end of what only dead processes held."""
         pipeline = current.pipeline()
         if pipeline is None:
             return
@@ -106,21 +107,21 @@ class Deployments:
             pipeline.fault(COMPONENT, error)
 
     def catch_up(self, grace_seconds: float = 0.0) -> None:
-        """Does what the garbage collector has left notes about, those at least so old."""
+        """Processes the queued entries of the garbage collector that are at least so old."""
         latest = time.time_ns() - int(grace_seconds * 1e9)
         with self._lock:
             while self._notes and self._notes[0][1] <= latest:
                 self._forget(*self._notes.popleft())
 
     def after_fork(self) -> None:
-        """The child has its parent's models, but tells its own story."""
+        """The child has its parent's models, but records its own deployments."""
         self._shared.after_fork()
         self._thread = None
         self._lock = threading.RLock()
         self._notes, self._wake = deque(), queue.SimpleQueue()
         self._told.clear()
         self._serves = False
-        # The notes about these models go to the parent's queue.
+        # The entries about these models go to the parent's queue.
         for number, reference in tuple(self._references.items()):
             model = reference()
             if model is None:
@@ -166,7 +167,7 @@ class Deployments:
         try:
             self._references[number] = self._refer(model, number)
         except TypeError:
-            # Nothing will say that it is gone: it counts until another of its name comes.
+            # Its end will not be reported: it counts until another of its name is loaded.
             for other, earlier in tuple(self._held.items()):
                 if earlier.name == held.name and other not in self._references:
                     del self._held[other]

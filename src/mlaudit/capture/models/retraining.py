@@ -1,4 +1,4 @@
-"""The notice that a model was trained anew: its new version, the one before, and what the new run says of itself."""
+"""The notice of a retrained model: its new version, the previous one, and the facts of the new run."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def notice(
         present = {name: value for name, value in told.items() if value}
         pipeline.emit(originate(AuditEvent(ML_MODEL_RETRAINED, target=target, fields=present)))
     except AuditRefusedError:
-        # What it tells of has happened; the pipeline has counted it and says so when it can write again.
+        # The retraining has happened; the pipeline has counted the loss and reports it when it can write again.
         return
     except Exception as error:  # noqa: BLE001 - see above
         pipeline.fault(COMPONENT, error, kind=ML_MODEL_RETRAINED)

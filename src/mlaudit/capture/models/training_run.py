@@ -1,4 +1,4 @@
-"""``mlaudit.training_run``: a training run that its own code states."""
+"""``mlaudit.training_run``: a training run that the program declares."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class training_run:  # noqa: N801 - used like a function: with mlaudit.training_
         self._contained(lambda: self._log(str(name), value))
 
     def dataset(self, data: Any = None, target: Any = None, *, name: str | None = None) -> None:
-        """Says what the model learns from: its rows, columns and SHA-256 are recorded, never the data.
+        """Records the data that the model learns from: its rows, columns and SHA-256 are recorded, never the data.
 
         Args:
             data: the rows, shape (rows, columns) or (rows,): an array, a data frame, a list of lists.
@@ -165,7 +165,7 @@ class training_run:  # noqa: N801 - used like a function: with mlaudit.training_
                 event = self._event(ML_TRAINING_FAILED, FAILURE, {**fields, **error_fields(error)})
             pipeline.emit(event)
         except AuditRefusedError:
-            # The training has happened; the pipeline tells the loss as soon as it can write again.
+            # The training has happened; the pipeline reports the loss as soon as it can write again.
             return
 
     async def __aenter__(self) -> Self:

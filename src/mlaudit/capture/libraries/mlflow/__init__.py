@@ -21,7 +21,7 @@ class MlflowIntegration:
     module: ClassVar[str] = "mlflow"
 
     def instrument(self) -> None:
-        """Hooks the client, on which everything else stands, and the functions that say what is under way."""
+        """Hooks the client, on which everything else is built, and the functions that set the current run."""
         if _hooks.are_set:
             return
         import mlflow

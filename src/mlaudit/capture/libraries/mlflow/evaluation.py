@@ -1,4 +1,4 @@
-"""``mlflow.evaluate``: one record, whatever it loads, asks and logs inside."""
+"""``mlflow.evaluate``: one record, whatever it loads, predicts and logs inside."""
 
 from __future__ import annotations
 

@@ -121,12 +121,12 @@ def _alias(source: str) -> str:
 
 
 def _is_whole(folder: str) -> bool:
-    """Not when only the description was fetched, to see what there is."""
+    """Whether the whole model was fetched, not only its description."""
     return any(name not in (MLMODEL, *IGNORED) for name in os.listdir(folder))  # noqa: PTH208
 
 
 def named(source: str, run_id: str) -> Known:
-    """What a model address says of the model: name and version in the registry, else its last part."""
+    """The model that a model address names: name and version in the registry, else its last part."""
     from mlflow.tracking.client import MlflowClient
 
     place = place_of(source)
@@ -139,7 +139,7 @@ def named(source: str, run_id: str) -> Known:
             if len(found) == 2:
                 return Known(found[0], str(found[1]), "", version_path(*found), run_id)
             return Known(str(client.get_logged_model(found[0]).name), "", "", f"models:/{found[0]}", run_id)
-        except Exception:  # noqa: BLE001 - a registry that does not answer: the load itself will tell
+        except Exception:  # noqa: BLE001 - a registry that does not answer: the load itself will fail
             return Known(source.partition("/")[2].lstrip("/").partition("/")[0], path=place, run_id=run_id)
     return Known(artifact_files.name_of(place.rstrip("/")) or "model", path=place, run_id=run_id)
 

@@ -1,4 +1,4 @@
-"""Models that MLflow writes, reads, asks and evaluates."""
+"""Models that MLflow writes, reads, evaluates and predicts with."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def hook(hooks: Hooks, client: Any) -> None:
     hooks.around(client, "log_artifact", _upload_file, kind=ML_MODEL_SAVED, when=_is_model_file)
     hooks.around(client, "log_artifacts", _upload, kind=ML_MODEL_SAVED, when=_is_model)
     hooks.around(client, "log_model_artifacts", _upload, kind=ML_MODEL_SAVED, when=_is_model)
-    # What autologging asks a model for its own purposes is nobody's prediction.
+    # A prediction that autologging makes for its own purposes is not the program's.
     hooks.around(autologging_utils, _EXAMPLE, _quiet, outermost=True)
     hooks.when_imported(
         "mlflow.sklearn.utils",
@@ -112,7 +112,7 @@ def _object_in(arguments: dict[str, Any]) -> Any:
 
 
 def _log(_: Pipeline, call: Call) -> Audit:
-    """``log_model`` of every flavour: says which object is uploaded, and knows it by what it became."""
+    """``log_model`` of every flavour: sets which object is uploaded, and remembers it under its new name."""
     kwargs = call.kwargs
     name = str(kwargs.get("name") or call.argument(0, "artifact_path") or "model")
     model = _object_in(kwargs)
@@ -129,7 +129,7 @@ def _log(_: Pipeline, call: Call) -> Audit:
     if under_way.version:
         about = replace(about, name=str(kwargs.get("registered_model_name")), version=under_way.version)
     before = known_models.lookup(model)
-    # The run of MLflow around the training that made it: training that goes on is another one.
+    # The MLflow run around the training that made it: continued training is another run.
     past = about.run_id != before.run_id
     known_models.remember(model, replace(about, dataset=before.dataset, metrics=before.metrics, loaded=past))
 

@@ -1,4 +1,4 @@
-"""What records say of a model in MLflow's format."""
+"""The fields of records about a model in MLflow's format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One change of MLflow's model registry: what is told of it, whichever way it ends."""
+"""One change of MLflow's model registry: recorded with its outcome."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Change:
-    """One change of the registry: what is told of it, whichever way it ends."""
+    """One change of the registry: recorded with its outcome."""
 
     def __init__(self, pipeline: Pipeline, kind: str, call: Call, version: str = "") -> None:
         """Begins it.
@@ -48,10 +48,10 @@ class Change:
             self.fields["ml.change.in_window"] = pipeline.policy.change.in_window(time.time_ns())
 
     def before(self, ask: Callable[[], Any], default: Any = None) -> Any:
-        """What the registry says before the change; ``default`` where it does not answer."""
+        """The state of the registry before the change; ``default`` if it does not answer."""
         try:
             return ask()
-        except Exception:  # noqa: BLE001 - the change itself will say what is wrong
+        except Exception:  # noqa: BLE001 - the change itself will raise the error
             return default
 
     def lineage(self) -> None:

@@ -1,8 +1,8 @@
 """MLflow's model registry: what any ``MlflowClient`` of this process does to models, versions, aliases and tags.
 
-The fluent functions call the client, so each change is recorded once. What was before is asked of the registry first,
-which costs a query; what cannot be asked is left out. What others do to the registry, over its server or its page, is
-not seen from here.
+The fluent functions call the client, so each change is recorded once. The previous state is queried from the registry
+first; what cannot be queried is left out. Changes that other processes make through the server or its page are not
+seen.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NO_STAGE: Final = "None"
 def hook(hooks: Hooks, client: Any) -> None:
     """Sets the hooks on the class ``MlflowClient``."""
     hooks.around(client, "create_registered_model", _model_created, kind=ML_MODEL_REGISTERED)
-    # What both the fluent function and the public method end in.
+    # What both the fluent function and the public method call.
     if not hooks.around(client, "_create_model_version", _version_created, kind=ML_MODEL_REGISTERED):
         hooks.around(client, "create_model_version", _version_created, kind=ML_MODEL_REGISTERED)
     hooks.around(client, "copy_model_version", _version_copied, kind=ML_MODEL_REGISTERED)

@@ -1,8 +1,8 @@
 """MLflow's runs as training runs: what the fluent functions and any ``MlflowClient`` of this process do to them.
 
-Runs are made and ended by ``MlflowClient``, whoever asks: ``mlflow.start_run``, autologging, a program's own client.
-So a run is recorded there, once. The fluent functions only say which run is under way, so that what is trained inside
-names it as its parent.
+``MlflowClient`` creates and ends all runs, whichever the caller: ``mlflow.start_run``, autologging, a program's own
+client. So a run is recorded there, once. The fluent functions only set the current run, so that training inside names
+it as its parent.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _created(pipeline: Pipeline, call: Call) -> Audit:
 def _remember(client: Any, run: Any) -> Run:
     try:
         experiment = str(client.get_experiment(run.info.experiment_id).name)
-    except Exception:  # noqa: BLE001 - a server that does not answer: the number must do
+    except Exception:  # noqa: BLE001 - a server that does not answer: the id is enough
         experiment = ""
     found = Run(run.info, run.data.tags, experiment)
     _runs[found.run.run_id] = found
@@ -169,7 +169,7 @@ _LOGGED: Final = {
 
 
 def _input_given(_: Pipeline, call: Call) -> Audit:
-    """The object itself is at hand only here: its data is digested as everybody else digests it."""
+    """The object itself is at hand only here: its data is digested as in every other integration."""
     import mlflow
 
     outcome = yield

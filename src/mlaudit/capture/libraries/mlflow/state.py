@@ -1,4 +1,4 @@
-"""What the parts of the MLflow integration share: who acts, whether MLflow evaluates, how a place is written."""
+"""What the parts of the MLflow integration share: the actor, whether MLflow evaluates, the form of a place."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def place_of(source: Any) -> str:
     """Where data or a model is, from an address or MLflow's JSON description of a source.
 
     Only its place is taken: no user, no password, no query (signed addresses have their signature there). "" for
-    what is no address, e.g. the text of an SQL query.
+    anything else, e.g. the text of an SQL query.
     """
     found = str(source or "")
     if found.startswith("{"):
@@ -66,7 +66,7 @@ def place_of(source: Any) -> str:
 def actor(tags: dict[str, str] | None = None) -> Actor | None:
     """Who acts: the actor that the program stated, else the account at the tracking server, else MLflow's user tag.
 
-    None, which is the process itself, where nobody is named or the name is that of every container.
+    None, which is the process itself, if no actor is named or the name is the default of containers.
     """
     stated = current_actor.get()
     if stated is not None:
