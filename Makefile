@@ -23,7 +23,7 @@ $(READY): pyproject.toml constraints/dev.txt constraints/bootstrap.txt src/mlaud
 demo: $(READY)
 	$(BIN)/python -m examples.demo
 
-# Two at a time: most of the time is spent waiting. A file stays together, and each of the two has a stack of its own.
+# Two at a time: most of the time is spent waiting. A file stays together, and each of the two has its own stack.
 test: $(READY)
 	$(BIN)/pytest -n 2 --dist loadfile
 
@@ -73,7 +73,7 @@ DOCS := build/docs-venv
 docs: $(DOCS)/.ready
 	$(DOCS)/bin/python -m tools.site
 
-# The built site in a real browser; CHROMIUM names one that is not found on the PATH.
+# The built site in a real browser; CHROMIUM names a browser that is not on the PATH.
 docs-test: docs
 	$(DOCS)/bin/python -m pytest -q -o addopts= --import-mode=importlib --confcutdir=tests/site tests/site
 
@@ -90,11 +90,11 @@ bench-quick: $(READY)
 fault: $(READY)
 	$(BIN)/python -m tests.fault.matrix $(FAULT)
 
-# A thousand tampers with a real trail, each found and named; results in build/tamper/results.json.
+# A thousand tampers with a real trail, each found and reported; results in build/tamper/results.json.
 tamper: $(READY)
 	$(BIN)/python -m tests.tamper $(TAMPER)
 
-# Pins everything anew; run it after changing dependencies.
+# Renews all pins; run it after changing dependencies.
 lock: $(READY)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-annotate --no-header --group dev pyproject.toml -o constraints/dev.txt

@@ -1,1 +1,1 @@
-"""What mlaudit costs, measured against OpenTelemetry's own log path and against a service without any of it."""
+"""The cost of mlaudit, compared with OpenTelemetry's own log path and with a service without either."""

@@ -1,4 +1,4 @@
-"""The service under load, without a line about auditing or tracing: one route that does nothing, one that predicts."""
+"""The service under load, without a line about auditing or tracing: a route without work, and one that predicts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if path := os.environ.get("BENCHMARK_MODEL"):
 
 
 class Rows(BaseModel):
-    """What the model is asked about."""
+    """The input of a prediction."""
 
     rows: list[list[float]]
 
@@ -31,5 +31,5 @@ async def noop() -> dict[str, bool]:
 
 @app.post("/predict")
 def predict(question: Rows) -> dict[str, list[int]]:
-    """Asks the model, in a worker thread, as such routes are usually written."""
+    """Predicts in a worker thread, as such routes usually do."""
     return {"classes": model.predict(question.rows).tolist()}

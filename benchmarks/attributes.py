@@ -1,4 +1,4 @@
-"""The 25 attributes of one record: a prediction, as either side of the comparison gets them."""
+"""The 25 attributes of one record: a prediction, the same for both sides of the comparison."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def _actor(index: int) -> int:
 
 
 def user_of(index: int) -> str:
-    """Who sent the request ``index``: one of 500, each with an address of his own."""
+    """Who sent the request ``index``: one of 500, each with their own address."""
     return f"user{_actor(index)}@example.org"
 
 
 def attributes_of(index: int, source: random.Random) -> dict[str, Any]:
-    """What is known about the request ``index``: some values are new each time, some come back, some are constant."""
+    """The attributes of the request ``index``: some values are unique, some repeat, some are constant."""
     digest = sha256(str(index).encode()).hexdigest()
     address = f"198.51.{_actor(index) // 250}.{_actor(index) % 250 + 1}"
     return {

@@ -1,8 +1,8 @@
-"""The process whose CPU is counted: emits records by one of the two ways and waits until all are acknowledged.
+"""The measured process: emits records by one of the two ways and waits until all are acknowledged.
 
-``python -m benchmarks.emitter mlaudit|sdk ENDPOINT MOST`` answers each line ``{"records": n}`` with what they cost.
-Attributes are made beforehand and kept out of the garbage collector's sight, the same for both ways: a service has
-them anyway.
+``python -m benchmarks.emitter mlaudit|sdk ENDPOINT MOST`` answers each line ``{"records": n}`` with their cost.
+Attributes are created beforehand and excluded from garbage collection, the same for both ways: a service has them
+anyway.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def mlaudit_way() -> tuple[Emit, Finish]:
 
 
 def sdk_way(endpoint: str, most: int) -> tuple[Emit, Finish]:
-    """The SDK's batch path with its own settings, but for a queue that holds ``most``: by itself it would drop."""
+    """The SDK's batch path with default settings, except for a queue of ``most``: the default would drop records."""
     from opentelemetry._logs import LogRecord, SeverityNumber
     from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
     from opentelemetry.sdk._logs import LoggerProvider

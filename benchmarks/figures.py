@@ -1,4 +1,4 @@
-"""What is said of repeated measurements: the median, and how far apart they were."""
+"""Statistics of repeated measurements: the median and the spread."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def spread(values: Iterable[float]) -> dict[str, float]:
-    """Median, least and greatest of some values."""
+    """Median, minimum and maximum of some values."""
     listed = sorted(values)
     return {"median": median(listed), "min": listed[0], "max": listed[-1]}
 

@@ -1,6 +1,6 @@
-"""The load: a closed loop over kept connections; each asks again as soon as it has its answer.
+"""The load: a closed loop over persistent connections; each sends the next request after the response.
 
-``python -m benchmarks.load`` answers each line (see ``Order``) with what it saw.
+``python -m benchmarks.load`` answers each line (see ``Order``) with its results.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _GRACE_SECONDS = 20.0
 
 
 class Order(NamedTuple):
-    """One round: ``connections`` at once for ``seconds``; what is under way then is waited for."""
+    """One round: ``connections`` at once for ``seconds``; pending requests are waited for."""
 
     port: int
     method: str
@@ -38,7 +38,7 @@ class _Connection(asyncio.Protocol):
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's own class, which is no subclass
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own class is not a subclass
         self._ask()
 
     def data_received(self, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What a measurement ran on: figures of two machines, or of two versions, do not compare."""
+"""The environment of a measurement: figures of different machines or versions are not comparable."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PACKAGES = (
 
 
 def machine() -> dict[str, Any]:
-    """Processor, memory, kernel, and how busy the machine is with other things."""
+    """Processor, memory, kernel, and the machine's other load."""
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
@@ -39,7 +39,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python, of the packages that matter, and of the source."""
+    """Versions of Python, of the relevant packages, and of the source."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:

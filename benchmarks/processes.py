@@ -1,4 +1,4 @@
-"""The processes of a benchmark: started on a core of their own, spoken to in lines of JSON, stopped again."""
+"""The processes of a benchmark: started on their own core, controlled by lines of JSON, stopped again."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _STOP_SECONDS = 15.0
 
 
 class ChildError(Exception):
-    """A process of the benchmark did not do what the measurement needs."""
+    """A process of the benchmark failed."""
 
 
 def cores() -> tuple[int, int]:
-    """The core of what is measured and the core of what measures; the same one where there is only one."""
+    """The core for the measured process and the core for the measuring one; the same on a single-core machine."""
     available = sorted(os.sched_getaffinity(0))
     return available[0], available[-1]
 
 
 def clean_environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment without any auditing or tracing but what ``settings`` says."""
+    """This process's environment, with auditing and tracing only as in ``settings``."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLAUDIT_", "OTEL_"))}
-    # scikit-learn's and the linear algebra's threads would run on the core of what measures.
+    # scikit-learn's and the linear algebra's threads would run on the core of the measuring process.
     return {**kept, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **settings}
 
 
@@ -54,7 +54,7 @@ class Child:
         Raises:
             ChildError: the process ended instead.
         """
-        with suppress(BrokenPipeError):  # then there is no answer either, and that says why
+        with suppress(BrokenPipeError):  # then there is no answer either, and its error tells the reason
             self._stdin.write(json.dumps(request) + "\n")
             self._stdin.flush()
         return self.answer()
@@ -99,7 +99,7 @@ def child(
         yield Child(process, process.stdin, process.stdout, log)
     finally:
         with suppress(BrokenPipeError):
-            process.stdin.close()  # the end of its requests ends it
+            process.stdin.close()  # end of input ends it
         stop(process)
         process.stdout.close()
 
@@ -125,7 +125,7 @@ def server(command: Sequence[str], *, core: int, log: Path, environment: Mapping
 
 
 def stop(process: subprocess.Popen[Any]) -> None:
-    """Waits for the end of a process that was told to end; kills it when it does not."""
+    """Waits for the end of a process that was asked to stop; kills it on a timeout."""
     try:
         process.wait(_STOP_SECONDS)
     except subprocess.TimeoutExpired:

@@ -26,7 +26,7 @@ def measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Runs the benchmarks that ``options`` ask for.
 
     Raises:
-        ChildError: something that was measured did not happen.
+        ChildError: a measurement is invalid.
     """
     begin = time.monotonic()
     results: dict[str, Any] = {
@@ -36,7 +36,7 @@ def measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         "versions": versions(),
     }
     output: Path = options.output
-    # Beside the results rather than in the temporary folder: the spool must lie on a disk, as in real life.
+    # Next to the results, not in the temporary folder: the spool must be on a disk, as in production.
     with (
         tempfile.TemporaryDirectory(dir=output.parent, prefix="work-") as name,
         console.status("starting") as status,
@@ -65,7 +65,7 @@ def measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
 
 
 def goals(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What the design wants of these figures, and whether the medians give it."""
+    """The design's goals for these figures, and whether the medians meet them."""
     found = []
     if cost := results.get("record_cost"):
         ratio = cost["ratio"]
@@ -113,7 +113,7 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures, writes and prints; 1 when what was measured did not happen. A goal that is not met is no failure."""
+    """Measures, writes and prints; 1 when a measurement is invalid. A missed goal is not a failure."""
     options = read_options(arguments)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     console = Console()

@@ -1,6 +1,6 @@
-"""The receiver of both sides: OTLP/HTTP that takes everything, and counts it with the official classes.
+"""The receiver of both sides: OTLP/HTTP that accepts everything, and counts it with the official classes.
 
-``python -m benchmarks.receiver`` says its port on stdout and answers each line on stdin with the counts so far:
+``python -m benchmarks.receiver`` prints its port on stdout and answers each line on stdin with the counts so far:
 log records by event name, and spans by kind.
 """
 

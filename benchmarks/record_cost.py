@@ -1,7 +1,7 @@
 """CPU per record, from emit to acknowledged, against the OpenTelemetry SDK's own batch path.
 
-Two emitting processes on one core take turns, the receiver is a third on the other core, and its CPU is not
-counted. A round in which the receiver did not get every record is no measurement, on either side.
+Two emitting processes on one core alternate, the receiver is a third on the other core, and its CPU is not
+counted. A round in which the receiver did not get every record is invalid, on either side.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DEFAULT_QUEUE = 2048
 def measure(
     folder: Path, receiver: Child, port: int, *, records: int, pairs: int, tell: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Runs ``pairs`` rounds of ``records`` for each way and says what a record costs.
+    """Runs ``pairs`` rounds of ``records`` for each way and returns the cost of a record.
 
     Raises:
         ChildError: a process failed, or the receiver did not get every record.

@@ -1,8 +1,8 @@
 """A FastAPI service under load: plain, traced by OpenTelemetry, audited, and both.
 
-Each variant is a server process of its own; all are pinned to one core and take turns, the load and the receiver
-share the other core. The order turns by one place each round. After a round the receiver must have the record of
-each audited request: what is not counted there did not happen.
+Each variant is a separate server process; all are pinned to one core and alternate, the load and the receiver
+share the other core. The order rotates by one place each round. After a round the receiver must have the record of
+each audited request; otherwise the measurement fails.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _FIGURES = ("requests_per_second", "server_cpu_us_per_request", "p50_ms", "p99_m
 
 @dataclass(frozen=True)
 class Route:
-    """A request, and the kind of the record that it must leave."""
+    """A request, and the kind of its expected record."""
 
     method: str
     path: str
@@ -137,7 +137,7 @@ def _one(one: _Server, load: Child, receiver: Child, name: str, seconds: float) 
 def _drained(
     receiver: Child, before: Mapping[str, int], expected: Mapping[str, int], variant: str
 ) -> dict[str, int]:
-    """Waits until the sending has come to its end, which belongs to the cost, and counts what arrived."""
+    """Waits until sending ends, which is part of the cost, and counts the records that arrived."""
     deadline = time.monotonic() + _DRAIN_SECONDS
     quiet = 2 * _SPAN_DELAY_SECONDS if variant in (TRACED, BOTH) else 0.0
     last: dict[str, int] = {}

@@ -1,8 +1,8 @@
-"""``python -m benchmarks.spool``: the spool's segments against LMDB and SQLite, as queues with the same promises.
+"""``python -m benchmarks.spool``: the spool's segments against LMDB and SQLite, as queues with the same guarantees.
 
-Two promises are compared. *Handed over*: when a record's call returns, the operating system has it, so that a kill of
-the process loses nothing. *Durable*: a group of records is covered by one fsync. Rounds of the three ways alternate;
-what is shown is the median, and the least and greatest. Each way stores frames of the same size under ascending keys.
+Two guarantees are compared. *Handed over*: when a record's call returns, the operating system has it, so that a kill of
+the process loses nothing. *Durable*: a group of records is covered by one fsync. Rounds of the three stores alternate;
+the result is median, minimum and maximum. Each stores frames of the same size under ascending keys.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ _MAP_BYTES = 1 << 30
 
 
 class Store(Protocol):
-    """Something that keeps numbered records in order."""
+    """A store that keeps numbered records in order."""
 
     def put(self, numbers: range, payload: bytes) -> None:
-        """Stores records; returns when the promise that the store was opened with is kept for all of them."""
+        """Stores records; returns when the store's guarantee holds for all of them."""
         ...
 
 
 class Segments:
-    """What the spool does: one write per record, one fdatasync per group."""
+    """The spool's way: one write per record, one fdatasync per group."""
 
     def __init__(self, folder: Path, *, durable: bool) -> None:
         self._segment = SegmentFile(folder / f"{1:020d}.seg")
@@ -55,7 +55,7 @@ class Segments:
             self._segment.sync(self._segment.size)
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
         self._segment.close()
 
 
@@ -74,7 +74,7 @@ class Lmdb:
                 transaction.put(number.to_bytes(8, "big"), payload, append=True)
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
         self._environment.close()
 
 
@@ -102,7 +102,7 @@ class Sqlite:
         self._database.execute("COMMIT")
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
         self._database.close()
 
 
@@ -115,7 +115,7 @@ WAYS: dict[str, Callable[..., Segments | Lmdb | Sqlite]] = {
 
 
 def measure(rounds: int, seconds: float, folder: Path) -> dict[str, dict[str, list[float]]]:
-    """Figures by measurement and way: microseconds of CPU per record handed over, durable records per second."""
+    """Figures by measurement and store: microseconds of CPU per record handed over, durable records per second."""
     found: dict[str, dict[str, list[float]]] = {}
     payload = sha256(b"payload").digest() * (RECORD_BYTES // 32)
     for number in range(rounds):

@@ -1,4 +1,4 @@
-"""The results as a person reads them."""
+"""The results as tables for people."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What an acknowledgement costs in each topology: ``python -m benchmarks.topologies``.
+"""The cost of an acknowledgement in each topology: ``python -m benchmarks.topologies``.
 
 Latency: from the return of ``mlaudit.record`` until the record left the spool as acknowledged, one record at a time;
-the sender's wait for company (0.1 s) is part of it. Throughput: records of a full spool acknowledged in a second.
+the sender's batching delay (0.1 s) is part of it. Throughput: acknowledged records per second from a full spool.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PAD = "x" * 300
 
 
 def measure(rounds: int, records: int) -> dict[str, Any]:
-    """In a process that is audited: the figures of the collector that it sends to."""
+    """Measures, in an audited process, the collector that it sends to."""
     import mlaudit
     from mlaudit.pipeline import current
 
@@ -70,7 +70,7 @@ def measure(rounds: int, records: int) -> dict[str, Any]:
 
 
 def run(topology: str, rounds: int, records: int) -> dict[str, Any]:
-    """Starts a stack of this topology and measures from a process of its own."""
+    """Starts a stack of this topology and measures from a separate process."""
     from mlaudit.stack import Stack
 
     folder = Path(tempfile.mkdtemp(prefix="mlaudit-topology-"))

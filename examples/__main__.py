@@ -1,7 +1,7 @@
-"""Runs every example through the whole path: program, collector, Elasticsearch, verification. ``make examples``.
+"""Runs every example over the whole path: program, collector, Elasticsearch, verification. ``make examples``.
 
 Writes ``summary.json`` into ``build/examples``, or into the folder given: for each example the kinds of event that
-it left, as Elasticsearch has them. Fails when a kind is missing, a record is not stored, or the proof does not hold.
+it recorded, as stored in Elasticsearch. Fails when a kind is missing, a record is not stored, or the proof fails.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ console = Console(highlight=False, soft_wrap=True, width=max(140, Console().widt
 
 
 def main() -> int:
-    """0 when every example left what it must."""
+    """0 when every example recorded the expected kinds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("build/examples"))
     parser.add_argument("--only", help="names of examples, joined by commas")
@@ -72,7 +72,7 @@ def main() -> int:
 def perform(
     example: Example, folder: Path, stack: Stack, client: Elasticsearch, archive: Path
 ) -> dict[str, Any]:
-    """Plays one example; returns what came of it, ``fault`` being "" when all is as it must be."""
+    """Plays one example; returns its result, with an empty ``fault`` on success."""
     begun = time.monotonic()
     folder.mkdir(parents=True)
     play = Play(folder, folder.parent / "state", stack, f"example-{example.name}")
@@ -95,7 +95,7 @@ def perform(
 
 
 def verify(state: Path, stack: Stack) -> dict[str, Any]:
-    """What ``mlaudit verify`` says of everything in Elasticsearch, with the key that the examples signed with."""
+    """The result of ``mlaudit verify`` over all of Elasticsearch, with the key of the examples."""
     user, password = stack.reader_auth
     environment = {
         "MLAUDIT_ES_USERNAME": user,

@@ -1,4 +1,4 @@
-"""What each example does, and which kinds of event it must leave.
+"""The examples: what each does, and the kinds of event that it must record.
 
 The programs are ordinary ones: none imports mlaudit, and each is audited by its environment alone.
 """
@@ -39,7 +39,7 @@ class Play:
     service: str
 
     def environment(self, **more: str) -> dict[str, str]:
-        """What audits it."""
+        """The environment that audits it."""
         return audited(self.stack, self.state, self.service, **more)
 
 
@@ -50,8 +50,8 @@ class Example:
     Attributes:
         name: also the end of its service's name.
         about: what it shows.
-        play: runs it; raises ``SystemExit`` when a program does otherwise than it must.
-        kinds: what it must leave at least, besides start and stop.
+        play: runs it; raises ``SystemExit`` when a program does not behave as expected.
+        kinds: the kinds that it must record at least, besides start and stop.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Example:
 
 
 def fastapi(play: Play) -> None:
-    """Trains a model, serves it with FastAPI, asks, oversteps, changes the configuration."""
+    """Trains a model, serves it with FastAPI, sends valid and forbidden requests, changes the configuration."""
     scene = Scene(play.folder, play.stack)
     scene.prepare()
     environment = play.environment(MODEL_CONFIG=str(scene.config), MODEL_USERS=str(scene.users))
@@ -84,7 +84,7 @@ def flask(play: Play) -> None:
 
 
 def workers(play: Play) -> None:
-    """The same service in two worker processes of gunicorn, each with a chain of its own."""
+    """The same service in two worker processes of gunicorn, each with its own chain."""
     configuration = EXAMPLES / "workers" / "gunicorn.conf.py"
     _ask_flask(
         play,
@@ -103,7 +103,7 @@ def _ask_flask(play: Play, command: list[str | Path]) -> None:
     with serve(command, environment, EXAMPLES / "flask_service", play.folder / "service.log") as server:
         for name, status in (("clinic", 403), ("operator", 200)):
             key = {"X-API-Key": KEYS[name]}
-            for _ in range(8):  # a connection each, so that every worker gets some
+            for _ in range(8):  # one connection per request, so that every worker gets some
                 expect(httpx.post(f"{server.url}/predict", json={"rows": row}, headers=key), 200)
             changed = httpx.put(f"{server.url}/config/rounding", json={"round_to": 2}, headers=key)
             expect(changed, status)
@@ -162,7 +162,7 @@ def _write_wine(path: Path) -> None:
     load_wine(as_frame=True).frame.to_csv(path, index=False)
 
 
-# The launcher's own exporters are off: what is audited does not depend on them.
+# The launcher's own exporters are off: auditing does not depend on them.
 NO_TELEMETRY = {
     "OTEL_TRACES_EXPORTER": "none",
     "OTEL_METRICS_EXPORTER": "none",

@@ -1,4 +1,4 @@
-"""Runs the example programs: audited by their environment alone, as jobs and as servers, stopped as in production."""
+"""Runs the example programs: audited by their environment alone, as jobs and as servers, with a graceful stop."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ENDS = ("audit.stream.ended", "audit.stream.abandoned")
 
 
 def audited(stack: Stack, state: Path, service: str, **more: str) -> dict[str, str]:
-    """The environment that audits a program: one switch, and where things are."""
+    """The environment that audits a program: one switch, and the paths and addresses."""
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("MLAUDIT_", "OTEL_"))
     }
@@ -43,7 +43,7 @@ def audited(stack: Stack, state: Path, service: str, **more: str) -> dict[str, s
 
 
 def run(command: Sequence[str | Path], environment: Mapping[str, str], folder: Path) -> str:
-    """Runs a program of ours to its end in ``folder``; returns what it printed."""
+    """Runs an example program to its end in ``folder``; returns its output."""
     done = subprocess.run(
         [str(part) for part in command],
         env=dict(environment),
@@ -123,7 +123,7 @@ def serve(
 
 
 def expect(answer: httpx.Response, status: int) -> None:
-    """Ends the example when a server answers otherwise."""
+    """Ends the example when a server responds differently."""
     if answer.status_code != status:
         raise SystemExit(
             f"{answer.request.method} {answer.request.url.path}: expected {status}, found {answer.status_code}: "
@@ -134,7 +134,7 @@ def expect(answer: httpx.Response, status: int) -> None:
 def sealed_records(archive: Path) -> dict[str, dict[str, Any]]:
     """The records of the archive by id: what the programs sealed and the collector received."""
     records: dict[str, dict[str, Any]] = {}
-    *lines, _ = archive.read_text().split("\n")  # what stands behind the last newline is being written
+    *lines, _ = archive.read_text().split("\n")  # the text after the last newline is being written
     for line in lines:
         for resource in json.loads(line)["resourceLogs"]:
             for scope in resource["scopeLogs"]:
@@ -145,7 +145,7 @@ def sealed_records(archive: Path) -> dict[str, dict[str, Any]]:
 
 
 def is_complete(records: Mapping[str, dict[str, Any]]) -> bool:
-    """Whether every stream is there from its first record to the one that ends it."""
+    """Whether every stream is complete from its first record to its end."""
     streams: dict[str, list[dict[str, Any]]] = {}
     for record in records.values():
         streams.setdefault(record["audit.sequence.stream_id"], []).append(record)

@@ -1,4 +1,4 @@
-"""The life of ``credit-risk``, told twice: a small one of every kind of record, and one with many trials."""
+"""The life cycle of ``credit-risk``, twice: a small one with every kind of record, and one with many trials."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mlaudit.lineage.chain.nodes import Lineage
 
 
 def digest(text: str) -> str:
-    """A digest to tell things apart by."""
+    """A digest from a short name."""
     return sha256(text.encode()).hexdigest()
 
 
@@ -168,7 +168,7 @@ def _trial(story: Story, number: int) -> None:
 
 
 def hostile(text: str) -> Story:
-    """A story in which everything that a stranger can name is called so."""
+    """A story in which every name that an outsider can choose is the given one."""
     story = tell(3)
     run = {"ml.training.run_id": f"run {text}", "ml.training.method": text, "ml.model.class": text}
     story.tell("audit.data.read", ml__dataset__name=text, ml__dataset__uri=text, ml__dataset__digest=text)
@@ -191,6 +191,6 @@ def hostile(text: str) -> Story:
 
 
 def lineage(story: Story, asked: str = "credit-risk", since: str = "", until: str = "") -> Lineage:
-    """What is told of a story."""
+    """The lineage of a story."""
     trail = MemoryTrail(story.records)
     return build(trace(trail, choose(trail, asked), since, until))

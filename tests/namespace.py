@@ -36,7 +36,7 @@ class Namespace:
         bulk(self.client, actions, refresh=True)
 
     def empty(self) -> None:
-        """Delete every record, so that no other test meets it; this server cannot delete a data stream."""
+        """Delete every record, so that no other test sees it; this server cannot delete a data stream."""
         actions = [
             {"_op_type": "delete", "_index": index, "_id": identity}
             for name, identities in self.stored.items()

@@ -47,7 +47,7 @@ WHOLE = Scope()
 
 @dataclass(slots=True)
 class Document:
-    """One stored record as a test may alter it: the original and everything a store keeps beside it."""
+    """One stored record that a test may alter: the original and everything that a store adds to it."""
 
     original: bytes
     id: str
@@ -58,7 +58,7 @@ class Document:
 
     @property
     def stored_id(self) -> str:
-        """The document's id in Elasticsearch: the one that belongs to the content, unless ``id`` was changed."""
+        """The document's id in Elasticsearch: derived from the content, unless ``id`` was changed."""
         own = parse_original(self.original) or {}
         matches = self.id == own.get("audit.record.id")
         return document_id(self.id, sha256(self.original).hexdigest()) if matches else self.id
@@ -166,7 +166,7 @@ def copy_of(documents: Iterable[Document]) -> list[Document]:
 
 
 def rehash(documents: list[Document], start: int) -> None:
-    """What somebody without the key can do: computes the chain again from index ``start`` on, notes left alone."""
+    """What an attacker without the key can do: recomputes the chain from index ``start`` on, without the notes."""
     previous = documents[start - 1].hash if start else GENESIS
     for index in range(start, len(documents)):
         body = re.sub(
@@ -179,7 +179,7 @@ def rehash(documents: list[Document], start: int) -> None:
 
 
 def altered(original: bytes, name: str, value: Any) -> bytes:
-    """The original with one field changed, encoded as it was."""
+    """The original with one field changed, in the same encoding."""
     fields = orjson.loads(original)
     fields[name] = value
     return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
@@ -200,7 +200,7 @@ def hit(stored: Document) -> dict[str, Any]:
 
 
 def records(documents: Iterable[Document]) -> list[StoredRecord]:
-    """What a proof gets to see of documents in Elasticsearch, in order."""
+    """The input of a proof from documents in Elasticsearch, in order."""
     from mlaudit.verify.sources.cluster_source import read_hit
 
     found = [read_hit(hit(stored)) for stored in documents]
@@ -209,7 +209,7 @@ def records(documents: Iterable[Document]) -> list[StoredRecord]:
 
 
 def bare_records(originals: Iterable[bytes]) -> list[StoredRecord]:
-    """What a proof gets to see when a store says nothing about its originals."""
+    """The input of a proof from a store that keeps originals only."""
     found = [observe(original, parse_original(original), Claims()) for original in originals]
     return sorted(found, key=lambda record: (record.stream_id, record.sequence))
 

@@ -30,7 +30,7 @@ ess_cert_id_alg = sha256
 
 @dataclass
 class Authority:
-    """Its address, its CA, and what it was asked; ``answer`` replaces its next answers."""
+    """Its address, its CA, and the requests; ``answer`` replaces its next responses."""
 
     folder: Path
     url: str = ""
@@ -43,7 +43,7 @@ class Authority:
         return self.folder / "ca.pem"
 
     def reply(self, query: bytes) -> bytes:
-        """The answer of openssl to a query."""
+        """The response of openssl to a query."""
         self.requests.append(query)
         asked = self.folder / f"query-{len(self.requests)}"
         asked.write_bytes(query)

@@ -1,4 +1,4 @@
-"""A trail in memory, for the tests of lineage: answers as Elasticsearch does, from a list of records."""
+"""A trail in memory, for the tests of lineage: answers queries as Elasticsearch does, from a list of records."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mlaudit.lineage.ask.trail import Ask, Match, Page, Record, Sighting, Tallie
 
 
 def record(fields: Mapping[str, Any]) -> Record:
-    """A record as its original says."""
+    """A record with the fields of its original."""
     return Record(
         id=fields["audit.record.id"],
         kind=fields["audit.kind"],
@@ -24,7 +24,7 @@ def record(fields: Mapping[str, Any]) -> Record:
 
 
 class Story:
-    """Makes records one after the other, a second apart, as one process of a service would."""
+    """Creates records one second apart, as one process of a service would."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []
@@ -32,7 +32,7 @@ class Story:
         self._sequences: Counter[str] = Counter()
 
     def tell(self, kind: str, *, service: str = "trainer", outcome: str = "success", **fields: Any) -> Record:
-        """One record more; names of fields are written with ``__`` for the dot."""
+        """Adds a record; names of fields are written with ``__`` for the dot."""
         number = next(self._numbers)
         stream = f"019ab8a0-0000-7000-8000-{sum(map(ord, service)):012x}"
         self._sequences[stream] += 1

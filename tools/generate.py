@@ -41,7 +41,7 @@ _DONE: Final = {"missing": "wrote", "differs": "rewrote", "stale": "deleted"}
 
 
 class Generator(Protocol):
-    """What a generator module offers."""
+    """The interface of a generator module."""
 
     OWNED: tuple[str, ...]
 
@@ -59,10 +59,10 @@ class Difference:
 
 
 def repository() -> Path:
-    """The checkout that this file lies in.
+    """The checkout that contains this file.
 
     Raises:
-        CatalogError: the file lies in no checkout, where there is nothing to regenerate.
+        CatalogError: the file is not in a checkout, so there is nothing to regenerate.
     """
     root = Path(__file__).resolve().parents[1]
     if not (root / "pyproject.toml").is_file():

@@ -1,1 +1,1 @@
-"""The whole path on real parts; ``make demo`` runs it."""
+"""The whole path with real components; ``make demo`` runs it."""

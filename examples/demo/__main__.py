@@ -1,6 +1,6 @@
-"""From an unmodified model service to a provable record in Elasticsearch, and what happens when somebody alters it.
+"""From an unmodified model service to a provable record in Elasticsearch, and what happens when it is altered.
 
-Writes ``summary.json`` into ``build/demo``, or into the folder given. Fails when anything is not as it must be.
+Writes ``summary.json`` into ``build/demo``, or into the folder given. Fails when a result is not as expected.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ began = time.monotonic()
 
 
 def step(text: str) -> None:
-    """Says what happens now, with the time since the start."""
+    """Prints the current step, with the time since the start."""
     console.print(f"[dim]{time.monotonic() - began:6.1f}s[/]  {text}")
 
 
 def play(scene: Scene) -> None:
-    """Everything that is audited."""
+    """Runs all audited programs."""
     scene.prepare()
     step("training a model on the breast cancer data set, audited by MLAUDIT_ENABLED=true alone")
     step(f"[dim]{scene.train().splitlines()[-1]}[/]")
@@ -81,7 +81,7 @@ def play(scene: Scene) -> None:
 
 
 def scene_left_behind(scene: Scene) -> None:
-    """Waits until the service has taken over the stream of its killed predecessor."""
+    """Waits until the service has adopted the stream of its killed predecessor."""
     spool = scene.folder / "state" / "spool"
     deadline = time.monotonic() + STORED_SECONDS
     while len(streams(spool)) > 1 and time.monotonic() < deadline:
@@ -113,7 +113,7 @@ def command(scene: Scene, *arguments: str) -> tuple[int, dict[str, Any]]:
 
 
 def verify(scene: Scene) -> dict[str, Any]:
-    """``mlaudit verify`` over Elasticsearch, as far as the summary wants it."""
+    """``mlaudit verify`` over Elasticsearch, reduced to the fields of the summary."""
     code, report = command(scene, "verify")
     show.verification(console, report, code)
     return {"ok": report["ok"], "records": report["records"], "findings": report["findings"]}
@@ -131,7 +131,7 @@ def wait_until_stored(archive: Path, store: Store) -> tuple[dict[str, dict[str, 
 
 
 def faults_of(summary: dict[str, Any], kinds_wanted: set[str]) -> list[str]:
-    """What in the summary is not as it must be."""
+    """The unexpected values in the summary."""
     faults = []
     sealed = sum(summary["events"].values())
     if missing := kinds_wanted - set(summary["events"]):
@@ -166,7 +166,7 @@ WANTED = {
 
 
 def main() -> int:
-    """Runs the demo; 0 when all of it is as it must be."""
+    """Runs the demo; 0 when every result is as expected."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True, exist_ok=True)
     FOLDER.chmod(0o755)

@@ -1,6 +1,6 @@
-"""What happens in the demo: training, a model service with its users, and changes to both.
+"""The events of the demo: training, a model service with its users, and changes to both.
 
-The audited programs are ``examples/training/train.py`` and ``examples/service/app.py``. Neither says a word about
+The audited programs are ``examples/training/train.py`` and ``examples/service/app.py``. Neither mentions
 auditing; the environment in ``Scene.audited`` does.
 """
 
@@ -55,7 +55,7 @@ class Scene:
         return self.folder / "users.json"
 
     def audited(self, service: str) -> dict[str, str]:
-        """The environment that audits a program: one switch, and where things are."""
+        """The environment that audits a program: one switch, and the paths and addresses."""
         return audited(
             self.stack,
             self.folder / "state",
@@ -88,7 +88,7 @@ class Scene:
         run(python("-c", program), environment, self.folder)
 
     def replace_model(self) -> None:
-        """Puts another model in the place of the registered one, past the audited training."""
+        """Replaces the registered model by another, without the audited training."""
         estimator = joblib.load(self.model)
         data = load_breast_cancer()
         estimator.fit(data.data, np.roll(data.target, 1))
@@ -125,7 +125,7 @@ class Service(Server):
                 expect(answer, 200)
 
     def predict_badly(self, name: str, count: int) -> None:
-        """Predictions that the service refuses (too few features is a failing one, no rows an invalid one)."""
+        """Predictions that the service rejects (too few features is a failure, no rows an invalid request)."""
         for number in range(count):
             invalid = number % 4 != 3
             with self.client(name) as client:  # uvicorn closes the connection after a failure
@@ -139,7 +139,7 @@ class Service(Server):
                 expect(client.post("/predict", json={"rows": [[0.0] * 30]}), 401)
 
     def overstep(self, name: str, count: int) -> None:
-        """Calls that the caller's role does not allow."""
+        """Sends requests that the caller's role does not allow."""
         with self.client(name) as client:
             for _ in range(count):
                 expect(client.put("/config", json={"threshold": 0.01}), 403)

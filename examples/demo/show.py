@@ -1,4 +1,4 @@
-"""How the demo shows what it found."""
+"""Prints the results of the demo."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STORY = (
 
 
 def kinds(console: Console, events: Mapping[str, int], stored: int) -> None:
-    """How many records of each kind were sealed."""
+    """Number of sealed records of each kind."""
     table = Table(title="What was recorded", title_justify="left")
     table.add_column("kind")
     table.add_column("records", justify="right")
@@ -37,11 +37,11 @@ def kinds(console: Console, events: Mapping[str, int], stored: int) -> None:
 
 
 def story(console: Console, record: Mapping[str, Any]) -> None:
-    """One prediction, as its record tells it."""
+    """One prediction, from its record."""
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")  # a digest that is cut short proves nothing
+    table.add_column(overflow="fold")  # a truncated digest proves nothing
     for title, names in STORY:
         values = [(name, record[name]) for name in names if name in record]
         for place, (name, value) in enumerate(values):
@@ -50,7 +50,7 @@ def story(console: Console, record: Mapping[str, Any]) -> None:
 
 
 def alerts(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
-    """What the detection rules raised."""
+    """The alerts of the detection rules."""
     table = Table(title="Alerts", title_justify="left")
     for column in ("level", "rule", "about", "records"):
         table.add_column(column, overflow="fold")
@@ -61,7 +61,7 @@ def alerts(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
 
 
 def verification(console: Console, report: Mapping[str, Any], code: int) -> None:
-    """What ``mlaudit verify`` says."""
+    """The result of ``mlaudit verify``."""
     verdict = "[green]everything holds[/]" if report["ok"] else f"[red]{len(report['findings'])} findings[/]"
     lines = [f"{report['records']} records: {verdict} (exit code {code})"]
     lines += [
@@ -71,7 +71,7 @@ def verification(console: Console, report: Mapping[str, Any], code: int) -> None
 
 
 def tampering(console: Console, altered: Mapping[str, Any], deleted: Mapping[str, Any]) -> None:
-    """What the demo did to the store."""
+    """The demo's tampering with the store."""
     for done, hit in (("altered", altered), ("deleted", deleted)):
         source = hit["_source"]
         console.print(

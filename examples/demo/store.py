@@ -1,4 +1,4 @@
-"""What the demo reads from Elasticsearch, and what it does to it as an administrator gone bad."""
+"""The demo's reads from Elasticsearch, and its tampering as a malicious administrator."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Store:
         return hit
 
     def delete_one(self) -> Document:
-        """Makes a configuration change disappear."""
+        """Deletes the record of a configuration change."""
         hit = self._search({"term": {"audit.kind": "audit.ml.config.changed"}})
         self._client.delete(index=hit["_index"], id=hit["_id"], refresh=True)
         return hit

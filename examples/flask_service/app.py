@@ -17,14 +17,14 @@ from flask import Flask, abort, g, jsonify, request
 
 app = Flask(__name__)
 estimator = joblib.load(os.environ["MODEL"])
-# SHA-256 of each key → whose it is.
+# SHA-256 of each key → its owner.
 keys: dict[str, str] = json.loads(Path(os.environ["API_KEYS"]).read_text())
 settings = {"round_to": 1}
 
 
 @app.before_request
 def authenticate() -> None:
-    """Lets nobody in without a key, but for the health check."""
+    """Requires a key for every route except the health check."""
     if request.path == "/health":
         return
     given = hashlib.sha256(request.headers.get("X-API-Key", "").encode()).hexdigest()
@@ -49,7 +49,7 @@ def predict() -> Any:
 
 @app.put("/config/rounding")
 def configure() -> Any:
-    """Sets to how many places estimates are rounded; only for operators."""
+    """Sets the number of decimal places of estimates; only for operators."""
     if g.user != "operator":
         abort(403)
     settings["round_to"] = int(request.get_json()["round_to"])

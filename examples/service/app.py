@@ -1,4 +1,4 @@
-"""A model service: says for a tumour's measurements whether it is malignant.
+"""A model service: predicts from a tumour's measurements whether it is malignant.
 
 Start it with ``MODEL_CONFIG=config.json MODEL_USERS=users.json uvicorn app:app``.
 """
@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 
 
 class Config(BaseModel):
-    """What an operator may change while the service runs."""
+    """Settings that an operator may change while the service runs."""
 
     model: Path
     threshold: float = Field(0.5, ge=0, le=1)
@@ -38,7 +38,7 @@ class Threshold(BaseModel):
 
 
 class Model:
-    """The model and its configuration; the configuration file is read again when it has changed."""
+    """The model and its configuration; a changed configuration file is reloaded."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -46,7 +46,7 @@ class Model:
         self.refresh()
 
     def refresh(self) -> None:
-        """Takes over a changed configuration file."""
+        """Reloads a changed configuration file."""
         changed = self._path.stat().st_mtime_ns
         if changed != self._read_at:
             self.config = Config.model_validate_json(self._path.read_text())

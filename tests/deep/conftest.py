@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 
-# Nothing is fetched: every model is made from its own configuration.
+# Nothing is downloaded: every model is built from its own configuration.
 os.environ.update(HF_HUB_OFFLINE="1", KERAS_BACKEND="jax", JAX_PLATFORMS="cpu", CUDA_VISIBLE_DEVICES="")
 
 from tests.unit.capture.conftest import broken, hooked

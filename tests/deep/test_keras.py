@@ -53,7 +53,7 @@ def network(name: str | None = None) -> keras.Model:
 
 
 def test_fit_evaluate_and_predict_are_one_record_each(log: AuditLog) -> None:
-    """A run with settings, data and last metrics; an evaluation of it; a prediction. Validation inside is the run's."""
+    """A run with settings, data and last metrics; an evaluation of it; a prediction. Validation is part of the run."""
     model = network("churn")
     model.fit(X, Y, epochs=3, batch_size=10, validation_split=0.25, verbose=0)
     values = model.evaluate(X, Y, verbose=0)
@@ -85,7 +85,7 @@ def test_fit_evaluate_and_predict_are_one_record_each(log: AuditLog) -> None:
 def test_a_file_links_the_run_that_made_it_with_the_predictions_from_it(
     log: AuditLog, tmp_path: Path
 ) -> None:
-    """Saved and loaded by either name; predictions name the file's digest; checkpoints are of the run."""
+    """Saved and loaded by either name; predictions name the file's digest; checkpoints belong to the run."""
     model, path = network(), tmp_path / "churn.keras"
     model.fit(X, Y, verbose=0, callbacks=[keras.callbacks.ModelCheckpoint(tmp_path / "best.keras")])
     model.save(path)
@@ -104,7 +104,7 @@ def test_a_file_links_the_run_that_made_it_with_the_predictions_from_it(
 
 
 def test_weights_alone_are_files_too(log: AuditLog, tmp_path: Path) -> None:
-    """They say that they are weights, and the model that took them in is known by them."""
+    """Weight files are marked as weights, and a model that loads them is identified by them."""
     model, path = network("churn"), tmp_path / "churn.weights.h5"
     model.save_weights(path)
     other = network("churn")
@@ -125,7 +125,7 @@ def test_a_run_around_it_names_the_model(log: AuditLog) -> None:
 
 
 def test_a_fit_that_fails_is_recorded_and_raises(log: AuditLog) -> None:
-    """What Keras refuses is refused as ever."""
+    """An error of Keras is recorded and raised unchanged."""
     with pytest.raises((ValueError, RuntimeError)):
         network().fit(X[:, :2], Y, verbose=0)
     assert log.kinds() == [STARTED, FAILED]
@@ -144,7 +144,7 @@ def test_a_fit_that_cannot_be_recorded_does_not_start_under_refuse(hooked: Hooke
 
 
 def test_broken_hooks_harm_nobody(hooked: Hooked, broken: str, tmp_path: Path) -> None:
-    """With every hook broken Keras gives what it gave; the faults are recorded."""
+    """With every hook broken Keras returns the same results; the faults are recorded."""
     expected = network()
     expected.fit(X, Y, verbose=0)
     with hooked("keras") as log:

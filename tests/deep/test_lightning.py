@@ -44,7 +44,7 @@ Hooked = Callable[..., AbstractContextManager[AuditLog]]
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    """Lightning is talkative."""
+    """Silences Lightning's output."""
     for name in ("lightning", "lightning.pytorch", "pytorch_lightning", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -142,7 +142,7 @@ def test_each_task_of_a_trainer_is_one_record(hooked: Hooked, tmp_path: Path, na
 
 @pytest.mark.parametrize("name", PACKAGES)
 def test_checkpoints_are_files_of_the_run(hooked: Hooked, tmp_path: Path, name: str) -> None:
-    """Each checkpoint is saved once, of the run that writes it; from it a module is loaded once, and known."""
+    """Each checkpoint is recorded once, with its run; a module loaded from it is recorded once and identified."""
     package = importlib.import_module(PACKAGES[name])
     with hooked(name, "torch") as log:
         cls = make(package)
@@ -166,7 +166,7 @@ def test_checkpoints_are_files_of_the_run(hooked: Hooked, tmp_path: Path, name: 
 
 
 def test_a_fit_that_fails_is_recorded_and_raises(hooked: Hooked, tmp_path: Path) -> None:
-    """The module's own error comes out, and the run is closed."""
+    """The module's own error is raised, and the run is closed."""
     package = importlib.import_module("lightning.pytorch")
     with hooked("lightning") as log:
         with pytest.raises(ValueError, match="no such batch"):
@@ -177,7 +177,7 @@ def test_a_fit_that_fails_is_recorded_and_raises(hooked: Hooked, tmp_path: Path)
 
 
 def test_a_fit_that_is_interrupted_says_so(hooked: Hooked, tmp_path: Path) -> None:
-    """Lightning catches Ctrl-C itself, and returns or exits: either is told."""
+    """Lightning catches Ctrl-C itself, and returns or exits: either is recorded."""
     package = importlib.import_module("lightning.pytorch")
 
     class Interrupt(package.Callback):  # type: ignore[misc,name-defined]
@@ -209,7 +209,7 @@ def test_a_fit_that_cannot_be_recorded_does_not_start_under_refuse(hooked: Hooke
 
 
 def test_broken_hooks_harm_nobody(hooked: Hooked, broken: str, tmp_path: Path) -> None:
-    """With every hook broken Lightning trains, validates, saves and loads as ever; the faults are recorded."""
+    """With every hook broken Lightning trains, validates, saves and loads as before; the faults are recorded."""
     package = importlib.import_module("lightning.pytorch")
     with hooked("lightning", "torch") as log:
         cls, task = make(package), trainer(package, tmp_path)

@@ -1,4 +1,4 @@
-"""A program that nobody changed, audited by the environment variable alone."""
+"""An unmodified program, audited by the environment variable alone."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ print("done")
 
 
 def test_a_program_is_audited_by_the_variable_alone(tmp_path: Path) -> None:
-    """Hooks are set as each library is imported: what the program did is in the spool, in order."""
+    """Hooks are set as each library is imported: the program's events are in the spool, in order."""
     (tmp_path / "train.py").write_text(PROGRAM, encoding="utf-8")
     state = tmp_path / "state"
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MLAUDIT_")}

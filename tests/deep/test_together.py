@@ -1,4 +1,4 @@
-"""Libraries on top of each other: what one does for another is not told twice."""
+"""Libraries on top of each other: what one does for another is recorded once."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def test_a_state_dict_is_recorded_with_the_digest_of_file_and_weights(log: Audit
 
 
 def test_loading_is_recorded_before_and_says_what_the_file_may_do(log: AuditLog, tmp_path: Path) -> None:
-    """Digest, registration, the class that the pickle names first, and whether loading may run code."""
+    """A load records digest, registration, the pickle's first class, and whether loading may run code."""
     path = tmp_path / "net.pt"
     torch.save(network().state_dict(), path)
     state = torch.load(path)
@@ -102,7 +102,7 @@ def test_whether_only_weights_are_read_follows_pytorch(monkeypatch: pytest.Monke
 
 
 def test_what_is_no_model_is_saved_in_silence(log: AuditLog, tmp_path: Path) -> None:
-    """Tensors, optimizers, and buffers on their way to somewhere else."""
+    """Saved tensors, optimizers and buffers leave no record."""
     model = network()
     torch.save(torch.zeros(3), tmp_path / "data.pt")
     torch.save(torch.optim.SGD(model.parameters(), lr=0.1).state_dict(), tmp_path / "optimizer.pt")
@@ -111,7 +111,7 @@ def test_what_is_no_model_is_saved_in_silence(log: AuditLog, tmp_path: Path) -> 
 
 
 def test_a_file_saved_in_a_stated_run_is_of_that_run(log: AuditLog, tmp_path: Path) -> None:
-    """A loop has no interface that says where it begins: the program states it, and the file is linked."""
+    """A training loop has no hook for its start: the program states the run, and the file is linked to it."""
     model = network()
     with mlaudit.training_run("net") as run:
         for step in range(3):
@@ -125,7 +125,7 @@ def test_a_file_saved_in_a_stated_run_is_of_that_run(log: AuditLog, tmp_path: Pa
 
 
 def test_tensors_have_the_digest_of_the_same_array(log: AuditLog) -> None:
-    """Where a tensor is and whether it has a gradient does not matter; half precision counts by its bits."""
+    """Device and gradient of a tensor do not change its digest; half precision is digested by its bits."""
     array = np.arange(6, dtype="float32").reshape(2, 3)
     tensor = torch.tensor(array, requires_grad=True)
     assert digest(tensor) == digest(array)
@@ -135,7 +135,7 @@ def test_tensors_have_the_digest_of_the_same_array(log: AuditLog) -> None:
 
 
 def test_files_that_fail_are_recorded_and_raise(log: AuditLog, tmp_path: Path) -> None:
-    """A missing file, a folder that is not there, a file that only code could read."""
+    """A missing file, a missing folder and a file that only code could read are recorded as failures."""
     with pytest.raises(FileNotFoundError):
         torch.load(tmp_path / "missing.pt")
     with pytest.raises(RuntimeError):
@@ -164,7 +164,7 @@ def test_what_cannot_be_recorded_is_neither_saved_nor_loaded_under_refuse(
 
 
 def test_broken_hooks_harm_nobody(hooked: Hooked, broken: str, tmp_path: Path) -> None:
-    """With every hook broken PyTorch gives what it gave; the faults are recorded."""
+    """With every hook broken PyTorch returns the same results; the faults are recorded."""
     state = network().state_dict()
     with hooked("torch") as log:
         torch.save(state, tmp_path / "net.pt")

@@ -133,7 +133,7 @@ def test_training_evaluation_and_prediction_are_one_record_each(log: AuditLog, t
 def test_a_folder_links_the_run_that_made_it_with_the_predictions_from_it(
     log: AuditLog, tmp_path: Path
 ) -> None:
-    """Checkpoints are of the run; what is loaded from a folder is known by the folder's digest."""
+    """Checkpoints belong to the run; a model loaded from a folder is identified by the folder's digest."""
     task = trainer(tmp_path, save_strategy="epoch")
     task.train()
     folder = tmp_path / "sentiment"
@@ -174,7 +174,7 @@ def test_a_pipeline_is_a_prediction_without_its_texts(hooked: Hooked) -> None:
 def test_a_name_of_the_hub_is_told_with_its_commit(
     hooked: Hooked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A model from the Hub's cache has the commit as its version; a name that is not there fails and is told."""
+    """A model from the Hub's cache has the commit as its version; an unknown name is recorded as a failure."""
     commit = "0123456789abcdef0123456789abcdef01234567"
     place = tmp_path / "models--acme--sentiment"
     network().save_pretrained(place / "snapshots" / commit)
@@ -193,7 +193,7 @@ def test_a_name_of_the_hub_is_told_with_its_commit(
 
 
 def test_a_training_that_fails_is_recorded_and_raises(log: AuditLog, tmp_path: Path) -> None:
-    """The data set's own error comes out."""
+    """The data set's own error is raised."""
     with pytest.raises(ValueError, match="no such review"):
         trainer(tmp_path, dataset=Reviews(broken=True)).train()
     assert log.kinds() == [STARTED, FAILED]
@@ -218,7 +218,7 @@ def test_what_cannot_be_recorded_does_not_happen_under_refuse(hooked: Hooked, tm
 
 
 def test_broken_hooks_harm_nobody(hooked: Hooked, broken: str, tmp_path: Path) -> None:
-    """With every hook broken transformers gives what it gave; the faults are recorded."""
+    """With every hook broken transformers returns the same results; the faults are recorded."""
     expected = trainer(tmp_path)
     expected.train()
     with hooked("transformers") as log:

@@ -1,1 +1,1 @@
-"""Fuzz targets and what drives them: hypothesis in ``make test``, atheris in ``make fuzz``."""
+"""Fuzz targets and their drivers: hypothesis in ``make test``, atheris in ``make fuzz``."""

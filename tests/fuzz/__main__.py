@@ -1,4 +1,4 @@
-"""``make fuzz``: every target for a while, and what came of it in build/fuzz/results.json.
+"""``make fuzz``: every target for a while, with the results in build/fuzz/results.json.
 
 With atheris the runs are guided by coverage; without it (it has wheels for Linux and macOS alone) hypothesis makes the
 inputs up, and the results say so.

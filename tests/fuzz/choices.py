@@ -1,4 +1,4 @@
-"""Bytes as a source of choices, so that a target is a plain function over bytes whoever makes them up."""
+"""Bytes as a source of choices, so that a target is a plain function over bytes from any generator."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# What breaks parsers, terminals and encoders more often than chance does.
+# Values that break parsers, terminals and encoders more often than random ones.
 HOSTILE_TEXTS = (
     "", "\x00", "\n", "\r\naudit record 1: forged", "\x1b[2J\x1b[31m", "\x1b]8;;http://evil\x07here\x1b]8;;\x07",
     "\u202egnp.exe",
@@ -24,7 +24,7 @@ HOSTILE_INTEGERS = (
 
 
 class Choices:
-    """Draws values from bytes, front to back; when they are used up, everything is zero or empty."""
+    """Draws values from bytes, front to back; once they are used up, every value is zero or empty."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -32,7 +32,7 @@ class Choices:
 
     @property
     def left(self) -> int:
-        """How many bytes are not used yet."""
+        """Number of unused bytes."""
         return len(self._data) - self._at
 
     def bytes(self, most: int) -> bytes:
@@ -42,7 +42,7 @@ class Choices:
         return taken
 
     def rest(self) -> bytes:
-        """Everything that is left."""
+        """All remaining bytes."""
         return self.bytes(self.left)
 
     def below(self, bound: int) -> int:
@@ -62,7 +62,7 @@ class Choices:
         return options[self.below(len(options))]
 
     def some(self, most: int) -> range:
-        """A range of up to ``most`` turns, none when there is nothing left to draw from."""
+        """A range of up to ``most`` items, empty when no bytes are left."""
         return range(self.below(most + 1))
 
     def integer(self) -> int:
@@ -83,7 +83,7 @@ class Choices:
         return raw.decode("utf-8", "surrogatepass" if kind == 2 else "replace") if _is_utf8(raw) else str(raw)
 
     def scalar(self) -> Any:
-        """What JSON calls a scalar, and some of what it does not."""
+        """A scalar of JSON, and some that JSON does not have."""
         return self.pick(
             (
                 lambda: None,
@@ -95,7 +95,7 @@ class Choices:
         )()
 
     def json(self, depth: int = 4) -> Any:
-        """A value that JSON could carry, mostly."""
+        """Mostly a value that JSON can represent."""
         kind = self.below(4)
         if depth == 0 or kind < 2:
             return self.scalar()
@@ -104,7 +104,7 @@ class Choices:
         return {self.text(): self.json(depth - 1) for _ in self.some(4)}
 
     def mutated(self, base: bytes) -> bytes:
-        """``base`` with some of its bytes cut out, put in, repeated or turned over."""
+        """``base`` with some of its bytes removed, inserted, repeated or flipped."""
         out = bytearray(base)
         for _ in self.some(6):
             place = self.below(len(out) + 1) if out else 0

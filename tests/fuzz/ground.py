@@ -1,4 +1,4 @@
-"""What several targets need: folders that cost no disk, and a look at what would reach a terminal."""
+"""Shared by several targets: folders in memory, and a check of text for a terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MEMORY = Path("/dev/shm")
 
 @contextmanager
 def fresh_folder() -> Iterator[Path]:
-    """An empty folder, gone afterwards."""
+    """An empty folder, removed afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="mlaudit-fuzz-", dir=_MEMORY if _MEMORY.is_dir() else None))
     try:
         yield folder
@@ -24,7 +24,7 @@ def fresh_folder() -> Iterator[Path]:
 
 
 def assert_plain(text: str) -> None:
-    """Nothing in the text is obeyed by a terminal: no control, escape, direction or invisible characters."""
+    """Asserts that a terminal interprets nothing in the text: no control, escape, direction or invisible characters."""
     for character in text:
         assert character == "\n" or unicodedata.category(character)[0] != "C", (
             f"U+{ord(character):04X} in output"

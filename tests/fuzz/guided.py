@@ -1,4 +1,4 @@
-"""One target under atheris: coverage-guided, until a time is over or something breaks."""
+"""One target under atheris: coverage-guided, until a time limit or a failure."""
 
 from __future__ import annotations
 

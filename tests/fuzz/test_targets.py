@@ -1,4 +1,4 @@
-"""Every fuzz target on its corpus, and on bytes that hypothesis makes up, for a bounded time; see ``make fuzz``."""
+"""Every fuzz target on its corpus, and on bytes that hypothesis generates, for a bounded time; see ``make fuzz``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.fuzz.targets import TARGETS
 from tests.fuzz.targets.encode import close_audit_log
 
 CORPUS = Path(__file__).parent / "corpus"
-# How many inputs fit into about two seconds.
+# Number of inputs that fit into about two seconds.
 EXAMPLES = {
     "policy": 150, "frames": 800, "spool": 150, "verify-spool": 100, "verify-archive": 150,
     "verify-documents": 200, "notes": 800,
@@ -24,7 +24,7 @@ EXAMPLES = {
 
 @pytest.fixture(scope="module", autouse=True)
 def nothing_left_behind() -> Iterator[None]:
-    """The shared trail ends with these tests, and what they provoke is not logged."""
+    """The shared trail ends with these tests, and the errors that they provoke are not logged."""
     logger = logging.getLogger("mlaudit")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -44,7 +44,7 @@ def made_up(size: int) -> st.SearchStrategy[bytes]:
 
 
 def test_every_target_has_a_number_of_examples_and_a_corpus() -> None:
-    """A target that nobody runs is a promise that nobody tests."""
+    """Every target is listed with a number of examples and has a corpus."""
     assert set(EXAMPLES) == set(TARGETS)
     assert {folder.name for folder in CORPUS.iterdir()} == set(TARGETS)
 
@@ -53,13 +53,13 @@ def test_every_target_has_a_number_of_examples_and_a_corpus() -> None:
     "path", sorted(CORPUS.rglob("*.bin")), ids=lambda path: f"{path.parent.name}-{path.stem}"
 )
 def test_known_inputs_keep_every_promise(path: Path) -> None:
-    """Inputs that once broke something, and inputs that reach far, hold."""
+    """Inputs that once broke something, and inputs with high coverage, keep every promise."""
     TARGETS[path.parent.name](path.read_bytes())
 
 
 @pytest.mark.parametrize("name", sorted(TARGETS))
 def test_made_up_inputs_keep_every_promise(name: str) -> None:
-    """No input breaks what the target states; the same inputs in every run."""
+    """No generated input breaks a target's promise; every run uses the same inputs."""
 
     @settings(
         max_examples=EXAMPLES[name],

@@ -1,4 +1,4 @@
-"""One lineage in every form, kept as files: a change of what people and programs see is a change of a file.
+"""One lineage in every output format, kept as files: a change of the output is a change of a file.
 
 ``python -m tests.golden.test_lineage`` writes them anew, and the picture of the documentation with them.
 """
@@ -23,7 +23,7 @@ COMMAND = "mlaudit verify --elasticsearch https://localhost:9200"
 
 
 def as_text(told: Lineage) -> str:
-    """As ``mlaudit lineage`` prints it into a pipe."""
+    """As ``mlaudit lineage`` prints it to a pipe."""
     return "".join(f"{line.plain}\n" for line in render(told, 100, verify=COMMAND))
 
 
@@ -39,14 +39,14 @@ CASES = [("credit-risk", form) for form in FORMS] + [("many-trials", "svg")]
 
 @pytest.mark.parametrize(("story", "form"), CASES)
 def test_form_is_the_kept_one(story: str, form: str) -> None:
-    """What is shown of the same records does not change by itself."""
+    """The output for the same records equals the stored one."""
     kept = FOLDER / f"{story}.{form}"
 
     assert FORMS[form](STORIES[story]()) == kept.read_text(encoding="utf-8")
 
 
 def test_documentation_shows_the_kept_one() -> None:
-    """The page's picture and text are what the program makes of the sample."""
+    """The page's picture and text are the program's output for the sample."""
     page = (DOCS / "lineage.md").read_text(encoding="utf-8")
 
     assert (DOCS / "lineage.svg").read_text() == (FOLDER / "many-trials.svg").read_text()

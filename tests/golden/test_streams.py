@@ -1,4 +1,4 @@
-"""Golden streams: files that verify must go on reading the same way, whole and broken in each way."""
+"""Golden streams: files that verify must keep reading the same way, intact and broken in each way."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mlaudit.verify.verification import verify_source
 
 FOLDER = Path(__file__).parent / "streams"
 EXPECTED = json.loads((FOLDER / "expected.json").read_text(encoding="utf-8"))
-# No stream shows it: a time-stamp lies beside an exported checkpoint (tests/unit/verify/test_timestamps.py).
+# Not in a stream: a time-stamp is stored next to an exported checkpoint (tests/unit/verify/test_timestamps.py).
 NOT_OF_A_STREAM = {"timestamp.invalid"}
 
 
@@ -46,7 +46,7 @@ def _source(name: str) -> Source:
 @pytest.mark.parametrize("name", EXPECTED)
 def test_golden_stream(name: str) -> None:
     """Exactly the expected findings, at the expected places."""
-    # The stream that nobody signed has been silent for more than a day.
+    # The unsigned stream has been silent for more than a day.
     now = NOW.replace(day=27) if name == "checkpoint.missing.jsonl" else NOW
 
     report = verify_source(_source(name), load_verifier_keys(FOLDER), now=now)
@@ -64,7 +64,7 @@ def test_every_kind_of_break_has_a_golden_stream() -> None:
 
 
 def test_every_golden_file_is_read() -> None:
-    """No file lies there that the manifest does not know."""
+    """Every file in the folder is in the manifest."""
     files = {path.name for pattern in ("*.jsonl", "*.hits.json") for path in FOLDER.glob(pattern)}
     spools = {f"spool/{path.name}" for path in (FOLDER / "spool").iterdir()}
 

@@ -1,4 +1,4 @@
-"""``python -m tests.tamper``: a real trail, a thousand tampers, one at a time, and whether each was named rightly."""
+"""``python -m tests.tamper``: plants a thousand tampers in a real trail, one at a time, and judges the reports."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STRANGER = FileSigner(Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33))),
 
 
 def main() -> int:
-    """Runs it; 0 when everything required holds."""
+    """Runs it; 0 when all requirements hold."""
     arguments = _arguments()
     began, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     folder = Path(tempfile.mkdtemp(prefix="mlaudit-tamper-"))
@@ -121,7 +121,7 @@ def fingerprint(documents: Documents) -> dict[str, str]:
 
 
 def _limits(scenes: dict[str, Scene], trail: Trail) -> list[Row]:
-    """Tampers that nothing can show: planted so that the limit is measured and not only said."""
+    """Tampers that cannot be detected: planted so that the limit is measured."""
     found = []
     for kind, make in sorted(kinds.LIMITS.items()):
         for name, scene in scenes.items():

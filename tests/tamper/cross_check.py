@@ -1,4 +1,4 @@
-"""The independent verifier beside verify: does it too find something where something is to be found."""
+"""The independent verifier next to verify: whether both find a fault in the same cases."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlaudit.seal.checkpoint import Signer, VerifyingKey, sign_note
 
 
 class CrossCheck:
-    """Looks at every n-th tamper of what it can read: documents and archives."""
+    """Checks every n-th tamper of the stores that it can read: documents and archives."""
 
     def __init__(self, keys: Mapping[str, VerifyingKey], signer: Signer, every: int = 1) -> None:
         self._signer = signer
@@ -23,7 +23,7 @@ class CrossCheck:
         self._keys = {key.name.encode() + bytes.fromhex(key.id): public(key.raw) for key in keys.values()}
 
     def __call__(self, store: Store, tamper: Tamper) -> bool | None:
-        """Whether both agree; None for what is not looked at."""
+        """Whether both agree; None for a tamper that is not checked."""
         self._count += 1
         if self._count % self._every or not store.complete:
             return None
@@ -31,7 +31,7 @@ class CrossCheck:
         return bool(self.faults(store, tamper)) == finding
 
     def faults(self, store: Store, tamper: Tamper | None) -> list[str]:
-        """What it finds in a store as it is now."""
+        """The verifier's faults in a store as it is now."""
         notes = [sign_note(point, self._signer) for point in (tamper.checkpoints if tamper else ())]
         if isinstance(store, Documents):
             more = [want.stream for want in (tamper.expected if tamper else ()) if want.stream]

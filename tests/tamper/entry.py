@@ -1,4 +1,4 @@
-"""One stored record in the form of its store, and the few things that a tamperer does to it."""
+"""One stored record in the form of its store, and the edits of a tamperer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STREAM = "audit.sequence.stream_id"
 
 @dataclass(eq=False)
 class Entry:
-    """A stored record. ``place`` says where: index, (line, position) or segment; ``raw`` is the store's own form."""
+    """A stored record. ``place`` is its index, (line, position) or segment; ``raw`` is the store's own form."""
 
     stream: str
     sequence: int
@@ -35,11 +35,11 @@ class Entry:
 
     @property
     def searchable(self) -> dict[str, Any]:
-        """What others search by: the projection, or the attributes."""
+        """The searchable fields: the projection, or the attributes."""
         raise NotImplementedError
 
     def with_original(self, original: bytes, *, stated: bool, projected: bool) -> Entry:
-        """With other bytes; ``stated`` brings hash and sequence along, ``projected`` the searchable fields."""
+        """With other bytes; ``stated`` updates hash and sequence, ``projected`` the searchable fields."""
         raise NotImplementedError
 
     def with_field(self, name: str, value: Any) -> Entry:
@@ -181,7 +181,7 @@ class FrameOf(Entry):
 
     @property
     def message(self) -> LogRecord:
-        """The payload, read."""
+        """The parsed payload."""
         return LogRecord.FromString(b64decode(self.raw["payload"]))
 
     @property
@@ -257,7 +257,7 @@ class FrameOf(Entry):
 
 
 def doubled(value: Any) -> Any:
-    """A value as the collector gives it to Elasticsearch: every number a double."""
+    """A value as the collector sends it to Elasticsearch: every number a double."""
     return json.loads(json.dumps(value), parse_int=float)
 
 

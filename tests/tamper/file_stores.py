@@ -1,4 +1,4 @@
-"""Archive and spool as stores of a trail: every tamper is written to a folder of its own."""
+"""Archive and spool as stores of a trail: every tamper is written to its own folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mlaudit.verify.sources.source import Source
 
 
 class Archive:
-    """An archive file in memory; every tamper is written to a folder of its own."""
+    """An archive file in memory; every tamper is written to its own folder."""
 
     name = "archive"
     complete = True
@@ -83,7 +83,7 @@ class Archive:
         self.path.write_bytes(out)
 
     def repeat_line(self, number: int) -> None:
-        """Stores a line once more, at the end."""
+        """Stores a line again, at the end."""
         self.path.write_bytes(b"".join(raw for raw, _ in self._lines) + self._lines[number][0])
 
     def undo(self) -> None:
@@ -124,7 +124,7 @@ def _record_lists(request: dict[str, Any]) -> list[list[dict[str, Any]]]:
 
 
 class Spool:
-    """Spool segments in memory; every tamper is written to a folder of its own."""
+    """Spool segments in memory; every tamper is written to its own folder."""
 
     name = "spool"
     complete = False

@@ -1,4 +1,4 @@
-"""Verifies a trail with nothing of mlaudit, as docs/format.md has it: ``python independent.py KEYS FILE...``.
+"""Verifies a trail without any code of mlaudit, following docs/format.md: ``python independent.py KEYS FILE...``.
 
 KEYS is a folder of ``.pub`` files; a FILE is an archive, or a JSON array of the hits of a search in Elasticsearch.
 """
@@ -51,7 +51,7 @@ def documents(hits: Iterable[dict[str, Any]]) -> Iterator[Record]:
 
 
 def lines(path: Path) -> Iterator[Record]:
-    """Records from an archive, compared with what stands around them; an unreadable line is a record that is none."""
+    """Records from an archive, compared with their envelopes; an unreadable line counts as an invalid record."""
     for line in path.read_text(encoding="utf-8").rstrip("\n").split("\n"):
         requests = parse(line).get("resourceLogs") or [{"scopeLogs": [{"logRecords": [{"body": {}}]}]}]
         scopes = [scope for resource in requests for scope in resource["scopeLogs"]]
@@ -69,7 +69,7 @@ def lines(path: Path) -> Iterator[Record]:
 
 
 def faults(records: Iterable[Record], keys: Keys, exported: Iterable[str] = ()) -> list[str]:
-    """Everything that does not hold; ``exported`` are signed checkpoints that came by another way."""
+    """All faults; ``exported`` are signed checkpoints from outside the source."""
     found, streams = [], {}
     for record in records:
         stream, number = (record[1].get(f"audit.sequence.{name}") for name in ("stream_id", "number"))

@@ -1,4 +1,4 @@
-"""Plants tampers one at a time, verifies, takes them back, and says whether each was named rightly."""
+"""Plants tampers one at a time, verifies, undoes them, and judges whether each was reported correctly."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def verify(store: Store, keys: Mapping[str, VerifyingKey], tamper: Tamper | None
 
 
 def draw(scene: Scene, kind: kinds.Kind) -> Tamper | None:
-    """A tamper of a kind; None when this store has no such thing, even after some tries."""
+    """A tamper of a kind; None when it does not apply to this store, even after some tries."""
     for _ in range(20):
         tamper = kind(scene)
         if tamper is not None:
@@ -67,7 +67,7 @@ def plant(
     keys: Mapping[str, VerifyingKey],
     also: Callable[[], bool] | None = None,
 ) -> tuple[list[Finding], bool | None]:
-    """Plants one tamper, verifies, and takes it back; what was found, and what another verifier says."""
+    """Plants one tamper, verifies, and undoes it; returns the findings, and the other verifier's verdict."""
     if tamper.repeat_line is not None:
         assert isinstance(store, Archive)
         store.repeat_line(tamper.repeat_line)
@@ -82,7 +82,7 @@ def plant(
 
 
 def named_rightly(expected: list[Expected], found: list[Finding]) -> bool:
-    """Whether exactly the expected findings came, at their places, with the right record and fields."""
+    """Whether exactly the expected findings were reported, at their places, with the right record and fields."""
     left = list(found)
     for want in expected:
         match = next((finding for finding in left if _fits(want, finding)), None)
@@ -117,7 +117,7 @@ def rows(
     keys: Mapping[str, VerifyingKey],
     also: Callable[[Store, Tamper], bool | None] | None = None,
 ) -> Iterator[Row]:
-    """Plants so many tampers in each store, the kinds taking turns."""
+    """Plants this number of tampers in each store, alternating the kinds."""
     number = 0
     for name, count in shares.items():
         scene = scenes[name]
@@ -166,12 +166,12 @@ def judged(
 
 
 def by_kind(all_rows: list[Row]) -> dict[str, dict[str, int]]:
-    """How many of each kind were planted and named rightly."""
+    """Number of tampers of each kind that were planted and reported correctly."""
     planted = Counter(row.kind for row in all_rows)
     right = Counter(row.kind for row in all_rows if row.named_rightly)
     return {kind: {"planted": planted[kind], "named_rightly": right[kind]} for kind in sorted(planted)}
 
 
 def scene_of(store: Store, seed: int, signer: Any, stranger: Any) -> Scene:
-    """A scene with a random generator of its own, so that stores do not change each other's tampers."""
+    """A scene with its own random generator, so that stores do not affect each other's tampers."""
     return Scene(store, random.Random(f"{seed} {store.name}"), signer, stranger)

@@ -1,4 +1,4 @@
-"""Every kind of tamper. Each takes a scene and returns a tamper of it, or None where the store has no such thing."""
+"""Every kind of tamper: each takes a scene and returns a tamper, or None where it does not apply to the store."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ LIMITS: dict[str, Kind] = kinds_rechain.LIMITS
 
 
 def kinds_of(store: str) -> dict[str, Kind]:
-    """Every kind that fits a store."""
+    """Every kind that applies to a store."""
     return {**EVERYWHERE, **ONLY[store]}

@@ -1,4 +1,4 @@
-"""Tampers with the chain as a whole: insertion, replay, exchange, and computing it again without the key."""
+"""Tampers with the chain as a whole: insertion, replay, exchange, and recomputation without the key."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from mlaudit.seal.chain import GENESIS
 
 
 def hash_before(scene: Scene, entry: Entry) -> str:
-    """The hash that a record follows on."""
+    """The hash of the record before this one."""
     return scene.streams[entry.stream][entry.sequence - 2].hash if entry.sequence > 1 else GENESIS
 
 
 def forged_record(entry: Entry, **fields: Any) -> Entry:
-    """A record of the tamperer, everything about it in order but the chain."""
+    """A forged record that is valid except for its place in the chain."""
     own = {"audit__record__id": new_record_id(), "message": "nothing happened", **fields}
     return entry.with_original(altered(entry.original, **own), stated=True, projected=True)
 
 
 def inserted(scene: Scene) -> Tamper:
-    """A forged record stands beside the genuine one."""
+    """A forged record is stored next to the genuine one."""
     entry = scene.any_entry()
     code = "record.inserted" if scene.vouched(entry) else "chain.duplicate"
     forged = forged_record(entry)
@@ -34,7 +34,7 @@ def inserted(scene: Scene) -> Tamper:
 
 
 def inserted_branch(scene: Scene) -> Tamper:
-    """Several forged records that follow on each other stand beside the genuine ones."""
+    """Several forged records, linked to each other, are stored next to the genuine ones."""
     name = scene.any_stream()
     stream, signed = scene.streams[name], scene.signed(name)
     count = scene.random.randint(2, 12)
@@ -71,14 +71,14 @@ def inserted_behind(scene: Scene) -> Tamper:
 
 
 def replayed(scene: Scene) -> Tamper:
-    """A record is stored once more under another id."""
+    """A record is stored again under another id."""
     entry = scene.any_entry()
     copy = entry.with_id(new_record_id())
     return Tamper(Edit(added=[(entry, copy)]), [scene.at(entry, "record.replayed")])
 
 
 def swapped_originals(scene: Scene) -> Tamper:
-    """Two originals stand in each other's place."""
+    """Two originals are swapped."""
     one, other = _two(scene)
     return _swap(
         one,
@@ -89,7 +89,7 @@ def swapped_originals(scene: Scene) -> Tamper:
 
 
 def swapped_sequences(scene: Scene) -> Tamper:
-    """Two records have each other's stored sequence."""
+    """The stored sequences of two records are swapped."""
     one, other = _two(scene)
     return _swap(one, one.with_sequence(other.sequence), other, other.with_sequence(one.sequence))
 
@@ -118,7 +118,7 @@ KINDS = {
 
 
 def identical(scene: Scene) -> Tamper | None:
-    """The same document once more in the next backing index, as after a rollover: information."""
+    """The same document again in the next backing index, as after a rollover: information."""
     old = [entry for entry in scene.store.entries if entry.raw["_index"] in _rolled(scene)]
     if not old:
         return None
@@ -127,7 +127,7 @@ def identical(scene: Scene) -> Tamper | None:
 
 
 def _rolled(scene: Scene) -> set[str]:
-    """The backing indices that are not written any more."""
+    """The backing indices that are no longer written."""
     by_stream: dict[str, set[str]] = {}
     for entry in scene.store.entries:
         index = str(entry.raw["_index"])

@@ -1,4 +1,4 @@
-"""Tampers that only documents of Elasticsearch know."""
+"""Tampers that only apply to documents in Elasticsearch."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def nested_field(scene: Scene) -> Tamper:
 
 
 def class_moved(scene: Scene) -> Tamper:
-    """A document lies in the data stream of another class, its data_stream fields changed along or not."""
+    """A document is in the data stream of another class, with its data_stream fields changed or not."""
     entry = scene.any_entry()
     own = entry.fields["event.dataset"]
     other = scene.random.choice(
@@ -51,7 +51,7 @@ def class_moved(scene: Scene) -> Tamper:
 
 
 def namespace_moved(scene: Scene) -> Tamper:
-    """Documents lie in another namespace than those before and behind them."""
+    """Documents are in another namespace than their neighbours."""
     stream = scene.streams[scene.any_stream()]
     count = scene.random.choice([1, 1, 5])
     first = scene.random.randint(2, len(stream) - count)
@@ -66,7 +66,7 @@ def namespace_moved(scene: Scene) -> Tamper:
 
 
 def data_stream_fields(scene: Scene) -> Tamper:
-    """A document says that it lies in another data stream than it does."""
+    """A document names a data stream other than its own."""
     entry = scene.any_entry()
     name, value = scene.random.choice(
         [
@@ -79,7 +79,7 @@ def data_stream_fields(scene: Scene) -> Tamper:
 
 
 def no_hash(scene: Scene) -> Tamper:
-    """The stored hash or the stored sequence is gone."""
+    """The stored hash or the stored sequence is missing."""
     entry = scene.any_entry()
     if scene.random.random() < 0.5:
         return one(entry, entry.with_field("event.hash", None), scene.at(entry, "hash.mismatch"))

@@ -1,4 +1,4 @@
-"""Tampers by which records are gone: single ones, ranges, beginnings, ends, streams, and ends of files."""
+"""Tampers that remove records: single ones, ranges, beginnings, ends, streams, and ends of files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlaudit.seal.checkpoint import Checkpoint
 
 
 def _without(scene: Scene, entries: Iterable[Entry], checkpoints: Iterable[Checkpoint] = ()) -> Tamper | None:
-    """Removes entries; None when nothing could show all of it."""
+    """Removes entries; None when the removal could not be detected completely."""
     gone = list(entries)
     points = list(checkpoints)
     expected = scene.missing(_by_stream(gone), points)
@@ -30,7 +30,7 @@ def _by_stream(entries: Iterable[Entry]) -> dict[str, set[int]]:
 
 
 def _until_shown(make: Callable[[Scene], Tamper | None]) -> Callable[[Scene], Tamper | None]:
-    """Picks again while what was picked cannot be shown by anything."""
+    """Picks again while the removal could not be detected."""
 
     def again(scene: Scene) -> Tamper | None:
         for _ in range(100):
@@ -44,7 +44,7 @@ def _until_shown(make: Callable[[Scene], Tamper | None]) -> Callable[[Scene], Ta
 
 @_until_shown
 def deleted(scene: Scene) -> Tamper | None:
-    """One record is deleted, be it the first, a checkpoint or the last."""
+    """One record is deleted: any one, including the first, a checkpoint or the last."""
     stream = scene.streams[scene.any_stream()]
     chosen = scene.random.choice(
         [
@@ -81,13 +81,13 @@ def cut_start(scene: Scene) -> Tamper | None:
 
 @_until_shown
 def deleted_tail(scene: Scene) -> Tamper | None:
-    """The end of a stream is deleted, checkpoints included; a later stream shows it."""
+    """The end of a stream is deleted, checkpoints included; a later stream reveals it."""
     stream = scene.streams[scene.any_stream(set(scene.links))]
     return _without(scene, stream[-scene.random.randint(1, len(stream) - 2) :])
 
 
 def deleted_tail_exported(scene: Scene) -> Tamper | None:
-    """The end of any stream is deleted, also of the newest; an exported checkpoint shows it."""
+    """The end of any stream is deleted, also of the newest; an exported checkpoint reveals it."""
     stream = scene.streams[scene.any_stream()]
     count = scene.random.randint(1, len(stream) - 2)
     return _without(scene, stream[-count:], [scene.export(stream[0].stream)])
@@ -95,7 +95,7 @@ def deleted_tail_exported(scene: Scene) -> Tamper | None:
 
 @_until_shown
 def deleted_tail_but_checkpoints(scene: Scene) -> Tamper | None:
-    """What stands behind a record is deleted, the checkpoints alone stay."""
+    """All records after one are deleted, except the checkpoints."""
     name = scene.any_stream()
     stream, signed = scene.streams[name], scene.signed(name)
     count = scene.random.randint(10, len(stream) - 2)
@@ -134,7 +134,7 @@ KINDS = {
     "tail deleted but for its checkpoints": deleted_tail_but_checkpoints,
     "stream never ended": without_end,
 }
-# A stream leaves a spool once it is delivered; its absence there means nothing.
+# A delivered stream leaves the spool, so its absence there is not a finding.
 COMPLETE = {
     "stream deleted": deleted_stream,
     "stream deleted, checkpoint exported": deleted_stream_exported,
@@ -145,7 +145,7 @@ COMPLETE = {
 
 
 def _behind(scene: Scene, entry: Entry) -> list[Entry]:
-    """The entries of an archive's lines behind that of ``entry``."""
+    """The entries of an archive's lines after that of ``entry``."""
     return [other for other in scene.store.entries if other.place[0] > entry.place[0]]
 
 
@@ -154,7 +154,7 @@ def _all_points(scene: Scene) -> list[Checkpoint]:
 
 
 def archive_truncated(scene: Scene) -> Tamper | None:
-    """The archive ends early, at the end of a line; exported checkpoints show it."""
+    """The archive ends early, at the end of a line; exported checkpoints reveal it."""
     entry = scene.random.choice(scene.store.entries)
     gone = _behind(scene, entry)
     if not gone:
@@ -165,7 +165,7 @@ def archive_truncated(scene: Scene) -> Tamper | None:
 
 
 def archive_torn(scene: Scene) -> Tamper | None:
-    """The archive ends in the middle of a line; that is said, and what is missing."""
+    """The archive ends in the middle of a line; this and the missing records are reported."""
     assert isinstance(scene.store, Archive)
     entry = scene.random.choice(scene.store.entries)
     gone = [*scene.store.of_line(entry.place[0]), *_behind(scene, entry)]
@@ -180,7 +180,7 @@ def archive_torn(scene: Scene) -> Tamper | None:
 
 @_until_shown
 def line_damaged(scene: Scene) -> Tamper | None:
-    """A line in the middle cannot be read any more; that is said, and which records are missing."""
+    """A line in the middle is unreadable; this and the missing records are reported."""
     assert isinstance(scene.store, Archive)
     entry = scene.random.choice(scene.store.entries)
     points = _all_points(scene)
@@ -192,11 +192,11 @@ def line_damaged(scene: Scene) -> Tamper | None:
 
 
 def line_repeated(scene: Scene) -> Tamper | None:
-    """A line is there twice, as after a repeated send: information."""
+    """A line is stored twice, as after a repeated send: information."""
     assert isinstance(scene.store, Archive)
     number = scene.random.randrange(scene.store.lines)
     expected: list[Expected] = []
-    for entry in scene.store.of_line(number):  # by stream and sequence; neighbours are named together
+    for entry in scene.store.of_line(number):  # by stream and sequence; neighbours are reported together
         last = expected[-1] if expected else Expected("", "")
         if (last.stream, last.through + 1) == (entry.stream, entry.sequence):
             expected[-1] = last._replace(through=entry.sequence)
@@ -224,7 +224,7 @@ ARCHIVE = {
 
 
 def segment_torn(scene: Scene) -> Tamper | None:
-    """A segment ends in the middle of a frame; that is said, and that the stream had more."""
+    """A segment ends in the middle of a frame; this is reported, and that the stream had more records."""
     stream = scene.streams[scene.any_stream()]
     entry = scene.random.choice(stream[1:])
     gone = [other for other in stream if other.sequence >= entry.sequence and other.place == entry.place]
@@ -238,7 +238,7 @@ def segment_torn(scene: Scene) -> Tamper | None:
 
 
 def frames_swapped(scene: Scene) -> Tamper | None:
-    """Two neighbouring frames of a segment stand in each other's place."""
+    """Two neighbouring frames of a segment are swapped."""
     stream = scene.streams[scene.any_stream()]
     index = scene.random.randrange(len(stream) - 1)
     one, other = stream[index], stream[index + 1]

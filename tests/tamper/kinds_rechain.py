@@ -1,4 +1,4 @@
-"""Computing the chain again without the key, and what nothing can show."""
+"""Recomputing the chain without the key, and tampers that cannot be detected."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _again(scene: Scene, stream: list[Entry], chosen: Entry, **how: Any) -> tupl
 
 
 def rehashed(scene: Scene) -> Tamper:
-    """A record is changed and the chain behind it computed again; the old checkpoints stay."""
+    """A record is changed and the chain after it recomputed; the old checkpoints stay."""
     stream, chosen = _signed_part(scene)
     edit, _ = _again(scene, stream, chosen)
     return Tamper(edit, [scene.mismatch(chosen)])
@@ -60,7 +60,7 @@ def resigned_exported(scene: Scene) -> Tamper:
 
 
 def forged_signatures(scene: Scene) -> Tamper:
-    """As above, but the signatures claim to be by the trusted key."""
+    """As above, but the signatures claim the name of the trusted key."""
     stream, chosen = _signed_part(scene)
     signed = [number for number in scene.signed(chosen.stream) if number > chosen.sequence]
 
@@ -75,7 +75,7 @@ def forged_signatures(scene: Scene) -> Tamper:
 
 
 def foreign_notes(scene: Scene) -> Tamper:
-    """As above, with a good checkpoint of another stream pasted in the place of each later one."""
+    """As above, with each later checkpoint replaced by a valid one of another stream."""
     stream, chosen = _signed_part(scene)
     other = scene.any_stream({name for name in scene.streams if name != chosen.stream})
     note = scene.streams[other][scene.signed(other)[-1] - 1].fields[NOTE]
@@ -85,7 +85,7 @@ def foreign_notes(scene: Scene) -> Tamper:
 
 
 def old_notes(scene: Scene) -> Tamper:
-    """As above, with the last good checkpoint before the change repeated in the place of each later one."""
+    """As above, with each later checkpoint replaced by the last valid one before the change."""
     while True:
         stream, chosen = _signed_part(scene, first=2)
         signed = scene.signed(chosen.stream)
@@ -98,7 +98,7 @@ def old_notes(scene: Scene) -> Tamper:
 
 
 def broken_signature(scene: Scene) -> Tamper:
-    """One checkpoint's signature is changed, and the chain behind it computed again."""
+    """One checkpoint's signature is changed, and the chain after it recomputed."""
     name = scene.any_stream()
     stream, signed = scene.streams[name], scene.signed(name)
     number = scene.random.choice(signed)
@@ -161,7 +161,7 @@ KINDS = {
 
 
 def sender_stamp(scene: Scene) -> Tamper | None:
-    """What the collector noted of the sender, or of the arrival, is another."""
+    """The collector's stamp of the sender or of the arrival is changed."""
     if scene.store.name != "elasticsearch":
         return None
     entry = scene.any_entry()
@@ -179,7 +179,7 @@ def sender_stamp(scene: Scene) -> Tamper | None:
 
 
 def unsigned_end(scene: Scene) -> Tamper | None:
-    """The end of an open stream behind its last signature is computed again, or deleted."""
+    """The end of an open stream after its last signature is recomputed or deleted."""
     opened = [
         name
         for name, entries in sorted(scene.streams.items())
@@ -200,7 +200,7 @@ def unsigned_end(scene: Scene) -> Tamper | None:
 
 
 def newest_stream(scene: Scene) -> Tamper | None:
-    """A stream that no other one names is deleted, and no checkpoint of it was exported."""
+    """A stream that no other stream names is deleted, and no checkpoint of it was exported."""
     unnamed = [
         name
         for name in sorted(scene.streams)

@@ -1,4 +1,4 @@
-"""Tampers with one record: its original, what is searchable beside it, its id, hash, sequence and place."""
+"""Tampers with one record: its original, searchable fields, id, hash, sequence and place."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
 def one(entry: Entry, new: Entry, *expected: Expected) -> Tamper:
-    """Another record in the place of one."""
+    """Replaces a record by another."""
     return Tamper(Edit(changed={entry: new}), list(expected))
 
 
 def flipped_byte(scene: Scene) -> Tamper:
-    """One character of the original is another; nothing else is touched."""
+    """One character of the original is changed, and nothing else."""
     entry = scene.any_entry()
     text = entry.original.decode()
     position = scene.random.randrange(len(text))
@@ -27,7 +27,7 @@ def flipped_byte(scene: Scene) -> Tamper:
     code = "original.changed" if scene.vouched(entry) else "hash.mismatch"
     return Tamper(
         Edit(changed={entry: entry.with_original(original, stated=False, projected=False)}),
-        # The id may be what was changed.
+        # The changed character may be in the id.
         [Expected(code, entry.stream, entry.sequence, entry.sequence)],
     )
 
@@ -53,22 +53,22 @@ def _changed_field(scene: Scene, *, stated: bool, projected: bool) -> Tamper:
 
 
 def changed_field(scene: Scene) -> Tamper:
-    """A field of the original is changed, the stored hash is not."""
+    """A field of the original is changed, but not the stored hash."""
     return _changed_field(scene, stated=False, projected=False)
 
 
 def changed_field_hashed(scene: Scene) -> Tamper:
-    """A field of the original is changed and the stored hash computed again."""
+    """A field of the original is changed and the stored hash recomputed."""
     return _changed_field(scene, stated=True, projected=False)
 
 
 def changed_field_hashed_projected(scene: Scene) -> Tamper:
-    """As above, and whatever is searchable changed along, the document id too."""
+    """As above, with the searchable fields and the document id changed to match."""
     return _changed_field(scene, stated=True, projected=True)
 
 
 def changed_link(scene: Scene) -> Tamper:
-    """The previous hash in an original is another, and the stored hash computed again."""
+    """The previous hash in an original is changed, and the stored hash recomputed."""
     entry = scene.any_entry(first=2)
     while not scene.vouched(entry):
         entry = scene.any_entry(first=2)
@@ -81,7 +81,7 @@ def changed_link(scene: Scene) -> Tamper:
 
 
 def changed_stream_id(scene: Scene) -> Tamper:
-    """The stream in an original is another one, which exists."""
+    """The stream in an original is changed to another existing one."""
     entry = scene.any_entry()
     other = scene.any_stream({stream for stream in scene.streams if stream != entry.stream})
     original = altered(entry.original, audit__sequence__stream_id=other)
@@ -102,10 +102,10 @@ def _other(value: Any) -> Any:
 
 
 def searchable_field(scene: Scene) -> Tamper:
-    """A searchable field, or an attribute, of any type says something else."""
+    """A searchable field or an attribute of any type has another value."""
     entry = scene.any_entry(last=-1)
     searchable = entry.searchable
-    # In files these are what the store says of id, hash and sequence; they have kinds of their own.
+    # In files these are the store's id, hash and sequence, which have their own kinds.
     claims = {
         "elasticsearch": (),
         "archive": ("audit.record.id", "audit.integrity.value", NUMBER),
@@ -139,7 +139,7 @@ def _type(name: str, value: Any) -> str:
 
 
 def removed_field(scene: Scene) -> Tamper:
-    """A searchable field or an attribute is gone."""
+    """A searchable field or an attribute is missing."""
     entry = scene.any_entry()
     name = scene.random.choice(["audit.actor.id", "audit.outcome", "audit.action", "audit.schema.version"])
     return one(entry, entry.with_field(name, None), scene.at(entry, "projection.changed", [name]))
@@ -159,7 +159,7 @@ def changed_id(scene: Scene) -> Tamper:
 
 
 def changed_sequence(scene: Scene) -> Tamper:
-    """The stored sequence is another, which exists or not."""
+    """The stored sequence is changed to another, which exists or not."""
     entry = scene.any_entry()
     length = len(scene.streams[entry.stream])
     other = scene.random.choice(
@@ -169,7 +169,7 @@ def changed_sequence(scene: Scene) -> Tamper:
 
 
 def changed_hash(scene: Scene) -> Tamper:
-    """The stored hash is another."""
+    """The stored hash is changed."""
     entry = scene.any_entry()
     digest = scene.random.choice(["0" * 64, entry.hash[::-1]])
     return one(entry, entry.with_hash(digest), scene.at(entry, "hash.mismatch"))
@@ -195,7 +195,7 @@ KINDS = {
 
 
 def frame_damaged(scene: Scene) -> Tamper:
-    """A byte of a frame is changed and its CRC is not computed again."""
+    """A byte of a frame is changed without a new CRC."""
     entry = scene.any_entry()
     original = entry.original.replace(b'"audit.actor.id":"', b'"audit.actor.id":"Z', 1)
     new = entry.with_original(original, stated=False, projected=False)
@@ -205,7 +205,7 @@ def frame_damaged(scene: Scene) -> Tamper:
 
 
 def attribute_hash(scene: Scene) -> Tamper:
-    """The hash among the attributes is another; the frame's is right."""
+    """The hash among the attributes is changed; the frame's is right."""
     entry = scene.any_entry()
     return one(
         entry,

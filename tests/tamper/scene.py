@@ -1,4 +1,4 @@
-"""What a tamperer knows about a trail, and what verify must say when records of it are missing."""
+"""What a tamperer knows about a trail, and what verify must report when records are missing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PREVIOUS_HASH = "audit.sequence.previous_hash"
 
 
 class Expected(NamedTuple):
-    """One finding that must come; ``record_id`` and ``fields`` where they are to be right as well."""
+    """One expected finding; ``record_id`` and ``fields`` where they are checked too."""
 
     code: str
     stream: str
@@ -34,9 +34,9 @@ class Expected(NamedTuple):
 
 @dataclass
 class Tamper:
-    """One tamper: what is done, and what verify must find.
+    """One tamper: the change, and what verify must find.
 
-    ``limit`` says why it cannot be found, for those that are planted to show that it is so.
+    ``limit`` says why it cannot be found, for tampers that demonstrate a limit.
     """
 
     edit: Edit
@@ -70,7 +70,7 @@ class Scene:
 
     @cached_property
     def links(self) -> dict[str, tuple[str, int]]:
-        """By stream, the one that continues it and up to which record it names it."""
+        """By stream, its successor and the last record that the successor names."""
         found = {}
         for stream, entries in self.streams.items():
             fields = entries[0].fields
@@ -85,7 +85,7 @@ class Scene:
 
     @cached_property
     def adopters(self) -> dict[str, list[str]]:
-        """By stream, those that name it as the one that adopted them."""
+        """By stream, those that name it as their adopter."""
         return self._naming("audit.stream.adopted_by", -1)
 
     def _naming(self, name: str, index: int) -> dict[str, list[str]]:
@@ -106,20 +106,20 @@ class Scene:
         )
 
     def any_entry(self, *, first: int = 1, last: int = -1) -> Entry:
-        """A record; ``last`` counts from the end of its stream."""
+        """A record; ``last`` selects from the end of its stream."""
         entries = self.streams[self.any_stream()]
         return entries[self.random.randint(first - 1, len(entries) + last)]
 
     def vouched(self, entry: Entry) -> bool:
-        """Whether a record behind it, or a later stream, names its hash."""
+        """Whether a later record or a later stream names its hash."""
         entries = self.streams[entry.stream]
         link = self.links.get(entry.stream, ("", 0))[1]
         return entry.sequence < len(entries) or entry.sequence == link
 
     def blamed(self, entry: Entry) -> Expected:
-        """What is found when an original was changed and hashed again.
+        """The findings when an original was changed and hashed again.
 
-        Of the last two records of an open stream nothing may show which one was changed.
+        For the last two records of an open stream, it may be impossible to detect which one was changed.
         """
         entries = self.streams[entry.stream]
         last = entries[-1]
@@ -133,7 +133,7 @@ class Scene:
         return self.at(last, "chain.broken")
 
     def export(self, stream: str, sequence: int | None = None) -> Checkpoint:
-        """A checkpoint of a stream that left the machine: its head, unless said otherwise."""
+        """An exported checkpoint of a stream: its head by default."""
         entry = self.streams[stream][-1 if sequence is None else sequence - 1]
         return Checkpoint(stream, entry.sequence, entry.hash, from_nanoseconds(1))
 
@@ -142,7 +142,7 @@ class Scene:
         return Expected(code, entry.stream, entry.sequence, entry.sequence, entry.record_id, tuple(fields))
 
     def mismatch(self, entry: Entry) -> Expected:
-        """The finding that a chain was computed again from this record on, shown by the next old checkpoint."""
+        """The finding that a chain was recomputed from this record on, revealed by the next old checkpoint."""
         signed = self.signed(entry.stream)
         behind = min(number for number in signed if number > entry.sequence)
         before = max((number - 1 for number in signed if number <= entry.sequence), default=0)
@@ -151,7 +151,7 @@ class Scene:
     def missing(
         self, gone: Mapping[str, Collection[int]], checkpoints: Iterable[Checkpoint] = ()
     ) -> list[Expected] | None:
-        """What must be found when these records are gone; None when nothing could show all of it."""
+        """The expected findings when these records are missing; None when not all of it can be detected."""
         known = {point.stream_id: point.sequence for point in checkpoints}
         left = {
             stream: [entry.sequence for entry in entries if entry.sequence not in gone.get(stream, ())]
@@ -210,7 +210,7 @@ class Scene:
 
 
 def altered(original: bytes, **fields: Any) -> bytes:
-    """The original with other fields, encoded as it was; ``__`` stands for a dot, None removes."""
+    """The original with changed fields, in the same encoding; ``__`` stands for a dot, None removes."""
     values = orjson.loads(original)
     for name, value in fields.items():
         if value is None:
@@ -223,13 +223,13 @@ def altered(original: bytes, **fields: Any) -> bytes:
 def rechained(
     entries: list[Entry], previous: str, signer: Signer | None = None, note: str | None = None
 ) -> list[Entry]:
-    """Entries with the chain computed again on ``previous``, stores and all.
+    """Entries with the chain recomputed from ``previous``, including what the stores keep.
 
     Args:
         entries: in order, the first one already altered.
-        previous: hash that the first one follows on.
-        signer: signs checkpoints again, with whatever key; None leaves them.
-        note: stands in the place of every checkpoint.
+        previous: hash of the record before the first one.
+        signer: signs checkpoints again, with any key; None leaves them.
+        note: replaces every checkpoint.
     """
     result = []
     for entry in entries:

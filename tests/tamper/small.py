@@ -1,4 +1,4 @@
-"""A small trail in files, made by the product's own chain in a moment: for the tests of every day."""
+"""A small trail in files, made quickly by the product's own chain: for the regular tests."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _stream(log: AuditLog, links: dict[str, Any]) -> Stream:
 
 
 def _link(stream: Stream, sequence: int = 0) -> dict[str, Any]:
-    """What the next start of a service says of this stream, of its first record or its head."""
+    """How the next start of a service names this stream, by its first record or its head."""
     log = stream.delivery
     assert isinstance(log, AuditLog)
     own = [record for record in log.records if record["audit.sequence.stream_id"] == stream.id]

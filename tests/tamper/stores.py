@@ -1,4 +1,4 @@
-"""The three stores of a trail, each with the same three steps: read it, apply an edit, take it back."""
+"""The three stores of a trail, each with the same three steps: read, apply an edit, undo it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ INDEX = "logs-mlaudit.*"
 
 @dataclass
 class Edit:
-    """What is done to a store.
+    """An edit of a store.
 
     Attributes:
-        changed: what stands in the place of an entry; None removes it.
-        added: entries that come behind another one.
-        cut: bytes that are cut off the end of the file that holds an entry, counted from that entry's end, negative
+        changed: the replacement of an entry; None removes it.
+        added: entries to insert after another one.
+        cut: bytes to cut off the end of the file that holds an entry, counted from that entry's end, negative
             for inside it.
         broken: entries whose bytes in the file become unreadable.
     """
@@ -42,7 +42,7 @@ class Store(Protocol):
     complete: bool
 
     def source(self) -> Source:
-        """What verify reads now."""
+        """The source for verify."""
         ...
 
     def apply(self, edit: Edit) -> None:
@@ -50,7 +50,7 @@ class Store(Protocol):
         ...
 
     def undo(self) -> None:
-        """Takes it back."""
+        """Undoes the tamper."""
         ...
 
 
@@ -73,7 +73,7 @@ class Documents:
         *,
         alone: bool = True,
     ) -> None:
-        """``alone``: the cluster holds nothing but this trail, so verify may look at everything."""
+        """``alone``: the cluster holds only this trail, so verify may read everything."""
         self._client = client
         self._source: Source = source if alone else _Own(source, streams)
         self._streams = streams
@@ -82,7 +82,7 @@ class Documents:
         self.entries: list[Entry] = self.read()
 
     def read(self, *more: str) -> list[Entry]:
-        """Every document, as it is now; of ``more`` streams too."""
+        """Every document as it is now, also of the ``more`` streams."""
         self._client.indices.refresh(index=INDEX)
         query = {"terms": {STREAM: [*self._streams, *more]}}
         answer = self._client.search(index=INDEX, size=10_000, query=query)
@@ -101,7 +101,7 @@ class Documents:
         return self._source
 
     def apply(self, edit: Edit) -> None:
-        # Deleted and created, since no backing index takes an update without the number of the document's version.
+        # Deleted and created, since no backing index accepts an update without the document's version number.
         self._gone = list(edit.changed)
         come = [entry for entry in edit.changed.values() if entry is not None]
         come += [entry for _, entry in edit.added]
@@ -127,7 +127,7 @@ class Documents:
             if "create" in item
         }
         for entry in self._gone:
-            # What is created again lies in the newest backing index of its data stream.
+            # A document that is created again is in the newest backing index of its data stream.
             entry.raw["_index"] = places[entry.raw["_id"]]
         self._undo, self._gone = [], []
 
@@ -137,7 +137,7 @@ class Documents:
         self._bulk([{"delete": {"_index": e.raw["_index"], "_id": e.raw["_id"]}} for e in gone])
 
     def _bulk(self, actions: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        # Refreshes the shards that it writes to, and only those: what is taken back has to be seen, too.
+        # A write refreshes only its own shards: undone documents have to become visible too.
         answer = self._client.bulk(operations=actions, refresh=True)
         items: list[dict[str, Any]] = answer["items"]
         for item in items:
@@ -147,7 +147,7 @@ class Documents:
 
 
 class _Own:
-    """A trail in a cluster that others write to as well; streams forged from its own count as its own."""
+    """A trail in a shared cluster; streams that were forged from it count as part of it."""
 
     complete = True
     live = True

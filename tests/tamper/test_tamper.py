@@ -36,13 +36,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Store]
 
 @pytest.fixture(scope="module")
 def scenes(files: dict[str, Store]) -> dict[str, Scene]:
-    """What a tamperer knows of it."""
+    """What a tamperer knows of each store."""
     return {name: scene_of(store, SEED, SIGNER, STRANGER) for name, store in files.items()}
 
 
 @pytest.mark.parametrize("name", ["archive", "spool"])
 def test_untouched_files_hold(files: dict[str, Store], name: str) -> None:
-    """What nobody touched gives no finding, by verify and by a verifier that knows nothing of mlaudit."""
+    """Unchanged files give no finding, neither by verify nor by an independent verifier."""
     assert verify(files[name], KEYS).findings == []
     if name == "archive":
         assert CrossCheck(KEYS, SIGNER).faults(files[name], None) == []
@@ -50,7 +50,7 @@ def test_untouched_files_hold(files: dict[str, Store], name: str) -> None:
 
 @pytest.mark.parametrize(("name", "kind"), IN_FILES)
 def test_tamper_in_files_is_named(scenes: dict[str, Scene], name: str, kind: str) -> None:
-    """Whatever is done to a file, exactly that is found, at its place."""
+    """Every tamper with a file is found exactly, at its place."""
     scene = scenes[name]
     tamper = draw(scene, kinds.kinds_of(name)[kind])
     assert tamper is not None
@@ -63,7 +63,7 @@ def test_tamper_in_files_is_named(scenes: dict[str, Scene], name: str, kind: str
 
 @pytest.mark.parametrize("kind", sorted(kinds.LIMITS))
 def test_limits_are_as_documented(scenes: dict[str, Scene], kind: str) -> None:
-    """What the page about verification says cannot be shown, cannot."""
+    """The limits on the page about verification are real."""
     tamper = draw(scenes["archive"], kinds.LIMITS[kind])
 
     if tamper is None:
@@ -76,7 +76,7 @@ def test_limits_are_as_documented(scenes: dict[str, Scene], kind: str) -> None:
 def test_tampers_in_elasticsearch_are_named(
     stack: Stack, elasticsearch: Elasticsearch, tmp_path: Path
 ) -> None:
-    """On a real trail in a real Elasticsearch: nothing untouched is found, and of what is done exactly that."""
+    """In a real Elasticsearch every tamper is found exactly, and unchanged documents give no finding."""
     trail = make_trail(stack, elasticsearch, tmp_path, 60)
     store = Documents(elasticsearch, trail.source(), trail.streams, alone=False)
     scene = scene_of(store, SEED, trail.signer, STRANGER)
@@ -97,7 +97,7 @@ def test_tampers_in_elasticsearch_are_named(
 
 
 def test_independent_verifier_stands_alone() -> None:
-    """It imports nothing of mlaudit and is short enough to be read."""
+    """The independent verifier imports nothing of mlaudit and is short enough to be read."""
     text = Path(independent.__file__).read_text(encoding="utf-8")
 
     assert "import mlaudit" not in text

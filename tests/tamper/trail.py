@@ -26,7 +26,7 @@ _WAIT = 60
 
 @dataclass
 class Trail:
-    """Where a trail is kept. ``streams`` are its streams; other tests may have written others to the same stack."""
+    """The stores of a trail. ``streams`` are its streams; other tests may have written others to the same stack."""
 
     stack: Stack
     client: Elasticsearch
@@ -44,7 +44,7 @@ class Trail:
 
 
 def make_trail(stack: Stack, client: Elasticsearch, folder: Path, count: int) -> Trail:
-    """Writes seven streams of two services and returns once all of it has arrived everywhere.
+    """Writes seven streams of two services and returns once all records are in every store.
 
     ``scoring``: one that ends, one that is killed, one that adopts it, forks a child and ends, one that stays open,
     each linked to the one before. ``training``: one that ends, a rollover of every data stream, one that ends.
@@ -61,13 +61,13 @@ def make_trail(stack: Stack, client: Elasticsearch, folder: Path, count: int) ->
     try:
         return _collect(stack, client, folder, state, (scoring, training))
     finally:
-        # Nobody ends this stream, and nothing more is written to it.
+        # This stream stays open, and nothing more is written to it.
         opened.send_signal(signal.SIGKILL)
         opened.wait()
 
 
 def environment(stack: Stack, state: Path, service: str) -> dict[str, str]:
-    """The environment of an audited process that signs only when told."""
+    """The environment of an audited process that signs only on request."""
     inherited = {n: v for n, v in os.environ.items() if not n.startswith(("MLAUDIT_", "OTEL_"))}
     return {
         **inherited,
@@ -99,7 +99,7 @@ def _write(stack: Stack, state: Path, service: str, count: int, end: str) -> sub
 
 
 def _roll_over(client: Elasticsearch) -> None:
-    """Begins a new backing index in every data stream, so that a repeated send would be stored once more."""
+    """Starts a new backing index in every data stream, so that a repeated send would be stored again."""
     for stream in {data_stream(index) for index in client.indices.get(index=INDEX)}:
         client.indices.rollover(alias=stream)
 
@@ -135,14 +135,14 @@ def _collect(
         lambda: all(stack.archive.read_bytes().count(stream.encode()) >= 1 for stream in expected),
         lambda: "the archive to hold every stream",
     )
-    time.sleep(1)  # the collector writes the file a moment after it has answered
+    time.sleep(1)  # the collector writes the file shortly after its response
     shutil.copy(stack.archive, archive)
     keys = load_verifier_keys(state / "keys")
     return Trail(stack, client, copied, archive, signer, keys, sorted(expected), sum(expected.values()))
 
 
 def _copy_spool(spool: Path, target: Path) -> Path:
-    """The segments that are delivered and retained, and those of the stream that is still open."""
+    """The delivered segments that are retained, and those of the open stream."""
     target.mkdir(parents=True)
     _until(
         lambda: len(layout.streams(spool)) == 1,

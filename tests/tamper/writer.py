@@ -1,6 +1,6 @@
 """One audited process of the trail that is tampered with; ``python -m tests.tamper.writer COUNT END``.
 
-Emits events of every kind and class, signs every 40 records, and ends as told: ``end``, ``kill`` (SIGKILL, nothing
+Emits events of every kind and class, signs every 40 records, and ends as specified: ``end``, ``kill`` (SIGKILL, nothing
 more is written), ``fork`` (a child writes a stream of its own before the end) or ``open`` (stays until it is killed).
 """
 
@@ -25,7 +25,7 @@ OWN = [
 
 
 def event(number: int) -> AuditEvent:
-    """The event of that number: kinds take turns, predictions are every second one; fields of every type."""
+    """The event with this number: kinds alternate, every second one is a prediction; fields of every type."""
     kind = "audit.ml.prediction" if number % 2 else OWN[number // 2 % len(OWN)]
     fields = {
         "event.duration": number * 1000,
@@ -52,7 +52,7 @@ def event(number: int) -> AuditEvent:
 
 
 def write(count: int) -> None:
-    """Emits ``count`` events, signing now and then; some stay behind the last signature."""
+    """Emits ``count`` events and signs periodically; some follow the last signature."""
     pipeline = current.pipeline()
     assert pipeline is not None
     for number in range(1, count + 1):
@@ -87,7 +87,7 @@ def main() -> None:
         elif os.waitpid(child, 0)[1]:
             sys.exit("the child failed")
     if end == "kill":
-        deliver()  # else its last batch is sent twice, which the archive shows
+        deliver()  # otherwise its last batch is sent twice, which shows in the archive
         os.kill(os.getpid(), signal.SIGKILL)
     if end == "open":
         print("written", flush=True)

@@ -1,1 +1,1 @@
-"""The integrations' own tests, run with the oldest version of each library that is supported."""
+"""The integrations' own tests, run with the oldest supported version of each library."""

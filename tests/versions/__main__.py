@@ -1,6 +1,6 @@
 """Runs the tests of each integration with the oldest supported version of its library: ``make test-versions``.
 
-Every library gets an environment of its own under ``build/versions``; what came of it is written to
+Every library gets its own environment under ``build/versions``; the results are written to
 ``build/versions/results.json``, one row for each library.
 """
 
@@ -27,7 +27,7 @@ BESIDE = ("pytest", "pytest-timeout", "hypothesis", "threadpoolctl", "numpy", "j
 
 
 def main() -> int:
-    """Exit code 1 when a test failed or an environment could not be made."""
+    """Exit code 1 when a test failed or an environment could not be created."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", help="names of integrations, joined by commas")
     arguments = parser.parse_args()

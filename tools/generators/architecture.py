@@ -1,4 +1,4 @@
-"""Draws ``docs/architecture.svg``: the packages on their floors, and every import that others do not imply."""
+"""Draws ``docs/architecture.svg``: the packages on their floors, and the imports that do not follow from others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 PATH: Final = "docs/architecture.svg"
 OWNED: Final = (PATH,)
 
-#: Name of a line of work, its fill and its border.
+#: Name of a subject, its fill and its border.
 LINES: Final = {
     "entry": ("what is started", "#fef3c7", "#b45309"),
     "process": ("audited process, stages 1 to 5", "#e0f2fe", "#0369a1"),
@@ -25,7 +25,7 @@ LINES: Final = {
     "cluster": ("Elasticsearch", "#dcfce7", "#15803d"),
     "base": ("shared", "#f1f5f9", "#475569"),
 }
-#: Each room's line and what it is for. A room without an entry, or an entry without a room, is an error.
+#: Each room's subject and purpose. A room without an entry, or an entry without a room, is an error.
 ROOMS: Final = {
     "cli": ("entry", "the mlaudit command"),
     "_autostart": ("entry", "starts with Python"),
@@ -155,7 +155,7 @@ def _arrows(layout: Layout, widths: Mapping[str, float], tops: Mapping[str, floa
 def _ports(
     layout: Layout, widths: Mapping[str, float], ends: list[tuple[str, str]]
 ) -> dict[tuple[str, str], float]:
-    """Where on a box's edge each arrow begins or ends: spread out, in the order of what lies at the other end."""
+    """Where on a box's edge each arrow begins or ends: evenly spaced, in the order of their other ends."""
     found = {}
     for room in sorted({room for room, _ in ends}):
         others = sorted(

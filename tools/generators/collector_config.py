@@ -1,4 +1,4 @@
-"""Keeps the collector's configuration in step with the catalog: the names of objects that could say a field again.
+"""Keeps the collector's configuration in step with the catalog: the names of objects that could duplicate a field.
 
 ``{"service": {"name": …}}`` and ``"service.name"`` are one field to Elasticsearch. A flat record has no such object,
 so the collector removes every name that is a proper prefix of a field. Only that one expression is generated.
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PATH: Final = "collector-config/collector.yaml"
 OWNED: Final[tuple[str, ...]] = ()
-# What only the collector may say is removed with everything below it, by the statement before.
+# Fields that only the collector may set are removed with everything below them, by the statement before.
 _COLLECTORS: Final = frozenset({"event", "mlaudit", "data_stream"})
 _PLACE: Final = re.compile(
     r'(delete_matching_keys\(body, ")\^[^"]*(\$"\) where cache\["valid"\] == true and cache\["objects"\] > 2)'
@@ -26,10 +26,10 @@ _PLACE: Final = re.compile(
 
 
 def outputs(root: Path) -> Mapping[str, str]:
-    """The configuration as it stands, with the generated expression.
+    """The current configuration with the generated expression.
 
     Raises:
-        CatalogError: the statement that holds the expression is not there once.
+        CatalogError: the statement that holds the expression does not occur exactly once.
     """
     text = (root / PATH).read_text(encoding="utf-8")
     wanted = prefixes(load_catalog().fields)
@@ -42,7 +42,7 @@ def outputs(root: Path) -> Mapping[str, str]:
 
 
 def prefixes(fields: Iterable[str]) -> frozenset[str]:
-    """Every name that a nested spelling of a field could begin with, and that is no field itself."""
+    """Every name that a nested form of a field could begin with and that is not a field itself."""
     names = set(fields)
     found = {name[:at] for name in names for at, sign in enumerate(name) if sign == "."}
     return frozenset(name for name in found - names if name.partition(".")[0] not in _COLLECTORS)

@@ -1,4 +1,4 @@
-"""The shape of a dashboard's YAML source. Strict: what the compiler would not draw is an error.
+"""The shape of a dashboard's YAML source. Strict: content that the compiler would not draw is an error.
 
 A subset of the language of kb-dashboard (the package kb-dashboard-core).
 """
@@ -102,7 +102,7 @@ class MetricChart(_Strict):
 
 
 class Legend(_Strict):
-    """Where the names of the series stand."""
+    """The position of the legend."""
 
     visible: Literal["show", "hide"]
     position: Literal["top", "right", "bottom", "left"]
@@ -197,7 +197,7 @@ class Control(_Strict):
 
 
 class TimeRange(_Strict):
-    """Times that the dashboard opens with."""
+    """The dashboard's initial time range."""
 
     from_: str = Setting(alias="from")
     to: str
@@ -236,7 +236,7 @@ def read_dashboards(file: Path) -> list[Dashboard]:
     """The dashboards in a YAML file; keys that begin with a dot are places for anchors.
 
     Raises:
-        RuleError: the file has not the expected shape; lists every fault.
+        RuleError: the file does not have the expected shape; lists every fault.
     """
     content = read_mapping(file, aliases=True)
     if strangers := [key for key in content if key != "dashboards" and not key.startswith(".")]:

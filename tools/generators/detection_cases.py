@@ -1,4 +1,4 @@
-"""Reads ``detections/cases``: what each rule must and must not fire on, as records built on the catalog's samples."""
+"""Reads ``detections/cases``: records on which each rule must or must not fire, built from the catalog's samples."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Case:
     """One case of one rule.
 
     Attributes:
-        alerts: how many alerts the rule makes of these records; 0 when it must not fire.
+        alerts: number of alerts that the rule raises for these records; 0 when it must not fire.
         group: shared values that the first alert must have.
         count: records that the first alert must have; None when the case does not say.
     """
@@ -40,7 +40,7 @@ class Case:
     count: int | None = None
 
     def bodies(self, catalog: Catalog, start: datetime) -> Iterator[dict[str, Any]]:
-        """The records as they stand in Elasticsearch, without their originals; ``start`` is the time of ``at: 0``."""
+        """The records as Elasticsearch stores them, without their originals; ``start`` is the time of ``at: 0``."""
         sequence = 0
         for number, record in enumerate(self.records):
             for turn in range(record.get("repeat", 1)):
@@ -67,7 +67,7 @@ def read_cases(folder: Path) -> tuple[Case, ...]:
     """Every case, by rule.
 
     Raises:
-        RuleError: a file has not the expected shape.
+        RuleError: a file does not have the expected shape.
     """
     return tuple(case for file in sorted(folder.glob("*.yaml")) for case in _read(file))
 

@@ -1,4 +1,4 @@
-"""Writes ``docs/detections.md``: what each rule finds, why, how it is asked, how to read and tune it."""
+"""Writes ``docs/detections.md``: what each rule finds and why, its query, how to triage and tune it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Generates the reference of events and fields, and the table of what the policy document's lines are met by."""
+"""Generates the reference of events and fields, and the table of how each line of the policy document is met."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def kinds_by_line(catalog: Catalog) -> Mapping[str, list[str]]:
 
 
 def is_open(line: PolicyLine, kinds: list[str]) -> bool:
-    """Whether nothing meets a line, or nothing proves that it is met."""
+    """Whether a line is not met, or not proven to be met."""
     return not line.proofs or not (kinds or line.met_by)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tools.generators.sigma_rules import Detection
 
 FRAMEWORK: Final = "MITRE ATT&CK"
-#: What an analyst wants to see first in an alert.
+#: The fields that an alert shows first.
 INVESTIGATE: Final = (
     "audit.actor.id",
     "source.ip",
@@ -42,7 +42,7 @@ class Attack:
 
     @classmethod
     def read(cls, file: Path) -> Attack:
-        """Reads a STIX bundle, as MITRE publishes it or a part of it."""
+        """Reads a STIX bundle: MITRE's own or a part of it."""
         tactics: dict[str, tuple[str, str]] = {}
         techniques: dict[str, tuple[str, tuple[str, ...]]] = {}
         for entry in json.loads(file.read_text(encoding="utf-8"))["objects"]:
@@ -64,7 +64,7 @@ def ndjson(detections: Iterable[Detection], attack: Attack, catalog: Catalog) ->
 def elastic_rule(detection: Detection, attack: Attack, catalog: Catalog) -> dict[str, Any]:
     """One rule: ``query`` for single records, ``threshold`` for a count, ``eql`` for a sequence."""
     plan = detection.plan
-    # Runs overlap: a window is looked at until it has passed for a whole interval.
+    # Runs overlap: a window is evaluated until a whole interval after its end.
     interval, reach = (1, plan.window_seconds // 60 + 1) if plan.window_seconds else (5, 9)
     return {
         "rule_id": plan.id,

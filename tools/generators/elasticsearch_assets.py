@@ -1,7 +1,7 @@
 """Generates what Elasticsearch needs: templates, lifecycle policies, roles; two profiles of one definition.
 
 ``full`` is for an ordinary cluster. ``reduced`` is for one without the modules for lifecycle management,
-``wildcard``, ``constant_keyword`` and ``match_only_text``; it replaces those types by the nearest that every
+``wildcard``, ``constant_keyword`` and ``match_only_text``; it replaces those types by the closest ones that every
 cluster has. Why the mappings are as they are: ``docs/adr/0004-elasticsearch-mappings.md``.
 """
 
@@ -28,7 +28,7 @@ PROFILES: Final = ("full", "reduced")
 PRIORITY: Final = 250
 #: For a data set of a class that this version does not know.
 PRIORITY_OTHER: Final = 210
-#: As the built-in templates of a full cluster have it.
+#: The same value as in the built-in templates of a full cluster.
 PRIORITY_TELEMETRY: Final = 120
 
 #: In characters. Lucene refuses a term of more than 32766 bytes; a character has at most 4.
@@ -109,7 +109,7 @@ def _mapping(name: str, field: Field, profile: str) -> dict[str, Any]:
     if name == "data_stream.type" and profile == "full":
         return {"type": "constant_keyword", "value": "logs"}
     if field.unindexed:
-        # Neither indexed nor in doc values: no limit of length, and never a reason to refuse a document.
+        # Neither indexed nor in doc values: no length limit, and never a reason to reject a document.
         return {"type": "keyword", "index": False, "doc_values": False}
     if profile == "reduced" and field.type in _REDUCED:
         return dict(_REDUCED[field.type])
@@ -118,7 +118,7 @@ def _mapping(name: str, field: Field, profile: str) -> dict[str, Any]:
 
 def _settings() -> dict[str, Any]:
     return {
-        # Not logsdb: its synthetic source may give a document back in another order than it came.
+        # Not logsdb: its synthetic source may return the fields of a document in another order.
         "index.mode": "standard",
         "index.codec": "best_compression",
         "index.mapping.ignore_malformed": True,
@@ -183,13 +183,13 @@ def _roles() -> dict[str, dict[str, Any]]:
     adding = ["auto_configure", "create_doc"]
     reading = ["read", "view_index_metadata"]
     return {
-        # What the collector needs: it adds documents and lets data streams come into being; it cannot read.
+        # The collector's privileges: it adds documents and creates data streams; it cannot read.
         "mlaudit_writer": _role([], _grant(audit, adding)),
         "mlaudit_telemetry": _role([], _grant(telemetry, adding)),
         "mlaudit_reader": _role(["monitor"], _grant(audit, reading)),
-        # Besides the reader's, for mlaudit alerts: what Elastic Security's rules found, in every Kibana space.
+        # For mlaudit alerts, in addition to the reader's: alerts of Elastic Security's rules, in every Kibana space.
         "mlaudit_alerts": _role(["monitor"], _grant(alerts, reading)),
-        # Also sees what Elasticsearch could not index, for a proof that nothing is missing.
+        # Also reads documents that Elasticsearch could not index, for a proof that nothing is missing.
         "mlaudit_auditor": _role(["monitor"], _grant(audit, [*reading, "read_failure_store"])),
     }
 

@@ -1,4 +1,4 @@
-"""Generates ``mlaudit/catalog/names.py``: what the hot path needs to know of the catalog, as plain Python."""
+"""Generates ``mlaudit/catalog/names.py``: the parts of the catalog that the hot path needs, as plain Python."""
 
 from __future__ import annotations
 

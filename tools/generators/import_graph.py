@@ -1,4 +1,4 @@
-"""Which package of mlaudit imports which: rooms, the floors they stand on, and the arrows that say something new."""
+"""Which package of mlaudit imports which: rooms, their floors, and the arrows that do not follow from others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PACKAGE: Final = "mlaudit"
-# Every package may read the version; an arrow to it says nothing.
+# Every package may read the version, so arrows to it are omitted.
 _LEFT_OUT: Final = frozenset({"_version", "__main__"})
 
 
@@ -30,7 +30,7 @@ class Rooms:
     inner: Mapping[str, tuple[str, ...]]
 
     def floors(self) -> list[list[str]]:
-        """The rooms by floor, lowest first: a room stands one floor above the highest room that it imports.
+        """The rooms by floor, lowest first: a room is one floor above the highest room that it imports.
 
         Raises:
             CatalogError: rooms import each other in a circle.

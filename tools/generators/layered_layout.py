@@ -1,4 +1,4 @@
-"""Places boxes on floors so that few arrows cross: long arrows get a place on each floor that they pass."""
+"""Places boxes on floors so that few arrows cross: long arrows get a position on each floor that they cross."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Layout:
     """Where everything is.
 
     Attributes:
-        floors: names from left to right, lowest floor first; a passage of a long arrow is named ``from>to@floor``.
+        floors: names from left to right, lowest floor first; the position of a long arrow is named ``from>to@floor``.
         centre: the horizontal centre of each name.
-        paths: for each arrow the names that it goes through, from above to below.
+        paths: for each arrow the names on its path, from top to bottom.
     """
 
     floors: list[list[str]]
@@ -36,7 +36,7 @@ def place(
     widths: Mapping[str, float],
     total: float,
 ) -> Layout:
-    """Orders each floor by where its neighbours are, several times up and down, then keeps boxes apart."""
+    """Orders each floor by the positions of its neighbours, in several passes up and down, then separates boxes."""
     level = {name: number for number, floor in enumerate(floors) for name in floor}
     layout = Layout([list(floor) for floor in floors])
     above: dict[str, list[str]] = {name: [] for name in level}
@@ -76,7 +76,7 @@ def place(
 
 
 def _cost(layout: Layout) -> tuple[int, float]:
-    """Crossings, then how far arrows go to the side."""
+    """Number of crossings, then the horizontal length of arrows."""
     level = {name: number for number, floor in enumerate(layout.floors) for name in floor}
     at = layout.centre
     steps = [pair for path in layout.paths.values() for pair in pairwise(path)]

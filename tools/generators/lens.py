@@ -160,10 +160,10 @@ def _metric(one: Metric, catalog: Catalog) -> dict[str, Any]:
         if one.aggregation == "last_value":
             column["scale"] = "ordinal" if own == "string" else "ratio"
             column["params"] = {"sortField": one.date_field, "showArrayValues": False}
-            # Lens always asks for the last record that has the field at all.
+            # Lens always selects the last record that has the field.
             column["filter"] = {"query": f'"{one.field}": *', "language": "kuery"}
     if one.aggregation in ("count", "sum", "unique_count"):
-        # An analyst must see the 0 that everything is well with.
+        # A count of 0 must be shown: it means that there is no problem.
         column["params"] = {"emptyAsNull": False}
     return column
 
@@ -215,7 +215,7 @@ def checked(name: str, catalog: Catalog) -> str:
     """The name, if the catalog has such a field and it can be aggregated.
 
     Raises:
-        RuleError: it cannot.
+        RuleError: it does not exist or cannot be aggregated.
     """
     _data_type(name, catalog)
     return name

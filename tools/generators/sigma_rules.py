@@ -52,7 +52,7 @@ class Detection:
 
 
 def read_rules(folder: Path) -> tuple[Detection, ...]:
-    """Every rule that makes alerts, by name; rules that others only count or order are parts of those.
+    """Every rule that raises alerts, by name; rules that are only used by correlations are parts of those.
 
     Raises:
         RuleError: pySigma is missing, or a rule cannot be compiled.

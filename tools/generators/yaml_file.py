@@ -15,7 +15,7 @@ def read_mapping(file: Path, *, aliases: bool = False) -> dict[str, Any]:
     """The mapping in a file; see ``mlaudit.safety.strict_yaml``.
 
     Raises:
-        RuleError: it is not strict YAML, or not a mapping; lists every fault with its line.
+        RuleError: the file is not strict YAML, or not a mapping; lists every fault with its line.
     """
     parsed = parse(file.read_text(encoding="utf-8"), aliases=aliases)
     faults = [f"{file.name}:{line}: {fault}" for line, fault in parsed.faults]

@@ -1,5 +1,5 @@
-"""The documentation site: which pages it has, where their links lead, and how it is built from them.
+"""The documentation site: its pages, their links, and how it is built.
 
 ``navigation`` lists the pages, ``links`` checks their links without building anything, ``staging`` and ``reference``
-write what Sphinx reads, ``output`` checks what it wrote. ``make docs`` runs all of it.
+write Sphinx's input, ``output`` checks its output. ``make docs`` runs all of it.
 """

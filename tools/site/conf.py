@@ -19,7 +19,7 @@ root_doc = "index"
 exclude_patterns = ["files/**"]
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 
-# The pages are what a code host shows: neither dollar signs nor leading per cent signs mean anything in them.
+# The pages follow the syntax of a code host: dollar signs and leading per cent signs have no meaning.
 source_suffix = {".md": "markdown"}
 myst_heading_anchors = 6
 myst_disable_syntax = ["myst_line_comment", "myst_block_break"]
@@ -28,7 +28,7 @@ smartquotes = False  # "--since" keeps its two dashes
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_default_options = {"undoc-members": False}
-autoclass_content = "both"  # the arguments stand in the docstring of __init__
+autoclass_content = "both"  # the arguments are in the docstring of __init__
 # "Attributes:" of a class as a list: autodoc describes the same attributes of a data class once more.
 napoleon_use_ivar = True
 python_use_unqualified_type_names = True
@@ -40,7 +40,7 @@ html_title = "mlaudit"
 html_favicon = "static/favicon.svg"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
-html_context = {"default_mode": "auto"}  # light or dark, as the reader's system is
+html_context = {"default_mode": "auto"}  # light or dark, following the reader's system
 html_copy_source = False
 html_show_copyright = False
 html_show_sphinx = False
@@ -67,13 +67,13 @@ _PARAMETER = re.compile(r"(<p><strong>[^<]+</strong>(?: \([^()]*\))?) -- ")
 
 
 def setup(app: Sphinx) -> None:
-    """Adds what the extensions leave out."""
-    app.add_lexer("eql", TextLexer)  # Pygments does not know it: shown without colours
+    """Adds settings that no extension provides."""
+    app.add_lexer("eql", TextLexer)  # no lexer in Pygments: shown without colours
     app.connect("html-page-context", _polish)
 
 
 def _polish(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
-    """Lets long names in code be broken behind dots, slashes and underscores, and makes Sphinx's dashes dashes."""
+    """Allows line breaks in long names of code after dots, slashes and underscores, and restores dashes."""
     if body := context.get("body"):
         body = _CODE.sub(lambda match: re.sub(r"(?<=\w)([./_]+)(?=\w)", r"\1<wbr>", match[0]), body)
         context["body"] = _PARAMETER.sub("\\1 \N{EN DASH} ", body)

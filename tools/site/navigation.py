@@ -14,7 +14,7 @@ GENERATED: Final = {"api-reference": "API reference", "command-line": "Command l
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """What one kind of reader finds together.
+    """The pages for one kind of reader.
 
     ``pages`` are paths in the repository, the folder of decisions, or names of generated pages.
     """
@@ -122,7 +122,7 @@ def document(source: str) -> str:
 
 
 def differences(root: Path) -> list[str]:
-    """What the navigation lacks of the pages that there are, and what is in it twice or in vain."""
+    """Pages missing in the navigation, and entries that are duplicates or have no page."""
     named = [page for group in GROUPS for page in group.pages if page not in GENERATED and page != DECISIONS]
     there = {page for page in sources(root) if page != FRONT and not page.startswith(f"{DECISIONS}/")}
     documents = [document(page) for page in (*sources(root), DECISIONS, *GENERATED)]

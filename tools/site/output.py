@@ -1,4 +1,4 @@
-"""Checks the built site: every link leads to something in it, and no page loads anything from elsewhere."""
+"""Checks the built site: every link has a target in the site, and no page loads external resources."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class _Page(HTMLParser):
 
 
 def faults(site: Path) -> list[str]:
-    """Each broken link and each thing loaded from elsewhere, as a sentence."""
+    """Each broken link and each external resource, as a sentence."""
     written = (
         path for path in sorted(site.rglob("*.html")) if site / "_static" not in path.parents
     )  # the theme's own

@@ -1,4 +1,4 @@
-"""Pages made from the code: what ``mlaudit`` exports, with its docstrings, and every command with its options."""
+"""Pages generated from the code: the exports of ``mlaudit`` with docstrings, and every command with its options."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def stage_reference(target: Path) -> None:
 
 
 def api() -> str:
-    """The API reference: all that ``mlaudit.__all__`` names, and what ``mlaudit.testing`` offers to tests.
+    """The API reference: all names in ``mlaudit.__all__``, and the public names of ``mlaudit.testing``.
 
     Sphinx fills in signatures and docstrings.
     """

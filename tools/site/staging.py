@@ -1,6 +1,6 @@
-"""Writes what Sphinx reads: the pages under their names in the site, and a page for each kind of reader.
+"""Writes Sphinx's input: the pages under their names in the site, and a page for each kind of reader.
 
-The pages of the repository stay plain Markdown that a code host shows. What only the site needs is added here: links
+The pages of the repository stay plain Markdown that a code host shows. Additions for the site are made here: links
 that lead to other pages under their new names, copies of linked files, and tables of contents.
 """
 
@@ -50,7 +50,7 @@ def write(target: Path, name: str, text: str) -> None:
 
 
 def adapt(root: Path, target: Path, source: str) -> str:
-    """The text of a page with links that hold in the site, line by line as it was.
+    """The text of a page with links adapted to the site; the lines stay the same.
 
     A link to another page leads to that page; a link to a file, to a copy of it; a link to a folder becomes its text
     and the folder's path, since the site has no folders to show.

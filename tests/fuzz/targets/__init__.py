@@ -1,4 +1,4 @@
-"""The fuzz targets: each takes any bytes and raises when a promise does not hold for them."""
+"""The fuzz targets: each takes any bytes and raises when they break a promise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A receiver's answer of any form: a verdict, and only the one right answer is an acknowledgement."""
+"""A receiver's response of any form gives a verdict, and only the one valid response is an acknowledgement."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _WAITS = (
 
 
 def run(data: bytes) -> None:
-    """Reads the answer."""
+    """Reads the response."""
     choices = Choices(data)
     status = choices.pick(_STATUS)
     headers = {

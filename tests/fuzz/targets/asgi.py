@@ -1,4 +1,4 @@
-"""An audited ASGI application and the same one without audit: both see and send the same, whatever happens."""
+"""An audited ASGI application and the same one without audit: both receive and send the same, whatever happens."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class AppError(Exception):
 
 @dataclass
 class Seen:
-    """What went in and out of an application."""
+    """The messages in and out of an application."""
 
     received: list[Any] = field(default_factory=list)
     sent: list[Any] = field(default_factory=list)
@@ -72,7 +72,7 @@ def run(data: bytes) -> None:
 def _compare_sent(plain: list[Any], audited: list[Any]) -> None:
     if audited == plain:
         return
-    # A response whose beginning nothing followed was held back: its status could still have been changed.
+    # A response start without a following message was held back: its status could still have been changed.
     held = [message for message in plain if not _is_start(message)]
     assert [message for message in audited if not _is_start(message)] == held
     assert len(plain) - len(audited) >= 0
@@ -121,7 +121,7 @@ def _play(audited: bool, scope: Any, incoming: list[Any], script: list[Any], bre
 
     try:
         _loop().run_until_complete(play())
-    except BaseException as error:  # noqa: BLE001 - what comes out is compared
+    except BaseException as error:  # noqa: BLE001 - the raised exception is compared
         seen.raised = f"{type(error).__name__}: {error}"
     if isinstance(scope, MutableMapping):
         scope.pop(MARK, None)

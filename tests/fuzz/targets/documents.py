@@ -1,4 +1,4 @@
-"""Documents of any content as Elasticsearch gives them back, under ``mlaudit verify``."""
+"""Documents of any content as Elasticsearch returns them, under ``mlaudit verify``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OF_THE_STORE = (
 
 
 class _Documents:
-    """Hits that no cluster had to be started for."""
+    """Hits without a cluster."""
 
     name = "documents"
     complete = True
@@ -41,7 +41,7 @@ class _Documents:
 
 
 def run(data: bytes) -> None:
-    """Any of the documents may be altered, doubled, missing, or made up."""
+    """Any of the documents may be altered, duplicated, missing, or forged."""
     choices = Choices(data)
     prove(_Documents([made for whole in _HITS for made in _made_of(whole, choices)]))
 

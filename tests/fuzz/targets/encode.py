@@ -1,4 +1,4 @@
-"""Events with any values, also objects made to do harm: one record each, or a counted fault; bytes as promised."""
+"""Events with any values, also hostile objects: one record each, or a counted fault; bytes as specified."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _KINDS = ("audit.ml.prediction", "audit.app.fuzz.tried", "audit.ml.training.comp
 
 
 class Hostile:
-    """Raises whatever is asked of it."""
+    """Raises on every access."""
 
     def _fail(self, *_: Any) -> Any:
         raise ValueError("no")
@@ -36,7 +36,7 @@ class Hostile:
 
 
 class HostileText(str):
-    """A text that is none when it is looked at."""
+    """A text that raises when it is read."""
 
     __slots__ = ()
 
@@ -48,7 +48,7 @@ class HostileText(str):
 
 
 class HostileDict(dict):  # type: ignore[type-arg]
-    """A mapping that raises when it is walked."""
+    """A mapping that raises on iteration."""
 
     def items(self) -> Any:
         raise RuntimeError("no")
@@ -76,7 +76,7 @@ def close_audit_log() -> None:
 
 
 def forget_records(log: AuditLog) -> None:
-    """Lets go of what was recorded before."""
+    """Discards earlier records."""
     log._payloads.clear()
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints, verifier keys and key files of any content: read, or refused with our own errors."""
+"""Checkpoints, verifier keys and key files of any content: read, or rejected with mlaudit's own errors."""
 
 from __future__ import annotations
 

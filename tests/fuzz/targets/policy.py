@@ -1,4 +1,4 @@
-"""A policy file of any content: read, or refused with every fault named; never anything else, never for long."""
+"""A policy file of any content is read, or rejected with every fault, in bounded time."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _START = (
 
 
 def run(data: bytes) -> None:
-    """Reads the policy; one that is taken also decides."""
+    """Reads the policy; a valid one also makes a decision."""
     choices = Choices(data)
     way = choices.below(4)
     content: bytes | str

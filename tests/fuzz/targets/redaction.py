@@ -1,4 +1,4 @@
-"""Redaction of any text and any value: never raises, never for long, and what it gave out stays as it is."""
+"""Redaction of any text and any value: never raises, takes bounded time, and its output is stable."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PIECES = (
     "authorization:", "cookie=", "&",
     "api_key", "é", "\ud800",
 )  # fmt: skip
-# Of a text of this length; a process under coverage and load is several times slower than a service.
+# For a text of this length; a process under coverage and load is several times slower than a service.
 LENGTH = 1 << 14
 SECONDS = 3.0
 
@@ -36,7 +36,7 @@ def redactions() -> tuple[Redaction, ...]:
 
 
 def run(data: bytes) -> None:
-    """Scrubs a text made of what patterns begin with, repeated; then redacts fields."""
+    """Scrubs a text of repeated pattern prefixes; then redacts fields."""
     choices = Choices(data)
     pieces = [
         choices.pick(_PIECES) if choices.below(8) else choices.text(6) for _ in range(1 + choices.below(6))

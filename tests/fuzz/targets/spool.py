@@ -17,13 +17,13 @@ _STREAM = "019ab8a0-0000-7000-8000-000000000001"
 
 
 def make_frame(sequence: int, choices: Choices) -> bytes:
-    """A whole frame whose payload nobody else has."""
+    """A whole frame with a unique payload."""
     payload = b"<%d>" % sequence + bytes([choices.below(256)]) * choices.below(200)
     return files.frame(sequence, sha256(payload).digest(), payload)
 
 
 def damage(choices: Choices) -> bytes:
-    """Bytes that are no whole frame: noise, a header without its payload, a frame with a bit turned over."""
+    """Bytes that are not a whole frame: noise, a header without its payload, a frame with a flipped bit."""
     kind = choices.below(4)
     if kind == 0:
         return choices.bytes(choices.below(80))
@@ -37,7 +37,7 @@ def damage(choices: Choices) -> bytes:
 
 
 def run_frames(data: bytes) -> None:
-    """Frames before the first damage are read exactly; whatever comes behind, reading ends."""
+    """Frames before the first damage are read exactly, and reading ends whatever follows."""
     choices = Choices(data)
     whole = [make_frame(number, choices) for number in range(1, 1 + choices.below(6))]
     tail = damage(choices) + choices.rest()
@@ -62,14 +62,14 @@ def run_frames(data: bytes) -> None:
 
 
 def run_adoption(data: bytes) -> None:
-    """A left-behind folder is drained: every whole frame is read, or its bytes are kept for a person."""
+    """An abandoned folder is drained: every whole frame is read, or its bytes are kept for inspection."""
     choices = Choices(data)
     with fresh_folder() as root:
         folder = layout.stream_folder(root, _STREAM)
         payloads = fill_stream(folder, choices)
         try:
             spool = StreamSpool.adopt(folder, 1 << 20)
-        except (SpoolError, OSError):  # the folder cannot be used, and stays as it is
+        except (SpoolError, OSError):  # the folder is unusable and stays unchanged
             return
         if spool is None:
             return
@@ -124,7 +124,7 @@ def fill_stream(folder: Path, choices: Choices) -> list[bytes]:
 
 
 def _litter(folder: Path, choices: Choices) -> None:
-    """What an administrator, a crash or an attacker may have left beside the segments."""
+    """What an administrator, a crash or an attacker may have left next to the segments."""
     kind = choices.below(10)
     place = layout.segment_file(folder, 500 + choices.below(10))
     quarantine = layout.quarantine_folder(folder)

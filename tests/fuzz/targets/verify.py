@@ -30,7 +30,7 @@ _NAMES = (
 
 
 def prove(source: Source) -> None:
-    """Verifies a source and looks at what a person and a program are told."""
+    """Verifies a source and checks the report in text and JSON."""
     try:
         report = verify_source(source, KEYS, now=NOW, settle=0)
     except SourceError as error:
@@ -43,7 +43,7 @@ def prove(source: Source) -> None:
 
 
 def run_spool(data: bytes) -> None:
-    """A spool of frames that are genuine, altered, mixed up or noise."""
+    """A spool of frames that are genuine, altered, reordered or noise."""
     choices = Choices(data)
     with fresh_folder() as root:
         folder = layout.stream_folder(root, "019ab8a0-0000-7000-8000-000000000001")
@@ -115,7 +115,7 @@ def _altered(stored: Document, choices: Choices) -> Document:
 
 
 def _shape(choices: Choices, depth: int) -> object:
-    """JSON with the names that the reader looks for, in places where it does not expect them."""
+    """JSON with the reader's names in unexpected places."""
     kind = choices.below(4)
     if depth == 0 or kind == 0:
         return choices.pick(_NAMES) if choices.often() else choices.scalar()
@@ -125,7 +125,7 @@ def _shape(choices: Choices, depth: int) -> object:
 
 
 def _dumped(value: object) -> bytes:
-    """As JSON, whatever it takes: NaN and lone surrogates are what an attacker would write as well."""
+    """As JSON, including NaN and lone surrogates, which an attacker could write too."""
     try:
         return orjson.dumps(value)
     except TypeError:

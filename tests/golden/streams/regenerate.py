@@ -158,7 +158,7 @@ def _retired() -> list[Document]:
 
 
 def _elsewhere() -> list[Document]:
-    """One document lies in the data stream of another class, one in another namespace."""
+    """One document is in the data stream of another class, one in another namespace."""
     documents = copy_of(VALID)
     for stored in documents:
         stored.index = ".ds-logs-mlaudit.prediction-default-2025.11.25-000001"
@@ -169,7 +169,7 @@ def _elsewhere() -> list[Document]:
 
 
 def _branch(first: int, last: int) -> list[Document]:
-    """Forged records that follow on each other, beside the genuine ones."""
+    """Forged records that are linked to each other, next to the genuine ones."""
     forged = [replace(_forged(number), id=f"forged-{number}") for number in range(first, last + 1)]
     documents = [VALID[first - 2], *forged]
     rehash(documents, 1)
@@ -177,7 +177,7 @@ def _branch(first: int, last: int) -> list[Document]:
 
 
 def _foreign_note() -> list[Document]:
-    """A good checkpoint of another stream in the place of the last one, and the end computed again."""
+    """The last checkpoint replaced by a valid one of another stream, and the end recomputed."""
     note = NEXT[4].fields["audit.checkpoint.note"]
     changed = document(altered(VALID[14].original, "audit.checkpoint.note", note))
     documents = _with((15, changed))
@@ -217,7 +217,7 @@ DOCUMENTS: dict[str, tuple[Callable[[], list[Document]], Expected]] = {
     "document.id": (lambda: _with((7, replace(VALID[6], id="another"))), _one("document.id", 7)),
     "projection.changed": (lambda: _with((7, _attribute(7))), _one("projection.changed", 7)),
 }
-# What a spool says otherwise than an archive: absence means nothing there, and the order of frames does.
+# Differences of a spool from an archive: absence is not a finding there, and the order of frames is significant.
 SPOOLS: dict[str, Expected] = {
     "valid": [],
     "valid-restart": [],
@@ -241,7 +241,7 @@ SPOOLS: dict[str, Expected] = {
 
 
 def _write_spools() -> dict[str, Expected]:
-    """Spools of the same streams, and what only a spool can have: damage, a torn end, records set aside."""
+    """Spools of the same streams, with faults that only a spool can have: damage, a torn end, quarantined records."""
     shutil.rmtree(FOLDER / "spool", ignore_errors=True)
     expected: dict[str, Expected] = {}
     for name, findings in SPOOLS.items():
@@ -273,7 +273,7 @@ def _only_segments(folder: Path) -> Path:
 
 
 def _write_keys() -> None:
-    """The verifier keys, and the rotation that retired one of them before it signed here."""
+    """The verifier keys, and the rotation that retired one of them before its signature here."""
     rotation = Rotation(OLD.public_key, SIGNER.public_key, "2025-11-20T00:00:00Z", "2025-11-21T00:00:00Z")
     (FOLDER / "rotations").mkdir(exist_ok=True)
     note = sign_rotation(rotation, OLD, SIGNER)
@@ -283,7 +283,7 @@ def _write_keys() -> None:
 
 
 def main() -> None:
-    """Writes every file, the verifier key, and what is expected."""
+    """Writes every file, the verifier key, and the expected findings."""
     expected = {}
     for name, (make, findings) in {**STREAMS, **MORE}.items():
         documents = make()
