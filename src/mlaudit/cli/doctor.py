@@ -49,20 +49,20 @@ def doctor_command(
     Run it as the service runs: same user, same MLAUDIT_* variables. It names the first broken link, what was
     expected and found there, and what to do.
     """
-    from mlaudit.health.checks import BROKEN, Ground, run_checks
+    from mlaudit.health.checks import BROKEN, CheckContext, run_checks
     from mlaudit.health.doctor import CHECKS, to_json
 
     # The report has it; the sender's warnings would only interleave with its lines.
     logging.getLogger("mlaudit").addHandler(logging.NullHandler())
-    ground = Ground(os.environ, elasticsearch, ca_file, metrics, wait)
+    context = CheckContext(os.environ, elasticsearch, ca_file, metrics, wait)
     console = output.console()
     width = max(len(step) for step, _ in CHECKS)
     results = run_checks(
-        CHECKS, ground, (lambda _: None) if as_json else (lambda one: show(one, console, width))
+        CHECKS, context, (lambda _: None) if as_json else (lambda one: show(one, console, width))
     )
     broken = next((one for one in results if one.state == BROKEN), None)
     if as_json:
-        output.write_json(to_json(results, ground))
+        output.write_json(to_json(results, context))
     elif broken is None:
         warnings = sum(len(one.warnings) for one in results)
         told = f", with {warnings} warning{'s' if warnings > 1 else ''}" if warnings else ""

@@ -46,7 +46,7 @@ class AlertTrail:
         self._path = settings.state_dir / "detection" / f"{name}.jsonl"
         self._pipeline: Pipeline | None = None
         self._open = ExitStack()
-        self._told: dict[str, None] = {}
+        self._recorded: dict[str, None] = {}
         self.position = ""
         self.recorded = 0
 
@@ -78,7 +78,7 @@ class AlertTrail:
             if self._pipeline is not None:
                 self._pipeline.close("detection is done")
 
-    def tell(self, key: str, event: AuditEvent) -> bool:
+    def record(self, key: str, event: AuditEvent) -> bool:
         """Records the alert unless its key was recorded before; returns whether it did.
 
         Args:
@@ -89,7 +89,7 @@ class AlertTrail:
             SpoolError: it could not be stored; it is not remembered.
         """
         digest = sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
-        if digest in self._told:
+        if digest in self._recorded:
             return False
         event.record_id = "-".join(
             (digest[:8], digest[8:12], f"8{digest[13:16]}", f"a{digest[17:20]}", digest[20:32])
@@ -101,7 +101,7 @@ class AlertTrail:
                 f"an alert could not be recorded in {self._settings.spool_dir}; check its disk, then run it again"
             )
         self._append({"told": digest})
-        self._told[digest] = None
+        self._recorded[digest] = None
         self.recorded += 1
         return True
 
@@ -134,11 +134,11 @@ class AlertTrail:
             if not isinstance(entry, dict):
                 continue
             if isinstance(told := entry.get("told"), str):
-                self._told[told] = None
+                self._recorded[told] = None
             if isinstance(position := entry.get("position"), str):
                 self.position = max(self.position, position)
-        self._told = dict.fromkeys(list(self._told)[-_KEPT:])
-        kept = [{"told": told} for told in self._told]
+        self._recorded = dict.fromkeys(list(self._recorded)[-_KEPT:])
+        kept = [{"told": told} for told in self._recorded]
         if self.position:
             kept.append({"position": self.position})
         replace_file(self._path, b"".join(json.dumps(entry).encode() + b"\n" for entry in kept))

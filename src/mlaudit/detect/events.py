@@ -37,7 +37,7 @@ def record_alerts(trail: AlertTrail, alerts: Iterable[Alert], until: datetime | 
         SpoolError: an alert could not be recorded; the next run finds it again.
     """
     recorded = sum(
-        trail.tell(finding_key(alert), alert_event(alert)) for alert in alerts if not about_alerts(alert)
+        trail.record(finding_key(alert), alert_event(alert)) for alert in alerts if not about_alerts(alert)
     )
     if until is not None:
         trail.reach(with_offset(until, "microseconds"))

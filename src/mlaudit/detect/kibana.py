@@ -53,7 +53,7 @@ def record_new(
         source = hit["_source"]
         identity = _first(value_of(source, "kibana.alert.uuid")) or str(hit["_id"])
         if not _about_alerts(source):
-            recorded += trail.tell(f"kibana {identity}", kibana_event(source, identity))
+            recorded += trail.record(f"kibana {identity}", kibana_event(source, identity))
         moment = _moment(value_of(source, "@timestamp"))
         if moment is not None:
             trail.reach(with_offset(moment))

@@ -70,7 +70,7 @@ class Probe:
 
 
 @dataclass(slots=True)
-class Ground:
+class CheckContext:
     """The input of the checks, and what earlier checks found for later ones.
 
     Attributes:
@@ -103,10 +103,12 @@ class Ground:
         return self.settings
 
 
-Check = tuple[str, "Callable[[Ground], Outcome]"]
+Check = tuple[str, "Callable[[CheckContext], Outcome]"]
 
 
-def run_checks(checks: Iterable[Check], ground: Ground, tell: Callable[[Result], object]) -> list[Result]:
+def run_checks(
+    checks: Iterable[Check], context: CheckContext, tell: Callable[[Result], object]
+) -> list[Result]:
     """Runs checks in order until one fails; reports and returns the result of each."""
     results: list[Result] = []
     broken = False
@@ -114,7 +116,7 @@ def run_checks(checks: Iterable[Check], ground: Ground, tell: Callable[[Result],
         result = Result(step, NOT_REACHED)
         if not broken:
             begun = time.monotonic()
-            result = _run(step, check, ground)
+            result = _run(step, check, context)
             result.seconds = round(time.monotonic() - begun, 3)
             broken = result.state == BROKEN
         results.append(result)
@@ -122,14 +124,14 @@ def run_checks(checks: Iterable[Check], ground: Ground, tell: Callable[[Result],
     return results
 
 
-def _run(step: str, check: Callable[[Ground], Outcome], ground: Ground) -> Result:
+def _run(step: str, check: Callable[[CheckContext], Outcome], context: CheckContext) -> Result:
     def clean(text: str) -> str:
-        for secret in ground.secrets:
+        for secret in context.secrets:
             text = text.replace(secret, "***")
         return text
 
     try:
-        outcome = check(ground)
+        outcome = check(context)
     except BrokenLinkError as error:
         return Result(step, BROKEN, clean(error.found), clean(error.expected), clean(error.remedy))
     except (MlauditError, OSError) as error:

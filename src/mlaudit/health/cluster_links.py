@@ -17,7 +17,7 @@ from elasticsearch import (
 from mlaudit.cluster.client import connect, credentials, explained
 from mlaudit.errors import ClusterError, MlauditError
 from mlaudit.health import collector_links, reach
-from mlaudit.health.checks import BrokenLinkError, Ground, Outcome
+from mlaudit.health.checks import BrokenLinkError, CheckContext, Outcome
 from mlaudit.verify.sources.cluster_source import ElasticsearchSource
 from mlaudit.verify.verification import verify_source
 
@@ -37,33 +37,33 @@ _NOT_ASKED: Final = "not requested (--elasticsearch URL, or MLAUDIT_ES_URL)"
 _CREDENTIALS: Final = "correct MLAUDIT_ES_USERNAME and MLAUDIT_ES_PASSWORD_FILE, or MLAUDIT_ES_API_KEY_FILE"
 
 
-def name(ground: Ground) -> Outcome:
+def name(context: CheckContext) -> Outcome:
     """Elasticsearch's host name resolves."""
-    return reach.resolve(_server(ground)) if ground.elasticsearch else Outcome(_NOT_ASKED, skipped=True)
+    return reach.resolve(_server(context)) if context.elasticsearch else Outcome(_NOT_ASKED, skipped=True)
 
 
-def connection(ground: Ground) -> Outcome:
+def connection(context: CheckContext) -> Outcome:
     """Elasticsearch's port accepts a connection."""
-    if not ground.elasticsearch:
+    if not context.elasticsearch:
         return Outcome(_NOT_ASKED, skipped=True)
     try:
-        return reach.connect(_server(ground))
+        return reach.connect(_server(context))
     except BrokenLinkError as error:
         raise BrokenLinkError(
-            error.expected, f"{error.found}; {collector_links.waiting_there(ground)}", error.remedy
+            error.expected, f"{error.found}; {collector_links.waiting_there(context)}", error.remedy
         ) from None
 
 
-def tls(ground: Ground) -> Outcome:
+def tls(context: CheckContext) -> Outcome:
     """Elasticsearch's certificate is trusted."""
-    return reach.secure(_server(ground)) if ground.elasticsearch else Outcome(_NOT_ASKED, skipped=True)
+    return reach.secure(_server(context)) if context.elasticsearch else Outcome(_NOT_ASKED, skipped=True)
 
 
-def authentication(ground: Ground) -> Outcome:
+def authentication(context: CheckContext) -> Outcome:
     """Elasticsearch accepts the credentials."""
-    if not ground.elasticsearch:
+    if not context.elasticsearch:
         return Outcome(_NOT_ASKED, skipped=True)
-    with _asking(ground, "Elasticsearch to know the credentials", _CREDENTIALS) as client:
+    with _asking(context, "Elasticsearch to know the credentials", _CREDENTIALS) as client:
         try:
             who = client.perform_request("GET", "/_security/_authenticate", headers=_JSON).body
         except AuthenticationException:
@@ -78,12 +78,12 @@ def authentication(ground: Ground) -> Outcome:
     return Outcome(f"as {who.get('username', '?')}")
 
 
-def templates(ground: Ground) -> Outcome:
+def templates(context: CheckContext) -> Outcome:
     """The index template of the data streams: without it Elasticsearch rejects records, and the exporter drops them."""
-    if not ground.elasticsearch:
+    if not context.elasticsearch:
         return Outcome(_NOT_ASKED, skipped=True)
     expected, remedy = "the index templates of mlaudit", "install them: mlaudit install --elasticsearch URL"
-    with _asking(ground, expected, remedy) as client:
+    with _asking(context, expected, remedy) as client:
         try:
             found = client.indices.get_index_template(name=_TEMPLATE).body["index_templates"][0][
                 "index_template"
@@ -97,18 +97,18 @@ def templates(ground: Ground) -> Outcome:
     return Outcome(f"{_TEMPLATE} for {', '.join(found['index_patterns'])}")
 
 
-def arrival(ground: Ground) -> Outcome:
+def arrival(context: CheckContext) -> Outcome:
     """The probe's records are in the cluster, with the hash they were sealed with."""
-    if not ground.elasticsearch:
+    if not context.elasticsearch:
         return Outcome(_NOT_ASKED, skipped=True)
-    probe = ground.probe
+    probe = context.probe
     assert probe is not None
     query = {"term": {"audit.sequence.stream_id": probe.stream_id}}
-    deadline = time.monotonic() + ground.wait
+    deadline = time.monotonic() + context.wait
     begun = time.monotonic()
     hits: list[dict[str, Any]] = []
     with _asking(
-        ground, "this user to be allowed to read audit records", "give it the role mlaudit_reader"
+        context, "this user to be allowed to read audit records", "give it the role mlaudit_reader"
     ) as client:
         while len(hits) < probe.records and time.monotonic() < deadline:
             time.sleep(_LOOK_SECONDS if hits or time.monotonic() - begun > 0.1 else 0.0)
@@ -121,9 +121,9 @@ def arrival(ground: Ground) -> Outcome:
                     continue
                 raise
             hits = answer["hits"]["hits"]
-    expected = f"{probe.records} records of stream {probe.stream_id} within {ground.wait:g} s"
+    expected = f"{probe.records} records of stream {probe.stream_id} within {context.wait:g} s"
     if len(hits) < probe.records:
-        raise _absent(ground, expected, len(hits))
+        raise _absent(context, expected, len(hits))
     hashes = {hit["_source"].get("event.hash") for hit in hits}
     if probe.hash not in hashes:
         raise BrokenLinkError(
@@ -140,18 +140,20 @@ def arrival(ground: Ground) -> Outcome:
     return Outcome(f"{len(hits)} records after {time.monotonic() - begun:.1f} s in {hits[0]['_index']}")
 
 
-def proof(ground: Ground) -> Outcome:
+def proof(context: CheckContext) -> Outcome:
     """The probe's stream verifies, as for an auditor."""
-    if not ground.elasticsearch:
+    if not context.elasticsearch:
         return Outcome(_NOT_ASKED, skipped=True)
-    assert ground.probe is not None
-    assert ground.key is not None
-    expected = f"stream {ground.probe.stream_id} to hold"
+    assert context.probe is not None
+    assert context.key is not None
+    expected = f"stream {context.probe.stream_id} to hold"
     try:
-        source = ElasticsearchSource(ground.elasticsearch, credentials(ground.env), ca_file=_ca_file(ground))
+        source = ElasticsearchSource(
+            context.elasticsearch, credentials(context.env), ca_file=_ca_file(context)
+        )
         try:
             report = verify_source(
-                source, {ground.key.id: ground.key}, stream=ground.probe.stream_id, settle=ground.wait
+                source, {context.key.id: context.key}, stream=context.probe.stream_id, settle=context.wait
             )
         finally:
             source.close()
@@ -162,7 +164,7 @@ def proof(ground: Ground) -> Outcome:
         raise BrokenLinkError(
             expected,
             codes,
-            f"mlaudit verify --elasticsearch URL --stream {ground.probe.stream_id} reports more",
+            f"mlaudit verify --elasticsearch URL --stream {context.probe.stream_id} reports more",
         )
     return Outcome(f"{report.records} records: every hash, every link, all signatures good")
 
@@ -170,8 +172,8 @@ def proof(ground: Ground) -> Outcome:
 _JSON: Final = {"accept": "application/json"}
 
 
-def _absent(ground: Ground, expected: str, found: int) -> BrokenLinkError:
-    if refused := collector_links.refusals_since(ground):
+def _absent(context: CheckContext, expected: str, found: int) -> BrokenLinkError:
+    if refused := collector_links.refusals_since(context):
         which = ", ".join(f"{count:,.0f} {what}" for what, count in sorted(refused.items()))
         return BrokenLinkError(
             expected,
@@ -180,25 +182,25 @@ def _absent(ground: Ground, expected: str, found: int) -> BrokenLinkError:
         )
     return BrokenLinkError(
         expected,
-        f"{found}; {collector_links.waiting_there(ground)}",
+        f"{found}; {collector_links.waiting_there(context)}",
         "look into the collector's log: it says why Elasticsearch does not take its requests (its own credentials, its "
         "certificate, a full disk there), or which documents are refused",
     )
 
 
 @contextmanager
-def _asking(ground: Ground, expected: str, remedy: str) -> Iterator[Elasticsearch]:
+def _asking(context: CheckContext, expected: str, remedy: str) -> Iterator[Elasticsearch]:
     """A client, closed at the end; an error breaks the link."""
     try:
-        auth: Auth = credentials(ground.env)
-        ground.secrets |= {text for text in (auth if isinstance(auth, tuple) else (auth,)) if text} - {
+        auth: Auth = credentials(context.env)
+        context.secrets |= {text for text in (auth if isinstance(auth, tuple) else (auth,)) if text} - {
             auth[0] if isinstance(auth, tuple) else ""
         }
-        client = connect(ground.elasticsearch, auth, _ca_file(ground))
+        client = connect(context.elasticsearch, auth, _ca_file(context))
     except ClusterError as error:
         raise BrokenLinkError(expected, str(error), remedy) from None
     try:
-        with explained(ground.elasticsearch, "searching for the probe"):
+        with explained(context.elasticsearch, "searching for the probe"):
             yield client
     except ClusterError as error:
         raise BrokenLinkError(expected, str(error), remedy) from None
@@ -206,18 +208,18 @@ def _asking(ground: Ground, expected: str, remedy: str) -> Iterator[Elasticsearc
         client.close()
 
 
-def _server(ground: Ground) -> reach.Server:
+def _server(context: CheckContext) -> reach.Server:
     return reach.server(
         "Elasticsearch",
-        ground.elasticsearch,
+        context.elasticsearch,
         "--elasticsearch or MLAUDIT_ES_URL",
         "MLAUDIT_ES_CA_FILE",
-        _ca_file(ground),
+        _ca_file(context),
     )
 
 
-def _ca_file(ground: Ground) -> Path | None:
-    if ground.ca_file is not None:
-        return ground.ca_file
-    text = ground.env.get("MLAUDIT_ES_CA_FILE")
+def _ca_file(context: CheckContext) -> Path | None:
+    if context.ca_file is not None:
+        return context.ca_file
+    text = context.env.get("MLAUDIT_ES_CA_FILE")
     return Path(text) if text else None

@@ -14,7 +14,7 @@ from mlaudit.deliver.send.answer import Verdict, read_answer
 from mlaudit.deliver.send.transport import Receiver, request_headers
 from mlaudit.errors import DeliveryError
 from mlaudit.health import reach
-from mlaudit.health.checks import BrokenLinkError, Ground, Outcome
+from mlaudit.health.checks import BrokenLinkError, CheckContext, Outcome
 from mlaudit.health.scrape import Scrape, fetch
 from mlaudit.health.status import age
 
@@ -24,31 +24,31 @@ _FILLED: Final = 0.5
 _OVERFULL: Final = 0.98
 
 
-def server(ground: Ground) -> reach.Server:
+def server(context: CheckContext) -> reach.Server:
     """The collector that the settings name."""
-    found = ground.known
+    found = context.known
     at = reach.server("the collector", found.endpoint, "MLAUDIT_ENDPOINT", "MLAUDIT_CA_FILE", found.ca_file)
     return replace(at, client_cert=found.client_cert_file, client_key=found.client_key_file)
 
 
-def name(ground: Ground) -> Outcome:
+def name(context: CheckContext) -> Outcome:
     """The collector's host name resolves."""
-    return reach.resolve(server(ground))
+    return reach.resolve(server(context))
 
 
-def connection(ground: Ground) -> Outcome:
+def connection(context: CheckContext) -> Outcome:
     """The collector's port accepts a connection."""
-    return reach.connect(server(ground))
+    return reach.connect(server(context))
 
 
-def tls(ground: Ground) -> Outcome:
+def tls(context: CheckContext) -> Outcome:
     """The collector's certificate is trusted."""
-    return reach.secure(server(ground))
+    return reach.secure(server(context))
 
 
-def authentication(ground: Ground) -> Outcome:
+def authentication(context: CheckContext) -> Outcome:
     """An empty request: does the collector accept this sender?"""
-    found = ground.known
+    found = context.known
     receiver = Receiver(found.endpoint, found.headers, found.token_file, found.ca_file)
     try:
         headers = request_headers(receiver)
@@ -56,9 +56,9 @@ def authentication(ground: Ground) -> Outcome:
         raise BrokenLinkError(
             "a bearer token", str(error), "put the token into that file (mode 0600)"
         ) from None
-    status, answered, body = _exchange(ground, headers)
-    ground.date, ground.answered_at = answered.get("date", ""), time.time()
-    ground.answer = read_answer(status, answered, body)
+    status, answered, body = _exchange(context, headers)
+    context.date, context.answered_at = answered.get("date", ""), time.time()
+    context.answer = read_answer(status, answered, body)
     if status == 401:
         given = (
             "none was given"
@@ -81,9 +81,9 @@ def authentication(ground: Ground) -> Outcome:
     return Outcome("with a token" if "authorization" in headers else "none required", skipped=False)
 
 
-def acceptance(ground: Ground) -> Outcome:
+def acceptance(context: CheckContext) -> Outcome:
     """The answer to that request: is it an OTLP receiver that accepts records now?"""
-    answer = ground.answer
+    answer = context.answer
     if answer.verdict is Verdict.ACKNOWLEDGED:
         return Outcome("an empty request is acknowledged")
     remedies = {
@@ -99,15 +99,15 @@ def acceptance(ground: Ground) -> Outcome:
     )
 
 
-def clock(ground: Ground) -> Outcome:
+def clock(context: CheckContext) -> Outcome:
     """This machine's clock agrees with the collector's: records with wrong times mislead their readers."""
     try:
-        theirs = parsedate_to_datetime(ground.date)
+        theirs = parsedate_to_datetime(context.date)
     except ValueError:
         return Outcome("the collector sends no time", skipped=True)
     theirs = theirs.replace(tzinfo=UTC) if theirs.tzinfo is None else theirs
     # The header counts whole seconds.
-    skew = (datetime.fromtimestamp(ground.answered_at, UTC) - theirs).total_seconds() - 0.5
+    skew = (datetime.fromtimestamp(context.answered_at, UTC) - theirs).total_seconds() - 0.5
     outcome = Outcome(f"{abs(skew):.0f} s from the collector's")
     if abs(skew) > _SKEW_SECONDS:
         way = "ahead of" if skew > 0 else "behind"
@@ -115,12 +115,12 @@ def clock(ground: Ground) -> Outcome:
     return outcome
 
 
-def counters(ground: Ground) -> Outcome:
+def counters(context: CheckContext) -> Outcome:
     """The collector's own metrics: documents that Elasticsearch rejected, and the export queue."""
-    if not ground.metrics:
+    if not context.metrics:
         return Outcome("not requested (--collector-metrics URL)", skipped=True)
-    scrape = fetch(ground.metrics)
-    ground.metrics_before = scrape.rejections()
+    scrape = fetch(context.metrics)
+    context.metrics_before = scrape.rejections()
     queue = scrape.queue()
     outcome = Outcome(
         "the page shows no queue" if queue is None else f"queue {queue[0]:,.0f} of {queue[1]:,.0f}"
@@ -135,8 +135,8 @@ def counters(ground: Ground) -> Outcome:
             )
         if fill > _FILLED:
             outcome.warn(f"the collector's queue is {fill:.0%} full", "is Elasticsearch keeping up?")
-    if refused := sum(ground.metrics_before.values()):
-        which = ", ".join(sorted(ground.metrics_before))
+    if refused := sum(context.metrics_before.values()):
+        which = ", ".join(sorted(context.metrics_before))
         outcome.warn(
             f"Elasticsearch has refused {refused:,.0f} documents since the collector started ({which})",
             "mlaudit verify names what is missing, mlaudit resend sends it again; the collector's log has the reason",
@@ -149,32 +149,32 @@ def counters(ground: Ground) -> Outcome:
     return outcome
 
 
-def waiting_there(ground: Ground) -> str:
+def waiting_there(context: CheckContext) -> str:
     """What the collector's queue holds, as a sentence for the report that Elasticsearch is unreachable."""
     told = "the probe was acknowledged: it waits in the collector's queue until Elasticsearch is reachable"
-    if not ground.metrics:
+    if not context.metrics:
         return told
     try:
-        queue = fetch(ground.metrics).queue()
+        queue = fetch(context.metrics).queue()
     except BrokenLinkError:
         return told
     return told if queue is None else f"{told} (queue: {queue[0]:,.0f} of {queue[1]:,.0f})"
 
 
-def refusals_since(ground: Ground) -> dict[str, float]:
+def refusals_since(context: CheckContext) -> dict[str, float]:
     """Documents rejected since the metrics were first read, by outcome."""
-    if not ground.metrics:
+    if not context.metrics:
         return {}
     try:
-        now: Scrape = fetch(ground.metrics)
+        now: Scrape = fetch(context.metrics)
     except BrokenLinkError:
         return {}
-    grown = {what: n - ground.metrics_before.get(what, 0.0) for what, n in now.rejections().items()}
+    grown = {what: n - context.metrics_before.get(what, 0.0) for what, n in now.rejections().items()}
     return {what: n for what, n in grown.items() if n > 0}
 
 
-def _exchange(ground: Ground, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
-    found = ground.known
+def _exchange(context: CheckContext, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
+    found = context.known
     pool = urllib3.PoolManager(
         retries=False,
         timeout=_SECONDS,
@@ -185,7 +185,7 @@ def _exchange(ground: Ground, headers: dict[str, str]) -> tuple[int, dict[str, s
     try:
         response = pool.request("POST", found.endpoint, body=b"", headers=headers, redirect=False)
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        at = server(ground)
+        at = server(context)
         if at.tls and at.client_cert is None and reach.wants_certificate(at):
             raise BrokenLinkError(
                 "the collector to know this sender",

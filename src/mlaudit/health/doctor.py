@@ -9,7 +9,7 @@ from mlaudit.health import cluster_links, collector_links, local_links, probe
 from mlaudit.health.checks import BROKEN
 
 if TYPE_CHECKING:
-    from mlaudit.health.checks import Check, Ground, Result
+    from mlaudit.health.checks import Check, CheckContext, Result
 
 #: In the order in which a record passes them.
 CHECKS: Final[tuple[Check, ...]] = (
@@ -35,13 +35,13 @@ CHECKS: Final[tuple[Check, ...]] = (
 )
 
 
-def to_json(results: list[Result], ground: Ground) -> dict[str, Any]:
+def to_json(results: list[Result], context: CheckContext) -> dict[str, Any]:
     """The results as plain values."""
     broken = next((one.step for one in results if one.state == BROKEN), None)
     return {
         "ok": broken is None,
         "broken": broken,
         "warnings": sum(len(one.warnings) for one in results),
-        "probe": asdict(ground.probe) if ground.probe else None,
+        "probe": asdict(context.probe) if context.probe else None,
         "checks": [asdict(one) for one in results],
     }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from mlaudit.deliver.spool.files import make_folder, replace_file
 from mlaudit.errors import MlauditError, SettingsError, SpoolError
-from mlaudit.health.checks import BrokenLinkError, Ground, Outcome
+from mlaudit.health.checks import BrokenLinkError, CheckContext, Outcome
 from mlaudit.health.status import size
 from mlaudit.pipeline.backend import SpoolBackend, keys_dir, pseudonym_key
 from mlaudit.safety.file_lock import is_held, locked
@@ -26,19 +26,19 @@ _LEAST_FREE: Final = 16 << 20
 _NETWORK_DISKS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "glusterfs", "ceph"})
 
 
-def settings(ground: Ground) -> Outcome:
+def settings(context: CheckContext) -> Outcome:
     """Every MLAUDIT_* variable, as a service in this environment would read it."""
     try:
-        found = ground.settings = Settings.from_env(ground.env)
+        found = context.settings = Settings.from_env(context.env)
     except SettingsError as error:
         raise BrokenLinkError(
             "settings that can be used", "; ".join(error.faults), "correct these variables (docs/settings.md)"
         ) from None
-    ground.secrets |= {value for _, value in found.headers if len(value) > 3}
+    context.secrets |= {value for _, value in found.headers if len(value) > 3}
     if found.token_file is not None:
-        ground.secrets |= _content(found.token_file)
+        context.secrets |= _content(found.token_file)
     for name in ("MLAUDIT_ES_PASSWORD", "MLAUDIT_ES_API_KEY"):
-        ground.secrets |= {value for value in (ground.env.get(name, ""),) if value}
+        context.secrets |= {value for value in (context.env.get(name, ""),) if value}
     _refuse_foreign_folders(found)
     outcome = Outcome(
         f"service {found.service_name}, to {found.endpoint.partition('?')[0]}, spool {found.spool_dir}"
@@ -51,11 +51,11 @@ def settings(ground: Ground) -> Outcome:
     return outcome
 
 
-def policy(ground: Ground) -> Outcome:
+def policy(context: CheckContext) -> Outcome:
     """The policy file, compiled with the key of the pseudonyms."""
-    found = ground.known
+    found = context.known
     try:
-        ground.policy = SpoolBackend(found).policy()
+        context.policy = SpoolBackend(found).policy()
     except MlauditError as error:
         where = str(found.policy) if found.policy else "the built-in policy"
         raise BrokenLinkError(
@@ -63,15 +63,15 @@ def policy(ground: Ground) -> Outcome:
             str(error),
             "correct it; mlaudit policy check lists every fault",
         ) from None
-    return Outcome(f"{found.policy or 'built in'}, digest {ground.policy.digest[:16]}")
+    return Outcome(f"{found.policy or 'built in'}, digest {context.policy.digest[:16]}")
 
 
-def keys(ground: Ground) -> Outcome:
+def keys(context: CheckContext) -> Outcome:
     """The signing key with its verifier key, and the pseudonym key: present, private, matching."""
-    found = ground.known
+    found = context.known
     new = not keys_dir(found).exists()
     try:
-        ground.key = SpoolBackend(found).signer().public_key
+        context.key = SpoolBackend(found).signer().public_key
         pseudonym_key(found)
     except MlauditError as error:
         raise BrokenLinkError(
@@ -79,7 +79,7 @@ def keys(ground: Ground) -> Outcome:
             str(error),
             "see docs/verify.md, Keys",
         ) from None
-    outcome = Outcome(f"signing key {ground.key.id} ({ground.key.name})")
+    outcome = Outcome(f"signing key {context.key.id} ({context.key.name})")
     if new:
         outcome.warn(
             f"no keys existed; they were created in {keys_dir(found)}",
@@ -88,9 +88,9 @@ def keys(ground: Ground) -> Outcome:
     return outcome
 
 
-def spool(ground: Ground) -> Outcome:
+def spool(context: CheckContext) -> Outcome:
     """The spool folder: writable, private, with locks that hold, an fsync that works, and room."""
-    found = ground.known
+    found = context.known
     folder = found.spool_dir
     trial = folder / f".doctor-{os.getpid()}"
     remedy = f"make {folder} a writable folder of this user on a local disk, or name another one by MLAUDIT_SPOOL_DIR"

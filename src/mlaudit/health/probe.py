@@ -10,7 +10,7 @@ from mlaudit.catalog.names import PIPELINE_PROBE
 from mlaudit.deliver.send.delivery import SpooledDelivery
 from mlaudit.errors import MlauditError
 from mlaudit.event import AuditEvent, Target
-from mlaudit.health.checks import BrokenLinkError, Ground, Outcome, Probe
+from mlaudit.health.checks import BrokenLinkError, CheckContext, Outcome, Probe
 from mlaudit.pipeline.backend import SpoolBackend
 from mlaudit.pipeline.pipeline import record_builder
 from mlaudit.pipeline.stream import AUDITOR, INTEGRITY
@@ -20,14 +20,14 @@ NOBODY: Final = "mlaudit-doctor"
 _UNNAMED: Final = "unknown_service"
 
 
-def send(ground: Ground) -> Outcome:
+def send(context: CheckContext) -> Outcome:
     """Begins a stream, writes the probe, ends the stream, and sends all three through spool and sender."""
-    assert ground.policy is not None
-    settings = ground.known
+    assert context.policy is not None
+    settings = context.known
     if settings.service_name == _UNNAMED:
         settings = replace(settings, service_name=NOBODY)
     backend = SpoolBackend(settings)
-    builder = record_builder(settings, ground.policy.digest)
+    builder = record_builder(settings, context.policy.digest)
     refused: list[str] = []
     event = AuditEvent(
         PIPELINE_PROBE,
@@ -41,7 +41,7 @@ def send(ground: Ground) -> Outcome:
             stream.begin({})
             ticket = stream.write(event, builder.build(event, INTEGRITY), durable=True)
             digest = stream.head[1]
-            stored = ticket.wait(ground.wait)
+            stored = ticket.wait(context.wait)
             stream.end("the doctor is done")
         except BaseException:
             stream.delivery.finish(time.monotonic())
@@ -50,8 +50,8 @@ def send(ground: Ground) -> Outcome:
         raise BrokenLinkError(
             "the spool to take a record", str(error), "see the check of the spool folder"
         ) from None
-    ground.probe = Probe(stream.id, event.record_id, digest, stream.head[0])
-    sent = stream.delivery.finish(time.monotonic() + ground.wait)
+    context.probe = Probe(stream.id, event.record_id, digest, stream.head[0])
+    sent = stream.delivery.finish(time.monotonic() + context.wait)
     if not stored:
         raise BrokenLinkError(
             "the disk to confirm a record", "no fsync came back", "check the disk of the spool"
@@ -64,9 +64,9 @@ def send(ground: Ground) -> Outcome:
         )
     if not sent:
         assert isinstance(stream.delivery, SpooledDelivery)
-        why = stream.delivery.sender.counts.last_failure or f"no answer within {ground.wait:g} s"
+        why = stream.delivery.sender.counts.last_failure or f"no answer within {context.wait:g} s"
         raise BrokenLinkError(
-            f"the collector to acknowledge the record within {ground.wait:g} s",
+            f"the collector to acknowledge the record within {context.wait:g} s",
             why,
             "check the collector's log; the record stays in the spool and is sent by the next process",
         )
