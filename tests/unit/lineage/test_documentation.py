@@ -1,4 +1,4 @@
-"""The page about lineage, held to the code."""
+"""The page about lineage matches the code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAGE = (Path(__file__).resolve().parents[3] / "docs/lineage.md").read_text(encod
 
 
 def lineages() -> list[Lineage]:
-    """Several, which have many facts between them."""
+    """Several lineages that together have many facts."""
     ended = tell(2)
     ended.tell(
         "audit.ml.deployment.ended", service="loan-scoring", **model("3", "0" * 64), event__reason="over"
@@ -24,7 +24,7 @@ def lineages() -> list[Lineage]:
 
 
 def test_every_option_is_documented() -> None:
-    """Each option of the command has its place in the table."""
+    """Each option of the command is in the table."""
     command = get_command(app).commands["lineage"]  # type: ignore[attr-defined]
     options = {name for parameter in command.params for name in parameter.opts if name.startswith("--")} - {
         "--help"

@@ -29,7 +29,7 @@ def run(keys: Path, *arguments: object, env: dict[str, str] | None = None) -> Re
 
 
 def test_newest_of_each_stream(tmp_path: Path, keys: Path) -> None:
-    """From several sources the furthest good signature of every stream is taken, and written once."""
+    """From several sources the furthest valid signature of every stream is exported once."""
     write_archive(tmp_path / "old.jsonl", make_stream(9, end="open"))
     write_archive(tmp_path / "new.jsonl", [*make_stream(20), *make_stream(12, stream_id=OTHER)])
 
@@ -48,7 +48,7 @@ def test_newest_of_each_stream(tmp_path: Path, keys: Path) -> None:
 
 
 def test_spool_of_this_host_is_the_default(tmp_path: Path, keys: Path) -> None:
-    """Without a source, what the spool holds and what it keeps of the delivered is looked at."""
+    """Without a source, the spool and its retained records are read."""
     spool = tmp_path / "spool"
     write_spool(spool, make_stream(20))
     write_spool(layout.retained_folder(spool), make_stream(12, stream_id=OTHER))
@@ -62,7 +62,7 @@ def test_spool_of_this_host_is_the_default(tmp_path: Path, keys: Path) -> None:
 
 
 def test_only_what_a_trusted_key_signed(tmp_path: Path, keys: Path) -> None:
-    """Checkpoints by other keys are left out, and when there is no other, that is an error."""
+    """Checkpoints by other keys are skipped, and if there is no other, that is an error."""
     archive = write_archive(tmp_path / "audit.jsonl", make_stream(20, signer=STRANGER))
 
     result = run(keys, "checkpoint", "export", archive, "--to", tmp_path / "out")
@@ -73,7 +73,7 @@ def test_only_what_a_trusted_key_signed(tmp_path: Path, keys: Path) -> None:
 
 
 def test_source_that_lost_its_end_is_told(tmp_path: Path, keys: Path) -> None:
-    """A source behind what was exported does not take it back, and exit code 1 says so."""
+    """A source that ends before the export does not replace it, and the exit code is 1."""
     whole = write_archive(tmp_path / "whole.jsonl", make_stream(20))
     short = write_archive(tmp_path / "short.jsonl", make_stream(20)[:12])
     run(keys, "checkpoint", "export", whole, "--to", tmp_path / "out")
@@ -87,7 +87,7 @@ def test_source_that_lost_its_end_is_told(tmp_path: Path, keys: Path) -> None:
 
 
 def test_second_history_is_told(tmp_path: Path, keys: Path) -> None:
-    """Two good signatures over one record with different hashes are shouted and change nothing."""
+    """Two valid signatures over one record with different hashes are an error and change nothing."""
     archive = write_archive(tmp_path / "audit.jsonl", make_stream(20))
     out = tmp_path / "out"
     out.mkdir()
@@ -101,7 +101,7 @@ def test_second_history_is_told(tmp_path: Path, keys: Path) -> None:
 
 
 def test_exported_folder_shows_what_is_gone(tmp_path: Path, keys: Path) -> None:
-    """Verification with a folder of checkpoints, or a file of many, finds a cut tail and a removed stream."""
+    """Verification with a folder or a file of checkpoints finds a cut tail and a removed stream."""
     whole = write_archive(tmp_path / "whole.jsonl", [*make_stream(20), *make_stream(12, stream_id=OTHER)])
     cut = write_archive(tmp_path / "cut.jsonl", make_stream(20, end="open")[:10])
     run(keys, "checkpoint", "export", whole, "--to", tmp_path / "out")
@@ -117,7 +117,7 @@ def test_exported_folder_shows_what_is_gone(tmp_path: Path, keys: Path) -> None:
 
 
 def test_contradicting_checkpoints_are_a_finding(tmp_path: Path, keys: Path) -> None:
-    """Two exported checkpoints that tell two histories are a finding of the verification."""
+    """Two contradicting exported checkpoints are a finding."""
     archive = write_archive(tmp_path / "audit.jsonl", make_stream(20))
     run(keys, "checkpoint", "export", archive, "--to", tmp_path / "out")
     other = tmp_path / "other.checkpoint"

@@ -25,7 +25,7 @@ def text_of(report: Report) -> str:
 
 
 def test_report_that_holds_says_so() -> None:
-    """The verdict names records, streams and signatures."""
+    """The verdict states the numbers of records, streams and signatures."""
     text = text_of(Report("archive", 5, [SUMMARY], seconds=1.0))
 
     assert "HOLDS 5 records in 1 streams of archive: every hash, every link, all signatures good" in text
@@ -42,7 +42,7 @@ def test_report_with_findings_does_not_hold() -> None:
 
 
 def test_information_does_not_break_the_proof() -> None:
-    """A harmless replay is told and the report holds."""
+    """A harmless replay is reported and the report holds."""
     report = Report("archive", 5, [SUMMARY], [Finding("replay.identical", "again", "s-1", 2, 2)])
 
     assert report.ok
@@ -50,12 +50,12 @@ def test_information_does_not_break_the_proof() -> None:
 
 
 def test_suppressed_findings_break_the_proof() -> None:
-    """Findings that were only counted count."""
+    """Suppressed findings count for the verdict."""
     assert not Report("archive", 5, [SUMMARY], suppressed=1).ok
 
 
 def test_unsigned_report_says_it_loudly() -> None:
-    """Nobody takes a verification without signatures for one with."""
+    """A verification without signatures is clearly marked in the report."""
     report = Report("archive", 5, [SUMMARY], signatures=False)
 
     assert "SIGNATURES WERE NOT CHECKED" in text_of(report)
@@ -63,7 +63,7 @@ def test_unsigned_report_says_it_loudly() -> None:
 
 
 def test_records_cannot_command_the_terminal() -> None:
-    """Escape sequences, carriage returns, direction marks and markup of a record come out as visible text."""
+    """Escape sequences, carriage returns, direction marks and markup of a record are printed as visible text."""
     found = Finding("chain.gap", EVIL, EVIL, 2, 3, EVIL, EVIL, EVIL, (EVIL,), EVIL)
     summary = StreamSummary(EVIL, records=5, service=EVIL)
 
@@ -98,12 +98,12 @@ def test_json_is_complete() -> None:
 
 
 def test_many_findings_are_cut_in_the_text() -> None:
-    """The terminal is not flooded; the number is told."""
+    """The text shows a limited number of findings and the total."""
     many = [Finding("chain.gap", "missing", "s-1", n, n) for n in range(200)]
 
     assert "and 150 more" in text_of(Report("archive", 5, [SUMMARY], many))
 
 
 def test_safe_keeps_ordinary_text() -> None:
-    """Letters of any script stay as they are."""
+    """Letters of any script are unchanged."""
     assert safe("naïve 記録 “ok”") == "naïve 記録 “ok”"

@@ -24,14 +24,14 @@ def tsa(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Authority]:
 
 @pytest.fixture(scope="module")
 def stranger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Authority]:
-    """Another one, which nobody trusts."""
+    """Another, untrusted authority."""
     with authority(tmp_path_factory.mktemp("stranger")) as running:
         yield running
 
 
 @pytest.fixture
 def exported(tmp_path: Path, tsa: Authority) -> Path:
-    """A folder with an exported and time-stamped checkpoint; keys and archive lie beside it."""
+    """A folder with an exported and time-stamped checkpoint, next to keys and archive."""
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "test.pub").write_text(SIGNER.public_key.encode() + "\n")
     write_archive(tmp_path / "audit.jsonl", make_stream())
@@ -55,7 +55,7 @@ def verify(exported: Path, *arguments: object) -> dict[str, object]:
 
 
 def test_time_is_proven(exported: Path, tsa: Authority) -> None:
-    """A checkpoint that an authority stamped says since when it existed at the latest."""
+    """A time-stamped checkpoint proves by when it existed."""
     report = verify(exported, "--tsa-ca", tsa.ca)
 
     (proven,) = report["times"]  # type: ignore[misc]
@@ -74,7 +74,7 @@ def test_stamp_is_not_checked_without_an_authority(exported: Path) -> None:
 
 
 def test_stamp_of_a_stranger_is_a_finding(exported: Path, stranger: Authority) -> None:
-    """Whoever is not trusted proves no time."""
+    """The stamp of an untrusted authority is a finding."""
     report = verify(exported, "--tsa-ca", stranger.ca)
 
     assert (report["ok"], report["counts"], report["times"]) == (False, {"timestamp.invalid": 1}, [])
@@ -101,7 +101,7 @@ def test_damaged_stamp_is_a_finding(exported: Path, tsa: Authority) -> None:
 
 
 def test_stamp_is_asked_for_once(exported: Path, tsa: Authority) -> None:
-    """Exporting the same checkpoint again keeps its stamp, which is the older and so the better one."""
+    """Exporting the same checkpoint again keeps its stamp, because the older one is better."""
     root = exported.parent
     (stamp,) = exported.glob("*.tsr")
     before, asked = stamp.read_bytes(), len(tsa.requests)
@@ -122,7 +122,7 @@ def test_stamp_is_asked_for_once(exported: Path, tsa: Authority) -> None:
 def test_authority_that_answers_badly_is_an_error(
     tsa: Authority, answer: tuple[int, str, bytes], text: str
 ) -> None:
-    """No stamp is better than one that proves nothing."""
+    """An invalid stamp is an error and is not stored."""
     tsa.answer = answer
     try:
         with pytest.raises(TimestampError, match=text):
@@ -132,7 +132,7 @@ def test_authority_that_answers_badly_is_an_error(
 
 
 def test_replayed_answer_is_refused(tsa: Authority) -> None:
-    """An answer to an earlier request about the same message has another nonce."""
+    """A response to an earlier request about the same message has another nonce and is rejected."""
     fetch_timestamp(tsa.url, b"message")
     tsa.answer = (200, "application/timestamp-reply", tsa.reply(tsa.requests[-1]))
     try:

@@ -20,7 +20,7 @@ from mlaudit.verify.verification import verify_source
 
 @dataclass
 class Arriving:
-    """A live store in which the rest of a stream arrives after so many looks."""
+    """A live store in which the rest of a stream arrives after a number of reads."""
 
     documents: list[Document]
     first: int
@@ -31,7 +31,7 @@ class Arriving:
     asked: list[Selection] = field(default_factory=list)
 
     def read(self, selection: Selection, remarks: Remarks) -> Iterator[StoredRecord]:
-        """What is there by now."""
+        """The content at this time."""
         self.asked.append(selection)
         there = self.documents if len(self.asked) > self.looks else self.documents[: self.first]
         return (record for record in records(there) if selection.takes_stream(record.stream_id))
@@ -69,7 +69,7 @@ def test_new_key_is_trusted_when_somebody_says_so(rotated: tuple[Path, Path, Pat
 
 
 def test_host_trusts_its_own_keys(rotated: tuple[Path, Path, Path]) -> None:
-    """On the host both verifier keys lie in the folder, and the settings lead to it or to the key."""
+    """On the host both verifier keys lie in the folder, and the settings select the folder or the key."""
     folder, archive, _ = rotated
 
     assert run("verify", archive, "--keys", folder).exit_code == 0
@@ -79,7 +79,7 @@ def test_host_trusts_its_own_keys(rotated: tuple[Path, Path, Path]) -> None:
 
 
 def test_rotate_on_the_command_line(tmp_path: Path) -> None:
-    """Rotating prints the new verifier key, and show lists both, the old one with its end."""
+    """Rotating prints the new verifier key, and show lists both, the old one with its end time."""
     run("keys", "init", "--dir", tmp_path, "--name", "host-1")
 
     done = run("keys", "rotate", "--dir", tmp_path, "--overlap", "2")
@@ -106,7 +106,7 @@ def test_checkpoint_ahead_of_delivery_is_waited_for() -> None:
 
 
 def test_other_streams_checkpoints_do_not_widen_the_look() -> None:
-    """With one stream asked for, a fresh checkpoint of another stream makes nobody read that one."""
+    """With one stream selected, a fresh checkpoint of another stream does not extend the check to that one."""
     fresh = Checkpoint(NEXT_ID, 20, "a" * 64, NOW.strftime("%Y-%m-%dT%H:%M:%SZ"))
     source = Arriving([*make_stream(), *make_stream(stream_id=NEXT_ID)], 40, looks=0)
 

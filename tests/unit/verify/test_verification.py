@@ -60,26 +60,26 @@ def places(report: Report) -> list[tuple[str, str, int, int]]:
 
 
 def test_restart_is_proven(tmp_path: Path) -> None:
-    """A stream that ended and the one that continues it hold together."""
+    """A stream that ended and its successor are proven together."""
     assert verify(tmp_path, FIRST, follower(FIRST)).findings == []
 
 
 def test_link_to_an_earlier_record_is_proven(tmp_path: Path) -> None:
-    """A killed process's successor knows it only up to what it had noted; the adoption comes behind."""
+    """The successor of a killed process links to its last noted record; the adoption comes later."""
     abandoned = make_stream(end="abandoned")
 
     assert verify(tmp_path, abandoned, follower(abandoned, 12)).findings == []
 
 
 def test_deleted_tail_is_named_by_the_next_stream(tmp_path: Path) -> None:
-    """The next stream knows how far this one had come."""
+    """The next stream shows how far this one had come."""
     report = verify(tmp_path, FIRST[:15], follower(FIRST))
 
     assert places(report) == [("stream.tail_missing", STREAM_ID, 16, 20)]
 
 
 def test_deleted_stream_is_named_by_the_next(tmp_path: Path) -> None:
-    """A whole stream that is gone is still named by the one that continued it."""
+    """A deleted stream is still named by its successor."""
     assert places(verify(tmp_path, follower(FIRST))) == [("stream.missing", STREAM_ID, 0, 0)]
 
 
@@ -92,7 +92,7 @@ def test_deleted_parent_is_named_by_the_child(tmp_path: Path) -> None:
 
 
 def test_absent_adopter_is_named_by_the_stream_it_closed(tmp_path: Path) -> None:
-    """Whoever closed an abandoned stream has written one, too; right after the adoption it may still be on its way."""
+    """A missing adopter of an abandoned stream is a finding, except right after the adoption."""
     abandoned = make_stream(end="abandoned")
     abandoned[-1] = document(altered(abandoned[-1].original, "audit.stream.adopted_by", NEXT_ID))
 
@@ -103,7 +103,7 @@ def test_absent_adopter_is_named_by_the_stream_it_closed(tmp_path: Path) -> None
 
 
 def test_link_far_from_the_end_is_compared(tmp_path: Path) -> None:
-    """The record that a later stream names is compared however many came behind it."""
+    """The record that a later stream names is compared however many follow it."""
     long = make_stream(200, every=500)
     after = follower(long, 3)
     changed = copy_of(long)
@@ -118,28 +118,28 @@ def test_link_far_from_the_end_is_compared(tmp_path: Path) -> None:
 
 
 def test_forged_stream_cannot_accuse_a_signed_record(tmp_path: Path) -> None:
-    """A link that does not fit a signed record, from a stream that nobody signed, is itself the fault."""
+    """A link from an unsigned stream that contradicts a signed record is itself the finding."""
     forged = follower(FIRST, 12, **{"audit.stream.previous.hash": "f" * 64})[:4]
 
     assert places(verify(tmp_path, FIRST, forged)) == [("chain.broken", NEXT_ID, 1, 1)]
 
 
 def test_deleted_stream_is_named_by_a_checkpoint_from_elsewhere(tmp_path: Path) -> None:
-    """Even the newest stream cannot vanish once a checkpoint of it has left the machine."""
+    """Deletion of even the newest stream is found once a checkpoint of it has been exported."""
     known = [Checkpoint(NEXT_ID, 5, "0" * 64, "2025-11-25T03:31:00Z")]
 
     assert places(verify(tmp_path, FIRST, checkpoints=known)) == [("stream.missing", NEXT_ID, 0, 0)]
 
 
 def test_stream_without_an_end_is_named(tmp_path: Path) -> None:
-    """A stream that another continues must have ended or been abandoned."""
+    """A stream with a successor must have ended or been abandoned."""
     report = verify(tmp_path, KILLED, follower(KILLED))
 
     assert places(report) == [("stream.not_ended", STREAM_ID, 18, 18)]
 
 
 def test_successor_that_just_starts_may_still_be_closing_it(tmp_path: Path) -> None:
-    """Adoption takes a moment; within it the missing end is only mentioned."""
+    """Shortly after the successor's start a missing end is for information only."""
     moment = NOW.replace(hour=3, minute=31, second=30)
     path = write_archive(tmp_path / "audit.jsonl", [*KILLED, *follower(KILLED)])
 
@@ -159,7 +159,7 @@ def test_workers_that_run_side_by_side_are_no_restart(tmp_path: Path) -> None:
 
 
 def test_last_record_is_vouched_for_by_the_next_stream(tmp_path: Path) -> None:
-    """The link of a restart shows which of the last original and its stored hash was changed."""
+    """The link of a restart shows whether the last original or its stored hash was changed."""
     after = follower(FIRST)
     changed = copy_of(FIRST)
     changed[-1].original = altered(changed[-1].original, "message", "nothing happened")
@@ -170,7 +170,7 @@ def test_last_record_is_vouched_for_by_the_next_stream(tmp_path: Path) -> None:
 
 
 def test_window_says_what_was_not_looked_at(tmp_path: Path) -> None:
-    """Time cuts streams without findings, records between two of the window belong to it, and the report says so."""
+    """A time window cuts streams without findings, includes records between its own, and is stated in the report."""
     since = from_nanoseconds(BEGIN + 5 * SECOND)
     until = from_nanoseconds(BEGIN + 10 * SECOND)
 
@@ -183,7 +183,7 @@ def test_window_says_what_was_not_looked_at(tmp_path: Path) -> None:
 
 
 def test_tamper_inside_a_window_is_named(tmp_path: Path) -> None:
-    """A window hides nothing that lies in it."""
+    """A tamper inside the window is still found."""
     documents = copy_of(FIRST)
     del documents[6]
 
@@ -193,13 +193,13 @@ def test_tamper_inside_a_window_is_named(tmp_path: Path) -> None:
 
 
 def test_window_without_a_record_proves_nothing(tmp_path: Path) -> None:
-    """Nothing found is not the same as nothing wrong."""
+    """An empty window is not reported as proven."""
     with pytest.raises(SourceError, match="proves nothing"):
         verify(tmp_path, FIRST, since=from_nanoseconds(BEGIN + 1000 * SECOND))
 
 
 def test_one_stream_alone(tmp_path: Path) -> None:
-    """A selected stream is judged without the others, and what it names elsewhere is said."""
+    """A selected stream is verified without the others, and its links to them are reported."""
     report = verify(tmp_path, follower(FIRST), stream=NEXT_ID)
 
     assert report.ok
@@ -219,7 +219,7 @@ def test_spool_does_not_miss_delivered_streams(tmp_path: Path) -> None:
 
 
 def test_records_of_no_stream_are_findings(tmp_path: Path) -> None:
-    """What stands in the audit trail without a place is named and counted."""
+    """Records without a place in a stream are reported and counted."""
     stray = copy_of(FIRST[:1])[0]
     stray.original = b'{"message":"hello"}'
     stray.hash = document(altered(FIRST[0].original, "message", "x")).hash
@@ -233,7 +233,7 @@ def test_records_of_no_stream_are_findings(tmp_path: Path) -> None:
 
 
 def test_no_trusted_key_is_an_error(tmp_path: Path) -> None:
-    """Without a key signatures cannot be checked, and that is never passed over in silence."""
+    """Without a key signatures cannot be checked, and that is an error."""
     path = write_archive(tmp_path / "audit.jsonl", FIRST)
 
     with pytest.raises(KeyFileError, match="--unsigned"):
@@ -244,7 +244,7 @@ def test_no_trusted_key_is_an_error(tmp_path: Path) -> None:
 
 
 class _Arriving:
-    """A live source in which a batch becomes visible only at the second look."""
+    """A live source in which a batch becomes visible only at the second read."""
 
     name = "arriving"
     complete = True
@@ -259,7 +259,7 @@ class _Arriving:
 
 
 def test_gap_in_a_stream_that_writes_right_now_is_looked_at_again() -> None:
-    """A batch that is still on its way is no finding; one that stays away is."""
+    """A batch in transit is no finding; one that stays missing is."""
     now = NOW.replace(hour=3, minute=30, second=30)
     holed = KILLED[:6] + KILLED[8:]
 
@@ -270,7 +270,7 @@ def test_gap_in_a_stream_that_writes_right_now_is_looked_at_again() -> None:
 
 
 def test_progress_is_told(tmp_path: Path) -> None:
-    """A long read says how far it is."""
+    """A long read reports its progress."""
     told: list[int] = []
     path = write_archive(tmp_path / "audit.jsonl", make_stream(10_001, every=1000))
 

@@ -14,7 +14,7 @@ STORED = make_stream(3)[1]
 
 
 def test_question_in_the_words_of_elasticsearch() -> None:
-    """Kinds and bounds hold for all, and any match will do."""
+    """Kinds and bounds are required, and any one match suffices."""
     match = Match((("a", ("1", "2")),), absent=("b",), below=("n", 7))
     ask = Ask(("k",), (match,), since="2026", until="2027")
 
@@ -42,7 +42,7 @@ def test_question_in_the_words_of_elasticsearch() -> None:
 
 
 def test_original_is_what_is_read() -> None:
-    """Numbers are the original's, not the doubles beside it, and a faithful document has no fault."""
+    """Numbers come from the original, not from the stored doubles, and a faithful document has no fault."""
     found = read_record(hit(STORED))
 
     assert (found.fault, found.sealed, found.sequence) == ("", True, 2)
@@ -51,7 +51,7 @@ def test_original_is_what_is_read() -> None:
 
 
 def test_changed_searchable_field_is_a_fault() -> None:
-    """The original is told, and what is searchable instead is named."""
+    """The original's value is shown, and the differing searchable value is reported."""
     stored = hit(STORED)
     stored["_source"]["ml.model.name"] = "other"
 
@@ -62,7 +62,7 @@ def test_changed_searchable_field_is_a_fault() -> None:
 
 
 def test_changed_original_is_a_fault() -> None:
-    """An original that does not fit its hash is told as such."""
+    """An original that does not match its hash is reported as a fault."""
     stored = hit(STORED)
     stored["_source"]["event.original"] = altered(STORED.original, "ml.model.name", "other").decode()
 
@@ -71,7 +71,7 @@ def test_changed_original_is_a_fault() -> None:
 
 @pytest.mark.parametrize("original", ["", "[1]", "{", None, 7, "\ud800"])
 def test_document_without_an_original(original: Any) -> None:
-    """A document whose original cannot be read is unsealed and faulty, and breaks nothing."""
+    """A document whose original cannot be read is unsealed and faulty, without an error."""
     stored = hit(STORED)
     stored["_source"]["event.original"] = original
 
@@ -82,7 +82,7 @@ def test_document_without_an_original(original: Any) -> None:
 
 
 def test_what_the_collector_saw_itself_is_unsealed() -> None:
-    """A document marked as unsealed is no more than that: there is no seal that it could disagree with."""
+    """A document marked as unsealed has no faults, since it has no seal to contradict."""
     source = {"mlaudit.unsealed": True, "audit.kind": "audit.host.failure", "@timestamp": "2026"}
 
     found = read_record({"_id": "x", "_index": "i", "_source": source})
@@ -91,7 +91,7 @@ def test_what_the_collector_saw_itself_is_unsealed() -> None:
 
 
 def test_marked_record_is_never_taken_for_sealed() -> None:
-    """Of a record that names a stream, and that the collector marked as unsealed, the mark is believed."""
+    """A record that names a stream and is marked as unsealed counts as unsealed."""
     marked = document(STORED.original)
     marked.source["mlaudit.unsealed"] = True
 
@@ -99,7 +99,7 @@ def test_marked_record_is_never_taken_for_sealed() -> None:
 
 
 def test_absent_cluster_cannot_be_looked_at() -> None:
-    """Nobody listening is an error that says where."""
+    """An unreachable cluster is an error that names the address."""
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{reserved.getsockname()[1]}"

@@ -9,12 +9,12 @@ from mlaudit.lineage.ask.reference import Chosen, choose
 
 
 def chosen(story: Story, text: str) -> Chosen:
-    """What is meant."""
+    """The selected version."""
     return choose(MemoryTrail(story.records), text)
 
 
 def promote(story: Story, version: str, alias: str, before: str = "", after: str = "") -> None:
-    """An alias or stage that was set, or removed where there is no ``after``."""
+    """A record of an alias or stage that was set, or removed without ``after``."""
     fields = {"ml.registry.alias": alias, "ml.registry.before": before, "ml.registry.after": after}
     told = {name: value for name, value in fields.items() if value}
     story.tell("audit.ml.model.promoted", ml__model__name="credit-risk", ml__model__version=version, **told)
@@ -41,12 +41,12 @@ def saved(*versions: str) -> Story:
     ],
 )
 def test_ways_to_name_a_version(text: str, version: str) -> None:
-    """By nothing, its number, its alias or its digest."""
+    """A version is selected by default, by its number, its alias or its digest."""
     assert chosen(tell(), text).version == version
 
 
 def test_newest_is_what_was_deployed_last() -> None:
-    """A version that was made later and never deployed is not the one in use."""
+    """The default is the version that was deployed last, not a newer one without a deployment."""
     story = tell()
     story.tell("audit.ml.model.saved", **model("4", "4" * 64))
 
@@ -57,13 +57,13 @@ def test_newest_is_what_was_deployed_last() -> None:
 
 
 def test_newest_without_deployments() -> None:
-    """Where none was deployed or promoted it is the one that was made last, whatever its number says."""
+    """Without a deployment or promotion the default is the version that was made last, whatever its number."""
     assert chosen(saved("9", "10"), "credit-risk").version == "10"
     assert chosen(saved("10", "9"), "credit-risk").version == "9"
 
 
 def test_alias_moves_and_goes() -> None:
-    """An alias means the version that has it now; one that was taken away says who had it."""
+    """An alias selects its current version; the error for a removed alias names the last one."""
     story = saved("1", "2")
     promote(story, "1", "champion", after="1")
     promote(story, "2", "champion", before="1", after="2")
@@ -75,7 +75,7 @@ def test_alias_moves_and_goes() -> None:
 
 
 def test_stage_is_left_with_the_next_one() -> None:
-    """A version that went on to another stage no longer has the one before."""
+    """A version that moved to another stage no longer has the previous one."""
     story = saved("1")
     promote(story, "1", "Production", before="None", after="Production")
     assert chosen(story, "credit-risk@Production").version == "1"
@@ -87,7 +87,7 @@ def test_stage_is_left_with_the_next_one() -> None:
 
 
 def test_name_with_a_colon_is_taken_whole() -> None:
-    """What the trail knows as a name is a name."""
+    """A known model name with a colon is not split."""
     story = Story()
     for name in ("llm:7b", "llm"):
         story.tell(
@@ -124,13 +124,13 @@ def test_what_the_trail_does_not_know(text: str, reason: str) -> None:
 
 
 def test_empty_trail() -> None:
-    """Where there is no model at all, the question is whether this is the right place."""
+    """The error for a trail without models asks whether this is the right cluster."""
     with pytest.raises(SourceError, match="the right cluster and namespace"):
         chosen(Story(), "credit-risk")
 
 
 def test_digest_that_several_have() -> None:
-    """A beginning that two artifacts share is refused."""
+    """A digest prefix that two artifacts share is rejected."""
     story = Story()
     for end in ("a", "b"):
         story.tell("audit.ml.model.saved", **model("1", "0" * 63 + end))

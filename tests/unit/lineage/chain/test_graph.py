@@ -24,12 +24,12 @@ def edges(told: Lineage, kind: str) -> set[tuple[str, str]]:
 
 
 def test_kinds_are_of_the_catalog() -> None:
-    """Every kind that is asked for is one that the catalog knows."""
+    """Every queried kind is in the catalog."""
     assert {*kinds.RUNS, ML_TRAINING_EVALUATED, *kinds.DATA, *kinds.NAMING} <= set(KINDS)
 
 
 def test_every_link_of_the_chain() -> None:
-    """From the data to the predictions, each link is there, by the ids and digests of the records alone."""
+    """From the data to the predictions, each link follows from the ids and digests of the records alone."""
     told = lineage(tell())
 
     assert edges(told, "trained_on") == {(f"data/sha256/{DATA}", "run/fit-3")}
@@ -44,7 +44,7 @@ def test_every_link_of_the_chain() -> None:
 
 
 def test_what_was_read_beside_the_run_is_no_proof() -> None:
-    """A read of the same process with another digest is told as circumstance."""
+    """A read of the same process with another digest is shown as circumstantial."""
     told = lineage(tell())
 
     (near,) = [edge for edge in told.edges if not edge.proven]
@@ -52,7 +52,7 @@ def test_what_was_read_beside_the_run_is_no_proof() -> None:
 
 
 def test_what_was_read_after_the_run_is_not_told() -> None:
-    """A read that came later, or in another process, has nothing to do with the run."""
+    """A read that came later, or in another process, is not linked to the run."""
     story = tell()
     story.tell("audit.data.read", ml__dataset__name="/data/later.csv", ml__dataset__operation="read_csv")
     story.tell("audit.data.read", service="other", ml__dataset__name="/data/other.csv")
@@ -61,7 +61,7 @@ def test_what_was_read_after_the_run_is_not_told() -> None:
 
 
 def test_replaced_version() -> None:
-    """The version before says by what it was replaced, and has none of the runs and predictions of the one after."""
+    """A replaced version names its successor, and has none of the successor's runs and predictions."""
     told = lineage(tell(), "credit-risk:2")
 
     deployment = only(told, Stage.DEPLOYMENT)
@@ -73,7 +73,7 @@ def test_replaced_version() -> None:
 
 
 def test_gaps_are_told() -> None:
-    """What the chain lacks is listed, a whole stage as well as a single record."""
+    """Missing parts of the chain are listed: whole stages and single records."""
     story = Story()
     story.tell("audit.ml.prediction", ml__model__name="old", ml__model__version="1")
 
@@ -87,7 +87,7 @@ def test_gaps_are_told() -> None:
 
 
 def test_run_without_an_end() -> None:
-    """A run that never said how it ended is a gap, and its model is told all the same."""
+    """A run without an end record is a gap, and its model is still shown."""
     story = Story()
     story.tell("audit.ml.training.started", ml__training__run_id="r", ml__training__method="fit")
     story.tell("audit.ml.model.saved", **model("1", NEW), ml__training__run_id="r")
@@ -98,7 +98,7 @@ def test_run_without_an_end() -> None:
 
 
 def test_failed_records_make_nothing() -> None:
-    """A failed save, promotion or deployment is no artifact, approval or deployment."""
+    """A failed save, promotion or deployment adds no artifact, approval or deployment."""
     story = Story()
     told = story.tell
     told("audit.ml.model.saved", **model("1", NEW), outcome="failure", ml__training__run_id="r")
@@ -120,7 +120,7 @@ def test_failed_records_make_nothing() -> None:
 
 
 def test_ended_and_started_again() -> None:
-    """A deployment is what its last record says, with the reason of its end."""
+    """A deployment has the state of its last record, with the reason of its end."""
     story = tell()
     serving = {"service": "loan-scoring", "ml.deployment.id": "loan-scoring/credit-risk", **model("3", NEW)}
     story.tell("audit.ml.deployment.ended", **serving, event__reason="the service stopped")
@@ -135,7 +135,7 @@ def test_ended_and_started_again() -> None:
 
 
 def test_ticket_of_a_deployment_is_an_approval() -> None:
-    """Where no alias was set, the change under which it was deployed stands for the approval."""
+    """Without an alias, the change ticket of the deployment counts as the approval."""
     story = Story()
     story.tell("audit.ml.model.saved", **model("1", NEW))
     change = {"ml.change.ticket": "CHG-1", "ml.change.approver": "bob"}
@@ -147,7 +147,7 @@ def test_ticket_of_a_deployment_is_an_approval() -> None:
 
 
 def test_one_name_for_two_artifacts() -> None:
-    """Two hosts that count versions each for themselves: both artifacts are shown, and a digest asks for one."""
+    """Two hosts that count versions each for themselves: both artifacts are shown, and a digest selects one."""
     story = Story()
     story.tell("audit.ml.model.saved", **model("1", OLD), ml__training__run_id="one")
     story.tell("audit.ml.model.saved", **model("1", NEW), ml__training__run_id="two")
@@ -161,7 +161,7 @@ def test_one_name_for_two_artifacts() -> None:
 
 
 def test_other_name_of_the_same_artifact() -> None:
-    """What a registry calls the same bytes belongs to it, also where a record there names no digest."""
+    """A registry's name for the same bytes belongs to the artifact, also if a record there names no digest."""
     story = Story()
     story.tell("audit.ml.model.saved", **model("1", NEW))
     story.tell(
@@ -215,7 +215,7 @@ def test_read_within_the_run_and_of_the_same_place() -> None:
 
 
 def test_repeated_evaluation_is_one_node() -> None:
-    """Of evaluations on the same data the last values are told, and which metrics vary."""
+    """Of evaluations on the same data the last values are shown, and which metrics vary."""
     story = tell()
     again = {"ml.training.run_id": "fit-3", "ml.training.method": "score", "ml.dataset.digest": HOLDOUT}
     story.tell(
@@ -232,7 +232,7 @@ def test_repeated_evaluation_is_one_node() -> None:
 
 
 def test_unsealed_and_altered_records_are_counted() -> None:
-    """What no process sealed, and what is not as it was sealed, is told of the node and of the whole."""
+    """Unsealed and altered records are counted for the node and in total."""
     records = tell().records
     records = [
         replace(one, sealed=one.kind != ML_PREDICTION, fault="odd" * (one.kind == ML_MODEL_SAVED))
@@ -249,7 +249,7 @@ def test_unsealed_and_altered_records_are_counted() -> None:
 
 
 def test_model_without_a_version() -> None:
-    """A model that was never saved is told of by its name."""
+    """A model that was never saved is shown by its name."""
     story = Story()
     story.tell("audit.ml.prediction", ml__model__name="KMeans", ml__prediction__rows=3)
     story.tell("audit.ml.prediction", ml__model__name="KMeans", ml__model__version="1")
@@ -262,7 +262,7 @@ def test_model_without_a_version() -> None:
 
 
 def test_time_bounds_what_it_was_used_for() -> None:
-    """Loads and predictions outside of the window are left out; what made the model is not."""
+    """Loads and predictions outside of the window are excluded; the records of how the model was made are not."""
     told = lineage(tell(), since="2026-11-25T04:00:00.000000000Z")
 
     assert told.of(Stage.PREDICTIONS) == []
@@ -271,7 +271,7 @@ def test_time_bounds_what_it_was_used_for() -> None:
 
 @pytest.mark.parametrize("length", [1, 2, 3, 50])
 def test_circle_of_parents_ends(length: int) -> None:
-    """Runs that name each other as their parents are told of once, and the walk ends."""
+    """Runs that name each other as their parents are shown once, and the traversal ends."""
     story = Story()
     for number in range(length):
         parent = {"ml.training.parent_run_id": f"run-{(number + 1) % length}"}
@@ -286,13 +286,13 @@ def test_circle_of_parents_ends(length: int) -> None:
 
 
 def test_what_lies_beyond_a_bound_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bound that is met is a note, and runs that were not fetched are counted."""
+    """A reached limit is a note, and runs that were not fetched are counted."""
     monkeypatch.setattr(trace, "CHILDREN", 10)
     monkeypatch.setattr(trace, "NEARBY", 1)
 
     told = lineage(tell(30))
 
-    # The last ten trials are nodes; their fits are none of ours but the best one's.
+    # The last ten trials are nodes; of their fits only the best one's belongs to the model.
     assert told.more_runs == {"run/study-of-3": 20}
     assert any("reads came before the end of the run" in note for note in told.notes)
 
@@ -302,7 +302,7 @@ ODD: list[Any] = [None, True, 3, -2.5, [], ["x"], {}, {"a": {"b": 1}}, "\ud800",
 
 @pytest.mark.parametrize("value", ODD, ids=lambda value: repr(value)[:12])
 def test_fields_of_any_type(value: Any) -> None:
-    """A record whose fields are not what the catalog says breaks nothing."""
+    """A record whose fields do not match the catalog causes no error."""
     story = tell(1)
     for record in tell(1).records:
         fields = {

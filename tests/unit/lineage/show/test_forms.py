@@ -36,7 +36,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_names_in_the_picture(text: str) -> None:
-    """Whatever a record calls itself, the picture is well-formed, and holds no element or attribute that it named."""
+    """With any names in records, the picture is well-formed and holds no element or attribute from them."""
     drawn = draw(lineage(hostile(text)))
 
     root = ET.fromstring(drawn)
@@ -54,7 +54,7 @@ def test_hostile_names_in_the_picture(text: str) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_names_in_the_text(text: str) -> None:
-    """No line holds what a terminal obeys, and no line of ours becomes two."""
+    """No line holds terminal control sequences, and no name splits a line."""
     lines = render(lineage(hostile(text)), 80)
 
     assert all(line.plain.isprintable() for line in lines)
@@ -73,7 +73,7 @@ def test_hostile_names_in_the_document(text: str) -> None:
 
 
 def test_document_is_of_its_schema() -> None:
-    """The schema knows every field that there is, and its name is in every answer."""
+    """The schema has every field, and its name is in every document."""
     told = document(lineage(tell()), {"s": "holds"})
 
     jsonschema.validate(told, SCHEMA)
@@ -83,7 +83,7 @@ def test_document_is_of_its_schema() -> None:
 
 
 def test_picture_refers_to_nothing_outside() -> None:
-    """No link, no image, no font and no style from elsewhere; the name space is the only address."""
+    """The picture has no external link, image, font or style; the name space is the only address."""
     drawn = draw(lineage(tell()))
 
     assert re.findall(r"https?://[^\"'\s<]+", drawn) == ["http://www.w3.org/2000/svg"]
@@ -91,7 +91,7 @@ def test_picture_refers_to_nothing_outside() -> None:
 
 
 def test_picture_can_be_read_out() -> None:
-    """It has a title and a description that tell the chain, and a tooltip on every card."""
+    """The picture has a title and a description of the chain, and a tooltip on every card."""
     root = ET.fromstring(draw(lineage(tell())))
 
     assert root.attrib["role"] == "img"
@@ -114,7 +114,7 @@ def test_picture_is_light_and_dark() -> None:
 
 
 def test_big_lineage_is_summed_up() -> None:
-    """Hundreds of runs, data sets and services take no more room than a handful, and say how many more there are."""
+    """Hundreds of runs, data sets and services take the space of a few, with the number of the others."""
     story = tell(100)
     for number in range(50):
         story.tell("audit.ml.prediction", service=f"service-{number:02}", **model("3", NEW))
@@ -143,7 +143,7 @@ def test_text_keeps_to_the_width(width: int) -> None:
 
 
 def test_command_to_copy_is_harmless() -> None:
-    """A stream that is called like a command is quoted in the command that would prove it."""
+    """A stream named like a command is quoted in the command to copy."""
     story = tell(1)
     story.tell("audit.ml.prediction", **model("3", NEW), audit__sequence__stream_id="$(touch x); `y`")
 
@@ -153,7 +153,7 @@ def test_command_to_copy_is_harmless() -> None:
 
 
 def test_verdicts_are_told() -> None:
-    """What verification said stands in the place of the hint, in text and picture."""
+    """The result of verification replaces the hint, in text and picture."""
     told = lineage(tell())
     proofs = dict.fromkeys(told.streams, "holds")
     text = "\n".join(line.plain for line in render(told, proofs=proofs))
@@ -166,7 +166,7 @@ def test_verdicts_are_told() -> None:
 
 
 def test_cut_text_fits() -> None:
-    """What is cut is not wider than its room, and says that it was cut."""
+    """Truncated text fits its space and is marked as truncated."""
     for text in ("mmmmmmmmmmmmmmmmmmmmmm", "漢字漢字漢字漢字漢字漢字", "illi" * 20):
         shown = cut(text, 11, 80)
         assert shown.endswith("…")
@@ -176,7 +176,7 @@ def test_cut_text_fits() -> None:
 
 
 def test_every_stage_has_a_card() -> None:
-    """A stage of which nothing was found shows that, rather than nothing."""
+    """A stage without records has a card that says so."""
     story = Story()
     story.tell("audit.ml.model.saved", **model("1", NEW))
     told = lineage(story)

@@ -22,14 +22,14 @@ VALID = make_stream()
 
 @dataclass
 class Cluster:
-    """Answers with places, and with more of them at a later look."""
+    """Returns places, and more of them at a later read."""
 
     stored: list[Place]
     later: list[Place] = field(default_factory=list)
     looks: int = 0
 
     def places(self, streams: Iterable[str]) -> Iterator[Place]:
-        """What is there by now."""
+        """The content at this time."""
         self.looks += 1
         names = set(streams)
         there = self.stored if self.looks == 1 else [*self.stored, *self.later]
@@ -56,7 +56,7 @@ def covered(
 
 
 def test_furthest_promise_counts() -> None:
-    """Of several signatures the furthest promises most; other streams and old ones are left out when asked."""
+    """Of several signatures the furthest counts; other and older streams are excluded on request."""
     known = [
         Checkpoint(STREAM_ID, 9, "a" * 64, "2026-11-25T03:30:00Z"),
         Checkpoint(STREAM_ID, 12, "b" * 64, "2026-11-25T03:31:00Z"),
@@ -74,7 +74,7 @@ def test_furthest_promise_counts() -> None:
 
 
 def test_missing_ranges_are_exact() -> None:
-    """Every promised sequence without a document is missing, and what is stored beyond the promise is told."""
+    """Every promised sequence without a document is missing, and documents beyond the promise are reported."""
     cluster = Cluster([place(number) for number in (2, 3, 4, 8, 10, 11, 12)])
 
     report = covered(streams_of(10), cluster)
@@ -89,7 +89,7 @@ def test_missing_ranges_are_exact() -> None:
 
 
 def test_late_documents_are_waited_for() -> None:
-    """What arrives while it looks is not missing."""
+    """Documents that arrive during the check are not missing."""
     cluster = Cluster([place(1)], later=[place(2), place(3)])
 
     assert covered(streams_of(3), cluster, settle=5)["missing"] == []
@@ -97,14 +97,14 @@ def test_late_documents_are_waited_for() -> None:
 
 
 def test_other_hash_at_the_signed_record_is_told() -> None:
-    """A document in the signed record's place with another hash is no coverage."""
+    """A document with another hash in the signed record's place does not count as stored."""
     cluster = Cluster([place(1), place(2, "f" * 64)])
 
     assert covered(streams_of(2), cluster)["contradicted"]
 
 
 def test_reasons_come_from_this_host(tmp_path: Path) -> None:
-    """Each missing record is looked for in spool, quarantine, retained window and archive, in this order."""
+    """Each missing record is searched in spool, quarantine, retained window and archive, in this order."""
     spool = tmp_path / "spool"
     other_part = tmp_path / "later"
     write_spool(layout.retained_folder(spool), VALID[:6])

@@ -12,7 +12,7 @@ PAIRS = st.lists(st.tuples(st.integers(1, 60), st.integers(0, 8)), max_size=30)
 
 @given(PAIRS, st.integers(1, 60), st.integers(0, 20))
 def test_ranges_are_a_set(pairs: list[tuple[int, int]], first: int, more: int) -> None:
-    """Whatever is added in whatever order, ranges hold the same numbers as a set, in the fewest ranges."""
+    """Numbers added in any order give the same content as a set, in the fewest ranges."""
     ranges, numbers = Ranges(), set[int]()
     for start, length in pairs:
         ranges.add(start, start + length)
@@ -30,6 +30,6 @@ def test_ranges_are_a_set(pairs: list[tuple[int, int]], first: int, more: int) -
 
 
 def test_text_for_a_person() -> None:
-    """Single numbers and ranges, and how many are not shown."""
+    """The text has single numbers, ranges, and the number of omitted ones."""
     assert Ranges([(3, 3), (7, 9)]).text() == "3, 7-9"
     assert Ranges((number, number) for number in range(1, 40, 2)).text(2) == "1, 3 and 18 more ranges"

@@ -28,7 +28,7 @@ TAKEN = Answer(Verdict.ACKNOWLEDGED)
 
 
 class Collector:
-    """Takes what it is sent, or answers as it is told to."""
+    """Accepts every request, or returns the given responses."""
 
     def __init__(self, *answers: Answer) -> None:
         self.answers = list(answers)
@@ -62,13 +62,13 @@ def everything(stream_id: str, sequence: int) -> bool:
 
 
 def retained(tmp_path: Path, documents: list[Document]) -> list[Original]:
-    """The documents as a spool keeps them after delivery."""
+    """The documents as a spool retains them after delivery."""
     write_spool(layout.retained_folder(tmp_path), documents)
     return list(read_spool(tmp_path, everything))
 
 
 def test_originals_are_sent_byte_for_byte(tmp_path: Path) -> None:
-    """What is retained arrives as the same LogRecords, under the resource of the process that wrote them."""
+    """Retained records arrive as the same LogRecords, with the resource of the process that wrote them."""
     collector = Collector()
 
     outcome = Resend(collector).run(retained(tmp_path, VALID))
@@ -79,7 +79,7 @@ def test_originals_are_sent_byte_for_byte(tmp_path: Path) -> None:
 
 
 def test_archive_gives_the_same_records(tmp_path: Path) -> None:
-    """A LogRecord that comes out of an archive is the one that was spooled."""
+    """A LogRecord from an archive equals the spooled one."""
     archive = write_archive(tmp_path / "audit.jsonl", VALID)
 
     found = list(read_archive([archive], everything))
@@ -97,7 +97,7 @@ def _attributes(record: LogRecord) -> dict[str, str]:
 
 
 def test_record_in_two_places_is_sent_once(tmp_path: Path) -> None:
-    """What the window and the archive both have goes out once."""
+    """A record in both the retained window and the archive is sent once."""
     archive = write_archive(tmp_path / "audit.jsonl", VALID)
     collector = Collector()
 
@@ -108,7 +108,7 @@ def test_record_in_two_places_is_sent_once(tmp_path: Path) -> None:
 
 
 def test_undelivered_records_are_left_to_their_sender(tmp_path: Path) -> None:
-    """What waits in the spool may not be on disk yet; sending it is the work of the process that wrote it."""
+    """Records that wait in the spool are left to the process that wrote them."""
     write_spool(tmp_path, VALID)
     collector = Collector()
 
@@ -118,7 +118,7 @@ def test_undelivered_records_are_left_to_their_sender(tmp_path: Path) -> None:
 
 
 def test_set_aside_records_are_tried_again(tmp_path: Path) -> None:
-    """What the collector refused once is sent from the quarantine."""
+    """Records that the collector rejected are sent again from the quarantine."""
     folder = layout.quarantine_folder(layout.stream_folder(tmp_path, STREAM_ID))
     folder.mkdir(parents=True)
     (folder / f"{5:020d}.otlp").write_bytes(payload(VALID[4]))
@@ -130,7 +130,7 @@ def test_set_aside_records_are_tried_again(tmp_path: Path) -> None:
 
 
 def test_changed_record_is_not_sent(tmp_path: Path) -> None:
-    """A body whose hash is not the one that was noted, or that names another place, is refused and named."""
+    """A body with another hash than the stored one, or with another place, is rejected and reported."""
     changed = list(VALID)
     changed[4] = replace(VALID[4], original=altered(VALID[4].original, "message", "forged"))
     archive = write_archive(tmp_path / "audit.jsonl", changed)
@@ -160,7 +160,7 @@ def test_record_that_does_not_fit_its_neighbours_is_not_sent(tmp_path: Path, sid
 
 
 def test_forged_record_inside_a_gap_is_not_followed(tmp_path: Path) -> None:
-    """In a longer gap the record behind a forged one names another hash, so the break is seen."""
+    """In a longer gap the record after a forged one names another hash, so the break is found."""
     forged = [*VALID[:4], document(altered(VALID[4].original, "message", "forged")), *VALID[5:]]
     archive = write_archive(tmp_path / "audit.jsonl", forged)
 
@@ -171,7 +171,7 @@ def test_forged_record_inside_a_gap_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_dry_run_sends_nothing(tmp_path: Path) -> None:
-    """Everything is looked at and counted, and nothing leaves."""
+    """A dry run checks and counts everything, and sends nothing."""
     collector = Collector()
 
     outcome = Resend(collector, dry_run=True).run(retained(tmp_path, VALID))
@@ -192,7 +192,7 @@ def test_collector_that_refuses_one_record_gets_the_rest(tmp_path: Path) -> None
 
 
 def test_collector_that_stumbles_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A passing trouble costs a pause; one that lasts ends the run and names what did not go."""
+    """A temporary error is retried after a pause; a lasting one ends the run and reports the unsent records."""
     monkeypatch.setattr("mlaudit.verify.repair.resend._FIRST_PAUSE", 0.001)
     kept = retained(tmp_path, VALID)
     stumbles = Collector(Answer(Verdict.RETRY, "HTTP 503"), Answer(Verdict.UNAUTHENTICATED, "HTTP 401"))
@@ -203,7 +203,7 @@ def test_collector_that_stumbles_is_asked_again(tmp_path: Path, monkeypatch: pyt
 
 
 def test_acknowledged_part_of_a_spool_counts_as_retained(tmp_path: Path) -> None:
-    """What the receiver acknowledged and still lies in the stream's folder may be sent again."""
+    """Acknowledged records that are still in the stream's folder can be sent again."""
     write_spool(tmp_path, VALID, segment=8)
     folder = layout.streams(tmp_path)[0]
     descriptor = files.open_ack(folder)

@@ -50,7 +50,7 @@ def test_compressed_and_rotated_archive_is_proven(tmp_path: Path) -> None:
 
 
 def test_lines_may_come_in_any_order(tmp_path: Path) -> None:
-    """Interleaved streams and a batch that was sent late are no finding."""
+    """Interleaved streams and a late batch are no finding."""
     other = make_stream(stream_id=NEXT_ID)
     path = tmp_path / "audit.jsonl"
     path.write_text("".join(archive_line(part) for part in (other[10:], VALID[8:], other[:10], VALID[:8])))
@@ -73,7 +73,7 @@ def test_ordinary_logs_are_passed_over(tmp_path: Path) -> None:
 
 
 def test_altered_attribute_is_named(tmp_path: Path) -> None:
-    """Attributes are what other backends search by, so they must repeat the original."""
+    """Other backends search by attributes, so they must equal the original's values."""
     documents = copy_of(VALID)
     documents[6].source["audit.actor.id"] = "somebody else"
 
@@ -84,7 +84,7 @@ def test_altered_attribute_is_named(tmp_path: Path) -> None:
 
 
 def test_torn_last_line_is_information(tmp_path: Path) -> None:
-    """A line that a crash cut off, or that is being written, breaks nothing."""
+    """A line that a crash cut off, or that is being written, is for information only."""
     path = write_archive(tmp_path / "audit.jsonl", VALID)
     path.write_text(path.read_text(encoding="utf-8") + '{"resourceLogs":[{"sc', encoding="utf-8")
 
@@ -98,7 +98,7 @@ def test_torn_last_line_is_information(tmp_path: Path) -> None:
     "line", ["not json\n", "[]\n", '{"resourceLogs":[5]}\n', '{"resourceLogs":{"a":1}}\n']
 )
 def test_damaged_line_is_a_finding(tmp_path: Path, line: str) -> None:
-    """A line in the middle that is no OTLP JSON is named, and the rest is still read."""
+    """A line in the middle that is not OTLP JSON is reported, and the rest is still read."""
     path = write_archive(tmp_path / "audit.jsonl", VALID)
     path.write_text(line + path.read_text(encoding="utf-8"), encoding="utf-8")
 
@@ -109,7 +109,7 @@ def test_damaged_line_is_a_finding(tmp_path: Path, line: str) -> None:
 
 
 def test_truncated_compressed_file_is_a_finding(tmp_path: Path) -> None:
-    """A .gz that ends early proves what it holds and is named."""
+    """A truncated .gz is reported, and its content is still verified."""
     path = tmp_path / "audit.jsonl.gz"
     whole = gzip.compress("".join(archive_line([stored]) for stored in VALID).encode())
     path.write_bytes(whole[:-20])
@@ -133,7 +133,7 @@ def test_body_that_is_no_text_is_named(tmp_path: Path) -> None:
 
 
 def test_unreadable_file_cannot_be_looked_at(tmp_path: Path) -> None:
-    """A file that is not there is an error, not a finding."""
+    """A missing file is an error, not a finding."""
     source = ArchiveSource([tmp_path / "gone.jsonl"], tmp_path)
 
     with pytest.raises(SourceError, match="expected a readable file"):

@@ -17,14 +17,14 @@ STORED = make_stream(3)[1]
 
 
 def test_faithful_document_is_plain() -> None:
-    """A document as the collector stores it needs no second look."""
+    """A document as the collector stores it needs no full check."""
     assert read_hit(hit(STORED)).plain
 
 
 @pytest.mark.parametrize("name", ["event.original", "event.hash", "event.sequence"])
 @pytest.mark.parametrize("value", [None, 5.5, True, ["x"], {}, "\ud800"])
 def test_odd_values_are_never_plain(name: str, value: Any) -> None:
-    """A document whose own fields were replaced by anything else is looked at, and breaks nothing."""
+    """A document whose own fields were replaced is fully checked, without an error."""
     found = hit(STORED)
     found["_source"][name] = value
 
@@ -36,7 +36,7 @@ def test_odd_values_are_never_plain(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize("name", ["event.original", "event.hash", "event.sequence", "audit.sequence.number"])
 def test_absent_values_are_never_plain(name: str) -> None:
-    """A document without one of the fields that vouch for it is looked at."""
+    """A document without one of its own fields is fully checked."""
     found = hit(STORED)
     del found["_source"][name]
 
@@ -44,7 +44,7 @@ def test_absent_values_are_never_plain(name: str) -> None:
 
 
 def test_collector_id_of_a_record_with_an_odd_id() -> None:
-    """Where a record's own id is none that the collector trusts, the document is stored under its hash."""
+    """If the collector does not accept a record's own id, the document is stored under its hash."""
     odd = document(altered(STORED.original, "audit.record.id", "odd"))
 
     assert read_hit(hit(replace(odd, id=sha256(odd.original).hexdigest()))).plain
@@ -65,7 +65,7 @@ def test_document_that_the_collector_could_not_parse() -> None:
 
 
 def test_number_beyond_doubles_stays_text() -> None:
-    """Large integers are text in both, so nothing is lost in comparing them."""
+    """Large integers are text in both, so they compare exactly."""
     big = altered(STORED.original, "ml.dataset.digest", str(2**63))
 
     assert orjson.loads(big)["ml.dataset.digest"] == "9223372036854775808"
@@ -73,7 +73,7 @@ def test_number_beyond_doubles_stays_text() -> None:
 
 
 def test_absent_cluster_cannot_be_looked_at() -> None:
-    """Nobody listening is an error that says where."""
+    """An unreachable cluster is an error that names the address."""
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{reserved.getsockname()[1]}"

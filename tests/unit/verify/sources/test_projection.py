@@ -66,7 +66,7 @@ def test_changed_or_added_field_is_a_difference(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize("name", sorted(FIELDS))
 def test_missing_field_is_a_difference(name: str) -> None:
-    """A field that is no longer searchable is named."""
+    """A field that is no longer searchable is reported."""
     stored = document()
     del stored[name]
 
@@ -98,12 +98,12 @@ def test_contents_may_be_in_the_original_alone() -> None:
     ],
 )
 def test_names_that_the_collector_refuses_may_be_absent(name: str) -> None:
-    """What the collector takes out of a body on purpose is no difference."""
+    """Names that the collector removes from a body on purpose are no difference."""
     assert names(document(), {**FIELDS, name: "x"}) == []
 
 
 def test_time_may_be_replaced_only_where_it_was_no_time() -> None:
-    """The collector's mark for a replaced time excuses nothing when the original's time is good."""
+    """The collector's mark for a replaced time is ignored when the original's time is valid."""
     odd = {**FIELDS, "@timestamp": "yesterday"}
 
     assert names(document(mlaudit__retimed=True), odd) == []
@@ -112,7 +112,7 @@ def test_time_may_be_replaced_only_where_it_was_no_time() -> None:
 
 
 def test_attributes_repeat_the_body() -> None:
-    """Audit attributes and the event name must say what the body says; an empty one says nothing."""
+    """Audit attributes and the event name must equal the body's values; empty ones are ignored."""
     fields = {"audit.kind": "audit.ml.prediction", "audit.outcome": "success", "audit.sequence.number": 3}
     good: dict[str, str | int] = {
         "audit.outcome": "success",
@@ -130,7 +130,7 @@ def test_attributes_repeat_the_body() -> None:
 
 
 def test_what_stands_around_an_original_repeats_it() -> None:
-    """Time, trace, scope and the attributes that are always written must be there and fit."""
+    """Time, trace, scope and the mandatory attributes must be present and match."""
     fields = {
         "@timestamp": "2026-11-25T03:30:00.123456789Z",
         "audit.kind": "k",
@@ -155,7 +155,7 @@ def test_what_stands_around_an_original_repeats_it() -> None:
 
 
 def test_a_document_says_where_it_lies() -> None:
-    """The data stream that a document names must be the one it lies in, or that of its record."""
+    """The data stream that a document names must be the one it is in, or that of its record."""
     place = {
         "data_stream.type": "logs",
         "data_stream.dataset": "mlaudit.access",
@@ -183,7 +183,7 @@ def test_a_document_says_where_it_lies() -> None:
     ],
 )
 def test_an_index_names_its_data_stream(index: str, parts: tuple[str, str]) -> None:
-    """Also one that was mounted from a snapshot; anything else says nothing."""
+    """The data stream is derived from an index name, also of a mounted snapshot; other names give none."""
     assert data_stream(index) == parts
 
 
@@ -204,12 +204,12 @@ def test_values_are_compared_as_json(one: Any, other: Any, equal: bool) -> None:
 
 
 def test_long_values_are_cut() -> None:
-    """A finding does not carry a megabyte."""
+    """Long values in a finding are truncated."""
     assert len(shown("x" * 1_000_000)) < 1100
 
 
 def test_deep_nesting_is_compared_and_shown() -> None:
-    """A document that nests deeper than Python recurses is judged like any other."""
+    """A document that nests deeper than Python's recursion limit is checked like any other."""
 
     def nested(depth: int, innermost: int) -> dict[str, object]:
         value: object = innermost

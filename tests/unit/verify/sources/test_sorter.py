@@ -10,7 +10,7 @@ RECORDS = records(make_stream(50))
 
 
 def test_order_is_restored_through_the_file() -> None:
-    """Chunks that went to the file come back merged, as often as asked."""
+    """Chunks in the file are merged on each iteration."""
     shuffled = random.Random(1).sample(RECORDS, len(RECORDS))
     sorter = RecordSorter(chunk=7)
     sorter.extend(shuffled)
@@ -21,7 +21,7 @@ def test_order_is_restored_through_the_file() -> None:
 
 
 def test_ordered_source_makes_one_run() -> None:
-    """However large an ordered source is, giving back holds one block."""
+    """Iteration over an ordered source of any size holds one block."""
     sorter = RecordSorter(chunk=7)
     sorter.extend(RECORDS)
 
@@ -30,7 +30,7 @@ def test_ordered_source_makes_one_run() -> None:
 
 
 def test_records_can_be_added_after_giving_back() -> None:
-    """Contested records get their place after everything else was seen."""
+    """Records can be added after an iteration, and get their place."""
     sorter = RecordSorter(chunk=7)
     sorter.extend(RECORDS[:20] + RECORDS[21:])
     assert len(list(sorter)) == 49
@@ -41,7 +41,7 @@ def test_records_can_be_added_after_giving_back() -> None:
 
 
 def test_equal_places_keep_their_order() -> None:
-    """Two records of one place come back in the order in which they came."""
+    """Two records of one place are returned in insertion order."""
     sorter = RecordSorter(chunk=2)
     sorter.extend([RECORDS[3], RECORDS[2], RECORDS[3], RECORDS[3]])
 

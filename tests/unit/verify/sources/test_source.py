@@ -27,13 +27,13 @@ def test_moments_become_comparable_text(text: str, moment: str) -> None:
 
 
 def test_what_is_no_moment_is_refused() -> None:
-    """The error shows what would be one."""
+    """The error for an invalid time shows a valid one."""
     with pytest.raises(SourceError, match="2026-11-25T03:30:00Z, found 'yesterday'"):
         parse_moment("yesterday")
 
 
 def test_paths_name_their_source(tmp_path: Path) -> None:
-    """Spools, single streams, files and folders of files are told apart by what they hold."""
+    """Spools, single streams, files and folders of files are distinguished by their content."""
     documents = make_stream(3)
     (tmp_path / "archive").mkdir()
     archive = write_archive(tmp_path / "archive" / "a.jsonl", documents)
@@ -46,7 +46,7 @@ def test_paths_name_their_source(tmp_path: Path) -> None:
 
 
 def test_absent_and_empty_paths_are_errors(tmp_path: Path) -> None:
-    """Nothing there, and nothing in there, both prove nothing."""
+    """An absent path and an empty one are both errors."""
     with pytest.raises(SourceError, match="found nothing"):
         open_source(tmp_path / "absent")
     with pytest.raises(SourceError, match="an empty source proves nothing"):
@@ -54,7 +54,7 @@ def test_absent_and_empty_paths_are_errors(tmp_path: Path) -> None:
 
 
 def test_window_takes_its_beginning_and_not_its_end() -> None:
-    """Two windows side by side take every record once."""
+    """Two adjacent windows contain every record once."""
     window = Selection("2026-01-01T00:00:00.000000000Z", "2026-01-02T00:00:00.000000000Z")
 
     assert window.takes_time("2026-01-01T00:00:00.000000000Z")
@@ -63,7 +63,7 @@ def test_window_takes_its_beginning_and_not_its_end() -> None:
 
 
 def test_claims_of_odd_attributes() -> None:
-    """Attributes of another type than mlaudit writes claim nothing that could mislead."""
+    """Attributes of another type than mlaudit writes are ignored as claims."""
     assert attribute_claims({}) == ("", "", "", 0)
     assert attribute_claims({"audit.sequence.number": "7", "audit.record.id": 5}) == ("5", "", "", 0)
     assert attribute_claims({"audit.sequence.number": -7}) == ("", "", "", 0)

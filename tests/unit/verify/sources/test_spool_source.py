@@ -45,7 +45,7 @@ def test_spool_is_proven(tmp_path: Path) -> None:
 
 
 def test_delivered_beginning_is_named_as_not_looked_at(tmp_path: Path) -> None:
-    """What the receiver has acknowledged may be gone; the report says what was not checked."""
+    """Acknowledged records may be missing; the report states what was not checked."""
     folder = write_spool(tmp_path, VALID)
     descriptor = files.open_ack(folder)
     files.write_ack(descriptor, Ack(8, 9, 0))
@@ -59,7 +59,7 @@ def test_delivered_beginning_is_named_as_not_looked_at(tmp_path: Path) -> None:
 
 
 def test_missing_beginning_that_was_not_delivered_is_a_finding(tmp_path: Path) -> None:
-    """A segment that was removed by hand is missed."""
+    """A segment that was removed by hand is reported as missing."""
     folder = write_spool(tmp_path, VALID)
     layout.segment_file(folder, 1).unlink()
 
@@ -67,7 +67,7 @@ def test_missing_beginning_that_was_not_delivered_is_a_finding(tmp_path: Path) -
 
 
 def test_torn_tail_is_information(tmp_path: Path) -> None:
-    """A frame that a crash cut off was never acknowledged to anybody."""
+    """A frame that a crash cut off was never acknowledged, so it is for information only."""
     folder = write_spool(tmp_path, VALID[:18])
     last = layout.segment_file(folder, 17)
     last.write_bytes(last.read_bytes() + frame(VALID[18])[:-10])
@@ -80,7 +80,7 @@ def test_torn_tail_is_information(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("part", ["message", "attribute"])
 def test_byte_changed_on_disk_is_named_at_its_record(tmp_path: Path, part: str) -> None:
-    """A frame whose CRC fails is still judged by its hash, and reading goes on behind it."""
+    """A frame with a wrong CRC is still checked by its hash, and reading continues after it."""
     folder = write_spool(tmp_path, VALID)
     segment = layout.segment_file(folder, 1)
     needle = b"Record 5 " if part == "message" else b"hmac:2c1d:77\x32"
@@ -93,7 +93,7 @@ def test_byte_changed_on_disk_is_named_at_its_record(tmp_path: Path, part: str) 
 
 
 def test_changed_stored_hash_is_named(tmp_path: Path) -> None:
-    """The digest in a frame's header is a claim like any other."""
+    """A changed digest in a frame's header is reported."""
     folder = write_spool(tmp_path, VALID)
     overwrite(layout.segment_file(folder, 1), offset_of(5) + 20, b"\xff\xff\xff")
 
@@ -101,7 +101,7 @@ def test_changed_stored_hash_is_named(tmp_path: Path) -> None:
 
 
 def test_changed_frame_sequence_is_named(tmp_path: Path) -> None:
-    """A frame whose header names another sequence is judged at its own."""
+    """A frame whose header names another sequence is checked at its own place."""
     folder = write_spool(tmp_path, VALID)
     overwrite(layout.segment_file(folder, 1), offset_of(5) + 8, b"\x40")
 
@@ -109,7 +109,7 @@ def test_changed_frame_sequence_is_named(tmp_path: Path) -> None:
 
 
 def test_changed_length_is_named_and_reading_goes_on(tmp_path: Path) -> None:
-    """A damaged header costs its own record only."""
+    """A damaged header loses only its own record."""
     folder = write_spool(tmp_path, VALID)
     overwrite(layout.segment_file(folder, 1), offset_of(5), b"\xff\xff\x00")
 
@@ -121,7 +121,7 @@ def test_changed_length_is_named_and_reading_goes_on(tmp_path: Path) -> None:
 
 
 def test_exchanged_frames_are_named(tmp_path: Path) -> None:
-    """Frames are appended in order, so one behind its successor was moved."""
+    """Frames are appended in order, so a frame after its successor was moved."""
     documents = copy_of(VALID)
     documents[4], documents[5] = documents[5], documents[4]
     write_spool(tmp_path, documents, segment=100)
@@ -130,7 +130,7 @@ def test_exchanged_frames_are_named(tmp_path: Path) -> None:
 
 
 def test_payload_that_is_no_record_is_named(tmp_path: Path) -> None:
-    """A frame with a good CRC and garbage inside is named at its place."""
+    """A frame with a valid CRC and garbage content is reported at its place."""
     folder = write_spool(tmp_path, VALID, segment=100)
     segment = layout.segment_file(folder, 1)
     frames, _ = files.read_frames(segment)
@@ -141,7 +141,7 @@ def test_payload_that_is_no_record_is_named(tmp_path: Path) -> None:
 
 
 def test_records_set_aside_are_read(tmp_path: Path) -> None:
-    """A record that no receiver took still proves its place, and the report says that it is there."""
+    """A quarantined record still proves its place, and the report mentions it."""
     folder = write_spool(tmp_path, VALID)
     segment = layout.segment_file(folder, 1)
     quarantine = layout.quarantine_folder(folder)

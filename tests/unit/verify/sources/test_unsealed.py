@@ -1,4 +1,4 @@
-"""Documents that no process sealed: counted, never proven, and no hiding place."""
+"""Documents that no process sealed are counted, never proven, and cannot hide tampering."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class _Hits(ElasticsearchSource):
 
 
 def test_unsealed_documents_are_counted_apart() -> None:
-    """They are no findings and no proven records; the report says how many there are, also to a person."""
+    """Unsealed documents are neither findings nor proven records; the report states their number, also in the text."""
     report = verify_source(_Hits([*map(hit, make_stream(3)), unsealed()]), KEYS)
 
     assert (report.ok, report.records, report.unsealed) == (True, 3, 1)
@@ -76,13 +76,13 @@ def test_unsealed_documents_are_counted_apart() -> None:
 
 
 def test_nothing_but_unsealed_documents_proves_nothing() -> None:
-    """There is no verdict over them."""
+    """Unsealed documents alone give no verdict."""
     with pytest.raises(SourceError, match="found 1 unsealed ones"):
         verify_source(_Hits([unsealed()]), KEYS)
 
 
 def test_flag_hides_no_altered_record() -> None:
-    """A sealed record that was changed and flagged is judged as sealed: the change is found, and the flag too."""
+    """A sealed record that was changed and flagged is checked as sealed: both the change and the flag are found."""
     hits = [hit(one) for one in make_stream(3)]
     hits[1]["_source"]["host.name"] = "elsewhere"
     hits[1]["_source"]["mlaudit.unsealed"] = True
@@ -95,7 +95,7 @@ def test_flag_hides_no_altered_record() -> None:
 
 
 def test_flag_on_an_untouched_record_is_found() -> None:
-    """Nobody but an attacker flags a sealed record."""
+    """The flag on an unchanged sealed record is a finding."""
     hits = [hit(one) for one in make_stream(3)]
     hits[2]["_source"]["mlaudit.unsealed"] = True
 
@@ -105,7 +105,7 @@ def test_flag_on_an_untouched_record_is_found() -> None:
 
 
 def test_record_turned_into_an_unsealed_one_leaves_its_gap() -> None:
-    """Whoever takes the place out of original and document too, hashes again and flags it, removed the record."""
+    """A record whose place was removed from original and document, hashed again and flagged, is reported as missing."""
     hits = [hit(one) for one in make_stream(4)]
     hits[1] = unsealed(original={"audit.kind": "audit.host.maintenance"})
 
@@ -138,7 +138,7 @@ def test_only_the_collectors_kinds_can_be_unsealed() -> None:
     ids=lambda value: str(value),
 )
 def test_anything_odd_must_be_sealed(value: dict[str, Any]) -> None:
-    """Only what the collector writes counts as unsealed."""
+    """Only documents in the collector's form count as unsealed."""
     assert examine_unsealed(unsealed(**value)) is None
 
 
@@ -151,7 +151,7 @@ def test_anything_odd_must_be_sealed(value: dict[str, Any]) -> None:
     ],
 )
 def test_contradiction_in_an_unsealed_document_is_found(change: dict[str, Any], code: str) -> None:
-    """A careless change of an unsealed document shows."""
+    """A careless change of an unsealed document is found."""
     found = deepcopy(unsealed())
     found["_source"] |= change
 
