@@ -72,7 +72,7 @@ def _data(dataset: Any) -> dict[str, Any]:
         return found
     data = dataset.data
     if data is None and dataset.used_indices is not None:
-        # A part of another data set: its own digest cannot be told.
+        # A part of another data set: its own digest is unknown.
         whole = {} if dataset.reference is None else _data(dataset.reference)
         columns = whole.get("ml.dataset.columns")
         return {"ml.dataset.rows": len(dataset.used_indices), "ml.dataset.columns": columns}

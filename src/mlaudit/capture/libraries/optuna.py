@@ -192,9 +192,9 @@ def _tell(pipeline: Pipeline, call: Call) -> Audit:
         if search is None:
             # Requested by another process, or while auditing was off.
             search = _asked[study] = Search(pipeline, study, "ask", {})
-        if frozen.number in search.told:
+        if frozen.number in search.recorded:
             return
-        search.told.add(frozen.number)
+        search.recorded.add(frozen.number)
     trial = search.open.pop(frozen.number, None)
     if trial is None:
         trial = Trial(search.run)

@@ -138,8 +138,8 @@ def loading(
     about = known_models.NOTHING
     artifact = Artifact("", "")
     path = path_of(source)
-    told = current_file.get()
-    if told and (path == told or path.startswith(told + os.sep)):
+    reading = current_file.get()
+    if reading and (path == reading or path.startswith(reading + os.sep)):
         # One library reads a file for another one, which has recorded it.
         yield
         return
@@ -228,11 +228,11 @@ def _not_loaded(pipeline: Pipeline, source: Any, error: BaseException) -> None:
 
 def _artifact_fields(artifact: Artifact, labels: dict[str, str] | None) -> dict[str, Any]:
     fields: dict[str, Any] = {"ml.model.path": artifact.path, "ml.model.digest": artifact.digest}
-    told = dict(labels or {})
+    texts = dict(labels or {})
     if artifact.size >= 0:
-        told["bytes"] = str(artifact.size)
-    if told:
-        fields["labels"] = told
+        texts["bytes"] = str(artifact.size)
+    if texts:
+        fields["labels"] = texts
     return fields
 
 

@@ -52,7 +52,7 @@ class Deployments:
         self._numbers = itertools.count()
         self._held: dict[int, Held] = {}
         self._references: dict[int, weakref.ref[Any]] = {}
-        self._told: dict[str, Held] = {}
+        self._recorded: dict[str, Held] = {}
         self._serves = False
         self._thread: threading.Thread | None = None
         self._shared = Deployed()
@@ -99,7 +99,7 @@ class Deployments:
         try:
             self.catch_up()
             with self._lock:
-                for held in tuple(self._told.values()):
+                for held in tuple(self._recorded.values()):
                     self._end(pipeline, held, STOPPED)
                 self._serves = False
                 self._shared.leave()
@@ -119,7 +119,7 @@ class Deployments:
         self._thread = None
         self._lock = threading.RLock()
         self._notes, self._wake = deque(), queue.SimpleQueue()
-        self._told.clear()
+        self._recorded.clear()
         self._serves = False
         # The entries about these models go to the parent's queue.
         for number, reference in tuple(self._references.items()):
@@ -189,9 +189,9 @@ class Deployments:
             gone = self._held.pop(number, None)
             if gone is None:
                 return
-            told = self._told.get(gone.name)
+            recorded = self._recorded.get(gone.name)
             pipeline = current.running()
-            if pipeline is None or told is None or told.artifact != gone.artifact:
+            if pipeline is None or recorded is None or recorded.artifact != gone.artifact:
                 return
             left = [held for held in self._held.values() if held.name == gone.name]
             if any(held.artifact == gone.artifact for held in left):
@@ -203,13 +203,13 @@ class Deployments:
                 self._end(pipeline, gone, UNLOADED, moment)
 
     def _record(self, pipeline: Pipeline, held: Held) -> None:
-        told = self._told.get(held.name)
-        if told is None or told.artifact != held.artifact:
+        recorded = self._recorded.get(held.name)
+        if recorded is None or recorded.artifact != held.artifact:
             self._shared.record(pipeline, held)
-            self._told[held.name] = held
+            self._recorded[held.name] = held
 
     def _end(self, pipeline: Pipeline, held: Held, reason: str, moment: int = 0) -> None:
-        self._told.pop(held.name, None)
+        self._recorded.pop(held.name, None)
         self._shared.release(pipeline, held, reason, moment)
 
 

@@ -44,8 +44,8 @@ class Search:
 
     Attributes:
         run: the run that the trials name as their parent.
-        open: trials that were asked for and not told of yet, by number.
-        told: numbers of the trials that are recorded.
+        open: trials that were requested and are not recorded yet, by number.
+        recorded: numbers of the trials that are recorded.
     """
 
     def __init__(self, pipeline: Pipeline, study: Any, method: str, settings: dict[str, Any]) -> None:
@@ -67,7 +67,7 @@ class Search:
             fields={name: value for name, value in data.items() if name.startswith("ml.dataset.")},
         )
         self.open: dict[int, Trial] = {}
-        self.told: set[int] = set()
+        self.recorded: set[int] = set()
         self._states: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._begun = time.perf_counter_ns()

@@ -40,7 +40,7 @@ def notice(
     if previous is None:
         return
     try:
-        told = {
+        facts = {
             **({} if model is None else model_fields(model, about.name, about)),
             "ml.model.name": about.name,
             "ml.model.version": about.version,
@@ -55,7 +55,7 @@ def notice(
             **(fields or {}),
         }
         target = Target("model", f"{about.name}@{about.version}" if about.version else about.name)
-        present = {name: value for name, value in told.items() if value}
+        present = {name: value for name, value in facts.items() if value}
         pipeline.emit(originate(AuditEvent(ML_MODEL_RETRAINED, target=target, fields=present)))
     except AuditRefusedError:
         # The retraining has happened; the pipeline has counted the loss and reports it when it can write again.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlaudit.capture.hooks import Audit, Call
     from mlaudit.pipeline.pipeline import Pipeline
 
-# Candidates of a search that are told one by one.
+# Candidates of a search that are recorded one by one.
 MAX_TOP: Final = 10
 # What a fitted estimator may say about its own training, as one number.
 _METRICS: Final = ("oob_score_", "inertia_", "loss_", "n_iter_", "best_loss_", "lower_bound_", "cost_")

@@ -143,36 +143,36 @@ class ConfigWatcher:
         """Compares with the recorded state of the file, and records the difference, once for all processes."""
         with self._memory.exclusively() as content:
             files = content.setdefault("files", {})
-            told = files.get(path)
-            if told is None and (starting or not now.digest):
+            stored = files.get(path)
+            if stored is None and (starting or not now.digest):
                 # The first check of the service: there is nothing to compare with.
                 pass
-            elif told is None or told["digest"] != now.digest:
-                earlier = told or {"digest": _GONE, "keys": None}
+            elif stored is None or stored["digest"] != now.digest:
+                earlier = stored or {"digest": _GONE, "keys": None}
                 self._record_change(path, earlier, before, now, starting)
             files[path] = {"digest": now.digest, "keys": self._keyed(now.keys)}
 
     def _record_change(
-        self, path: str, told: dict[str, Any], before: _Seen | None, now: _Seen, starting: bool
+        self, path: str, stored: dict[str, Any], before: _Seen | None, now: _Seen, starting: bool
     ) -> None:
         settings = self._pipeline.settings
         moment = time.time_ns()
         fields: dict[str, Any] = {
             "ml.config.source": "file",
             "ml.config.path": path,
-            "ml.config.before.digest": told["digest"],
+            "ml.config.before.digest": stored["digest"],
             "ml.config.after.digest": now.digest,
             "ml.change.ticket": settings.change_ticket,
             "ml.change.approver": settings.change_approver,
             "ml.change.in_window": self._pipeline.policy.change.in_window(moment),
-            "event.reason": _reason(told["digest"], now.digest, starting),
+            "event.reason": _reason(stored["digest"], now.digest, starting),
         }
-        known = before is not None and before.digest == told["digest"]
+        known = before is not None and before.digest == stored["digest"]
         if known and before is not None:
             keys = changed(before.keys, now.keys)
             old = before.keys
         else:
-            keys = changed(told["keys"], self._keyed(now.keys))
+            keys = changed(stored["keys"], self._keyed(now.keys))
             old = None
         if keys:
             shown = keys[:MAX_SHOWN]

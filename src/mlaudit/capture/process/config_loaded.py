@@ -102,12 +102,12 @@ def compare(pipeline: Pipeline, now: Loaded) -> bool:
     event = None
     memory = Remembered.of_service(settings.state_dir, settings.service_name, "loaded")
     with memory.exclusively() as content:
-        told = content.get(now.name)
-        if isinstance(told, dict):
-            keyed |= {key: value for key, value in told.items() if now.leaves_out(key)}
-        if isinstance(told, dict) and told != keyed:
-            event = _changed(pipeline, told, keyed, before, now)
-        if told is not None or len(content) < MAX_REMEMBERED:
+        stored = content.get(now.name)
+        if isinstance(stored, dict):
+            keyed |= {key: value for key, value in stored.items() if now.leaves_out(key)}
+        if isinstance(stored, dict) and stored != keyed:
+            event = _changed(pipeline, stored, keyed, before, now)
+        if stored is not None or len(content) < MAX_REMEMBERED:
             content[now.name] = keyed
     if len(_seen) < MAX_REMEMBERED or place in _seen:
         _seen[place] = now
@@ -142,19 +142,19 @@ def record_set(pipeline: Pipeline, before: Loaded, now: Loaded, error: BaseExcep
 
 
 def _changed(
-    pipeline: Pipeline, told: dict[str, str], keyed: dict[str, str], before: Loaded | None, now: Loaded
+    pipeline: Pipeline, stored: dict[str, str], keyed: dict[str, str], before: Loaded | None, now: Loaded
 ) -> AuditEvent:
-    keys = changed(told, keyed)
-    known = before is not None and before.keyed(pipeline) == told
+    keys = changed(stored, keyed)
+    known = before is not None and before.keyed(pipeline) == stored
     reason = "it is not what this process loaded before" if known else "it is not what was loaded last"
 
     def was(key: str) -> str:
         if known and before is not None:
             return before.text(key)
-        return "(not seen)" if key in told else "(absent)"
+        return "(not seen)" if key in stored else "(absent)"
 
     fields = {
-        **_fields(pipeline, now, keys, told, keyed),
+        **_fields(pipeline, now, keys, stored, keyed),
         "ml.config.changes": {key: f"{was(key)} -> {now.text(key)}" for key in keys[:MAX_SHOWN]},
         "event.reason": reason,
     }

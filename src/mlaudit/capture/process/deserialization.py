@@ -72,7 +72,7 @@ def _on_find_class(event: str, args: tuple[Any, ...]) -> None:
         fields["event.reason"] = f"and {before} times more since the last record of it"
     elif left == 0:
         fields["event.reason"] = (
-            f"the last of {MAX_DIFFERENT} names at this place that are told within a minute"
+            f"the last of {MAX_DIFFERENT} names at this place that are recorded within a minute"
         )
     audit_hooks.record_event(
         AuditEvent(RUNTIME_DESERIALIZED, target=Target("callable", detail), fields=fields),

@@ -52,7 +52,7 @@ class Lifecycle:
         self._stopped = False
         self._crashed = False
         self._lock = threading.Lock()
-        self._told = threading.Event()
+        self._stop_recorded = threading.Event()
         self._installed = False
         self.has_served = False
         self._before: list[Callable[[], None]] = []
@@ -96,7 +96,7 @@ class Lifecycle:
         self._pipeline = pipeline
         self._begun = time.monotonic_ns()
         self._stopped = False
-        self._told.clear()
+        self._stop_recorded.clear()
         self._watch_child()
         fields = {
             **_process_fields(),
@@ -148,7 +148,7 @@ class Lifecycle:
                     fields["process.exit_code"] = exit_code
                 self._emit(pipeline, SERVICE_STOPPED, SUCCESS if not exit_code else FAILURE, fields)
             _contained(pipeline, self._starts.end, "crash" if self._crashed else reason)
-        self._told.set()
+        self._stop_recorded.set()
         if pipeline.stream is not None:
             _contained(pipeline, lambda: pipeline.close("crash" if self._crashed else reason))
 
@@ -227,7 +227,7 @@ class Lifecycle:
         # In its own thread: this handler interrupts code that may hold the pipeline's locks.
         worker = threading.Thread(target=self._stop_and_die, args=(number,), name="mlaudit-stop", daemon=True)
         worker.start()
-        if self._told.wait(_PATIENCE):
+        if self._stop_recorded.wait(_PATIENCE):
             worker.join(self._pipeline.settings.shutdown_seconds + 1.0)
             _die(number)
 
@@ -251,7 +251,7 @@ class Lifecycle:
         self._pipeline = None
         self._stopped = self._crashed = False
         self._lock = threading.Lock()
-        self._told = threading.Event()
+        self._stop_recorded = threading.Event()
         self._before.clear()
         self._starts.after_fork()
 

@@ -210,16 +210,16 @@ class _Uses:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # of two concurrent first uses only one is recorded
-        self._told: RateLimit[tuple[str, ...]] = RateLimit()
+        self._recorded: RateLimit[tuple[str, ...]] = RateLimit()
         self._owner: Callable[[], Any] = lambda: None
 
     def note(self, pipeline: Pipeline, key: tuple[str, ...]) -> int | None:
         """Counts a use; returns the number of unrecorded uses, or None when this one is not recorded either."""
         with self._lock:
             if self._owner() is not pipeline:
-                self._told = RateLimit(1, WINDOW_SECONDS, kept=MAX_REMEMBERED)
+                self._recorded = RateLimit(1, WINDOW_SECONDS, kept=MAX_REMEMBERED)
                 self._owner = weakref.ref(pipeline)
-            return self._told.due(key)
+            return self._recorded.due(key)
 
     def forget(self) -> None:
         """For a forked child, which records its own uses; its parent may have held the lock."""

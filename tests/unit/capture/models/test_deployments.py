@@ -74,7 +74,7 @@ def job(monkeypatch: pytest.MonkeyPatch) -> None:
 def die(process: Deployments) -> None:
     """As a process that is killed: the kernel closes its files, nobody says anything."""
     process._shared.after_fork()
-    process._told.clear()
+    process._recorded.clear()
 
 
 def test_model_loaded_in_a_service_is_deployed(process: Callable[[], Deployments], log: AuditLog) -> None:

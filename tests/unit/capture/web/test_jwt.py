@@ -81,7 +81,7 @@ def test_a_use_is_told_again_when_the_window_is_over(hooked: Any, monkeypatch: p
     with hooked("jwt") as log:
         for _ in range(3):
             verify(token())
-        monkeypatch.setattr(authentication._uses._told, "_seconds", 0)
+        monkeypatch.setattr(authentication._uses._recorded, "_seconds", 0)
         verify(token())
     assert [record.get("event.reason") for record in log.of(SUCCEEDED)] == [
         None,
