@@ -1,4 +1,4 @@
-"""Texts that are cut before anybody has looked for secrets in them."""
+"""Texts that are cut before they are searched for secrets."""
 
 from __future__ import annotations
 

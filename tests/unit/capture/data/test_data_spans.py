@@ -64,7 +64,7 @@ def connect(path: Path, provider: TracerProvider) -> Any:
     )
 
 
-def told(log: AuditLog, kind: str) -> list[tuple[Any, ...]]:
+def recorded(log: AuditLog, kind: str) -> list[tuple[Any, ...]]:
     """Operation, table and outcome of each record."""
     return [
         (one["ml.dataset.operation"], one["ml.dataset.name"], one["event.outcome"]) for one in log.of(kind)
@@ -84,8 +84,8 @@ def test_statements_of_a_driver_are_recorded_without_a_literal(
     with pytest.raises(sqlite3.OperationalError):
         cursor.execute("DELETE FROM customers WHERE nothing = 'Ada Lovelace'")
     connection.close()
-    assert told(log, READ) == [("SELECT", "customers", "success")]
-    assert told(log, MODIFIED) == [
+    assert recorded(log, READ) == [("SELECT", "customers", "success")]
+    assert recorded(log, MODIFIED) == [
         ("CREATE", "customers", "success"),
         ("INSERT", "customers", "success"),
         ("DELETE", "customers", "failure"),
@@ -125,7 +125,7 @@ def test_sqlalchemy_over_an_instrumented_driver_is_one_record(
     engine = sa.create_engine("sqlite://", creator=lambda: connect(tmp_path / "a.db", provider))
     with engine.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE customers (id INT)")
-    assert told(log, MODIFIED) == [("CREATE", "customers", "success")]
+    assert recorded(log, MODIFIED) == [("CREATE", "customers", "success")]
     integration = SQLAlchemyIntegration()
     integration.instrument()
     try:
@@ -138,7 +138,7 @@ def test_sqlalchemy_over_an_instrumented_driver_is_one_record(
     finally:
         integration.uninstrument()
         engine.dispose()
-    assert told(log, MODIFIED)[1:] == [("INSERT", "customers", "success")]
+    assert recorded(log, MODIFIED)[1:] == [("INSERT", "customers", "success")]
     first, second = log.of(READ)
     assert first["ml.dataset.rows"] == 1
     assert "ml.dataset.rows" not in second
@@ -153,7 +153,7 @@ def test_an_entry_of_spans_decides_first(provider: TracerProvider) -> None:
     with capture(policy, instrument=False) as log:
         attributes = {"db.system.name": "x", "db.query.text": "DELETE FROM customers", "peer": "warehouse"}
         provider.get_tracer("any").start_span("DELETE crm", attributes=attributes).end()
-        assert told(log, READ) == [("DELETE", "warehouse", "success")]
+        assert recorded(log, READ) == [("DELETE", "warehouse", "success")]
         assert log.of(MODIFIED) == []
 
 
@@ -168,7 +168,7 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("s3")
 def test_calls_of_an_object_store_are_recorded(log: AuditLog, provider: TracerProvider) -> None:
-    """As botocore's instrumentation tells them; with bucket and key where a span has them."""
+    """As botocore's instrumentation records them; with bucket and key where a span has them."""
     tracer = provider.get_tracer("opentelemetry.instrumentation.botocore.s3")
     for method, code in (("PutObject", 200), ("GetObject", 200), ("DeleteObject", 204), ("ListBuckets", 200)):
         attributes = {**BOTOCORE, "rpc.method": method, "http.status_code": code}
@@ -180,8 +180,8 @@ def test_calls_of_an_object_store_are_recorded(log: AuditLog, provider: TracerPr
     tracer.start_span(
         "S3.PutObject", attributes={**named, "aws.s3.bucket": "loans", "aws.s3.key": "2026/11.csv"}
     ).end()
-    assert told(log, READ) == [("GetObject", "s3://", "success"), ("GetObject", "s3://", "failure")]
-    assert told(log, MODIFIED) == [
+    assert recorded(log, READ) == [("GetObject", "s3://", "success"), ("GetObject", "s3://", "failure")]
+    assert recorded(log, MODIFIED) == [
         ("PutObject", "s3://", "success"),
         ("DeleteObject", "s3://", "success"),
         ("PutObject", "s3://loans/2026/11.csv", "success"),
@@ -198,4 +198,4 @@ def test_only_the_objects_of_the_policy_are_recorded(provider: TracerProvider) -
         for bucket in ("loans", "logs"):
             attributes = {**BOTOCORE, "rpc.method": "GetObject", "aws.s3.bucket": bucket, "aws.s3.key": "a"}
             provider.get_tracer("any").start_span("S3.GetObject", attributes=attributes).end()
-        assert told(log, READ) == [("GetObject", "s3://loans/a", "success")]
+        assert recorded(log, READ) == [("GetObject", "s3://loans/a", "success")]

@@ -1,4 +1,4 @@
-"""Where data is, without what must not be told."""
+"""Where data is, without what must not be recorded."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def test_what_mysql_runs_in_a_comment_counts() -> None:
 
 
 def test_of_a_very_long_statement_the_beginning_is_read() -> None:
-    """A comment is one token however long it is; and of many tables the first are told."""
+    """A comment is one token however long it is; and of many tables the first are recorded."""
     assert parse("INSERT INTO a VALUES " + "(1, 'x')," * MAX_TOKENS).changed == ("a",)
     assert parse(f"SELECT /*{'x' * 1_000_000}*/ * FROM a").read == ("a",)
     many = ", ".join(f"t{number}" for number in range(100))

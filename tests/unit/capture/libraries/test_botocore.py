@@ -77,7 +77,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     server.server_close()
 
 
-def told(log: AuditLog, kind: str) -> list[tuple[Any, ...]]:
+def recorded(log: AuditLog, kind: str) -> list[tuple[Any, ...]]:
     """Operation, name, bytes and outcome of each record."""
     return [
         (
@@ -102,13 +102,13 @@ def test_objects_are_recorded_by_bucket_and_key(hooked: Hooked, client: Any) -> 
         client.put_object(Bucket="logs", Key="x", Body=b"")
         with pytest.raises(ClientError):
             client.get_object(Bucket="loans", Key="missing")
-    assert told(log, READ) == [
+    assert recorded(log, READ) == [
         ("GetObject", "s3://loans/2026/11.csv", 8, "success"),
         ("CopyObject", "s3://loans/a.csv", None, "success"),
         ("CopyObject", "s3://loans/a.csv", None, "success"),
         ("GetObject", "s3://loans/missing", None, "failure"),
     ]
-    assert told(log, MODIFIED) == [
+    assert recorded(log, MODIFIED) == [
         ("PutObject", "s3://loans/2026/11.csv", 8, "success"),
         ("CopyObject", "s3://loans/b.csv", None, "success"),
         ("DeleteObject", "s3://loans/2026/11.csv", None, "success"),
@@ -143,7 +143,7 @@ def test_otels_spans_of_the_same_calls_make_no_second_record(hooked: Hooked, cli
                 instrumentor.uninstrument()
         if first:
             instrumentor.uninstrument()
-        assert told(log, READ) == [("GetObject", "s3://loans/a.csv", 8, "success")]
+        assert recorded(log, READ) == [("GetObject", "s3://loans/a.csv", 8, "success")]
     assert [span.name for span in exporter.get_finished_spans()] == ["S3.GetObject"] * 2
 
 
@@ -162,8 +162,8 @@ def test_spans_alone_tell_the_call_without_its_object(hooked: Hooked, client: An
             client.delete_object(Bucket="loans", Key="a.csv")
     finally:
         instrumentor.uninstrument()
-    assert told(log, READ) == [("GetObject", "s3://", None, "success")]
-    assert told(log, MODIFIED) == [("DeleteObject", "s3://", None, "success")]
+    assert recorded(log, READ) == [("GetObject", "s3://", None, "success")]
+    assert recorded(log, MODIFIED) == [("DeleteObject", "s3://", None, "success")]
 
 
 def test_nothing_is_touched_that_could_not_be_recorded(hooked: Hooked, client: Any) -> None:

@@ -91,7 +91,7 @@ def test_a_job_is_a_run_with_its_configuration(start: Any, job: Any) -> None:
 
 
 def test_what_changed_since_the_last_run(start: Any, job: Any, tmp_path: Path) -> None:
-    """The next run tells which keys are not as they were; the same configuration tells nothing."""
+    """The next run records which keys are not as they were; the same configuration is not recorded."""
     with start() as log:
         job(lambda _: None)
         job(lambda _: None)

@@ -134,7 +134,7 @@ def test_silent_and_empty_cells(hooked: Any, shell: Any) -> None:
 def test_what_a_cell_does_is_done_by_the_person(
     hooked: Any, shell: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Events inside of a cell name the user of JupyterHub, unless the cell names somebody itself."""
+    """Events inside of a cell name the user of JupyterHub, unless the cell names an actor itself."""
     monkeypatch.setenv("JUPYTERHUB_USER", "carol")
     policy = """
 version: 1
@@ -164,7 +164,7 @@ def test_a_stated_actor_goes_first(hooked: Any, shell: Any) -> None:
 def test_a_cell_that_cannot_be_recorded_does_not_run(
     hooked: Any, shell: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Under a refusing policy, with nothing to write to, the person is told instead."""
+    """Under a refusing policy, with nothing to write to, the person sees the refusal instead."""
     from mlaudit.errors import SpoolUnavailableError
 
     policy = """

@@ -134,7 +134,7 @@ def test_policy_register_goes_first(auditing: Any, tmp_path: Path) -> None:
 
 
 def test_predictions_name_the_artifact_they_came_from(log: AuditLog, tmp_path: Path) -> None:
-    """A loaded model's predictions carry its name, version and digest; training it anew takes them off."""
+    """A loaded model's predictions carry its name, version and digest; training it again removes them."""
     path = tmp_path / "credit-risk.joblib"
     joblib.dump(Constant().fit([[1.0]]), path)
     model = joblib.load(path)
@@ -295,7 +295,7 @@ def test_references_to_the_hooks_pickle(auditing: Any) -> None:
 def test_broken_hook_harms_nobody(
     log: AuditLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
-    """With any part broken on purpose, models are saved and loaded, and the trail tells the fault."""
+    """With any part broken on purpose, models are saved and loaded, and the trail records the fault."""
 
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("broken on purpose")
@@ -308,7 +308,7 @@ def test_broken_hook_harms_nobody(
 
 
 def test_damaged_register_costs_the_version_not_the_record(log: AuditLog, tmp_path: Path) -> None:
-    """A register that cannot be read is told as a fault; models are saved, loaded and recorded."""
+    """A register that cannot be read is reported as a fault; models are saved, loaded and recorded."""
     (log.pipeline.settings.state_dir / "models.json").write_text("[1, 2", encoding="utf-8")
     joblib.dump(Constant(), tmp_path / "m.joblib")
     joblib.load(tmp_path / "m.joblib")

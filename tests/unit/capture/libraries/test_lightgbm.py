@@ -151,7 +151,7 @@ def test_a_file_links_the_run_that_made_it_with_the_predictions_from_it(
 
 
 def test_a_run_around_it_names_the_model(log: AuditLog) -> None:
-    """Inside of a stated run a booster is called like the run, and tells it its scores."""
+    """Inside of a stated run a booster is called like the run, and adds its scores."""
     with mlaudit.training_run("cancer") as run:
         train(valid_sets=[lightgbm.Dataset(X[:50], Y[:50])]).predict(X[:1])
     inner, outer = log.of(COMPLETED)

@@ -84,7 +84,7 @@ def test_run_is_a_training_with_what_was_logged(log: AuditLog) -> None:
 
 
 def test_nested_runs_and_fits_name_their_parents(log: AuditLog) -> None:
-    """A run in a run is its child, a fit in a run is its child, and each is told once."""
+    """A run in a run is its child, a fit in a run is its child, and each is recorded once."""
     with mlflow.start_run() as outer:
         with mlflow.start_run(nested=True) as inner:
             LogisticRegression().fit(X, Y)
@@ -195,7 +195,7 @@ def test_threads_have_runs_of_their_own(log: AuditLog) -> None:
 
 
 def test_data_sets_of_a_run(log: AuditLog) -> None:
-    """A data set is told with its name, our own digest of the data, and its place without credentials."""
+    """A data set is recorded with its name, our own digest of the data, and its place without credentials."""
     frame = pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]})
     data = mlflow.data.from_pandas(
         frame, source="https://user:secret@example.com/loans.csv?sig=1", name="loans"
@@ -352,7 +352,7 @@ def test_refused_run_does_not_start(hooked: Any) -> None:
 
 
 def test_broken_hooks_harm_nobody(hooked: Any, broken: str) -> None:
-    """With every hook broken on purpose, runs are made, logged into and ended as ever, and the faults are told."""
+    """With every hook broken on purpose, runs are made, logged into and ended as ever, and the faults are reported."""
     with hooked("mlflow", "sklearn") as log:
         mlflow.set_experiment(f"broken-{broken}")
         with mlflow.start_run() as run:

@@ -156,7 +156,7 @@ def test_alias_is_a_promotion_with_before_and_after(log: AuditLog, client: Mlflo
 
 
 def test_stage_is_a_promotion_too(log: AuditLog, client: MlflowClient, name: str) -> None:
-    """The stage before and after is told, and which version was archived for it."""
+    """The stage before and after is recorded, and which version was archived for it."""
     make(client, name, 2)
     client.transition_model_version_stage(name, "1", "Production")
     client.transition_model_version_stage(name, "2", "Production", archive_existing_versions=True)
@@ -196,7 +196,7 @@ def test_deletions_name_what_was_deleted(log: AuditLog, client: MlflowClient, na
 
 
 def test_tags_and_texts_are_configuration(log: AuditLog, client: MlflowClient, name: str) -> None:
-    """Each key is told with old and new value; secrets in them are removed."""
+    """Each key is recorded with old and new value; secrets in them are removed."""
     make(client, name, 1)
     client.set_registered_model_tag(name, "threshold", "0.5")
     client.set_registered_model_tag(name, "threshold", "0.7")
@@ -222,7 +222,7 @@ def test_tags_and_texts_are_configuration(log: AuditLog, client: MlflowClient, n
 
 
 def test_rename_and_tag_by_stage(log: AuditLog, client: MlflowClient, name: str) -> None:
-    """A new name is told under the old one; a version that is named by its stage is told by its number."""
+    """A new name is recorded under the old one; a version that is named by its stage is recorded by its number."""
     make(client, name, 1)
     client.transition_model_version_stage(name, "1", "Staging")
     client.set_model_version_tag(name, key="owner", value="risk", stage="Staging")
@@ -299,7 +299,7 @@ def test_refused_change_is_not_made(hooked: Any, client: MlflowClient, name: str
 
 
 def test_broken_hooks_harm_nobody(hooked: Any, broken: str, client: MlflowClient, name: str) -> None:
-    """With every hook broken on purpose the registry changes as ever, and the faults are told."""
+    """With every hook broken on purpose the registry changes as ever, and the faults are reported."""
     assert broken
     with hooked("mlflow") as log:
         make(client, name, 2)

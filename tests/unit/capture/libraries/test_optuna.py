@@ -193,7 +193,7 @@ def test_threads_of_a_study_know_actor_and_run(hooked: Hooked) -> None:
 
 
 def test_a_study_of_several_objectives_has_a_front_instead_of_a_best(log: AuditLog) -> None:
-    """Values are told one by one, the completed record counts the trials of the Pareto front."""
+    """Values are recorded one by one, the completed record counts the trials of the Pareto front."""
     found = study(directions=["minimize", "maximize"])
     found.optimize(lambda trial: (trial.suggest_float("x", 0, 1), trial.suggest_int("n", 1, 9)), n_trials=3)
     first = log.of(TRIAL)[0]

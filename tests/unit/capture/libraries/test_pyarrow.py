@@ -40,7 +40,7 @@ def log(hooked: Hooked) -> Iterator[AuditLog]:
         yield log
 
 
-def told(log: AuditLog) -> list[tuple[Any, ...]]:
+def recorded(log: AuditLog) -> list[tuple[Any, ...]]:
     """Kind, operation, rows and name of each record."""
     return [
         (
@@ -107,7 +107,7 @@ def test_a_file_that_is_written_and_read_is_one_record_each(
     writer, write, reader, read = files(str(path))[number]
     write(table)
     found = read()
-    assert told(log) == [("modified", writer, 3, str(path)), ("read", reader, 3, str(path))]
+    assert recorded(log) == [("modified", writer, 3, str(path)), ("read", reader, 3, str(path))]
     frame = table.to_pandas()
     assert {one["ml.dataset.digest"] for one in log.of(READ) + log.of(MODIFIED)} == {digest(frame)}
     assert digest(found) == digest(frame)
@@ -129,10 +129,10 @@ def test_a_writer_and_batches_are_counted_to_their_end(log: AuditLog, table: Any
     with pq.ParquetWriter(path, table.schema) as writer:
         writer.write_table(table)
         writer.write_batch(table.to_batches()[0])
-        assert told(log) == []
-    assert told(log) == [("modified", "ParquetWriter", 6, path)]
+        assert recorded(log) == []
+    assert recorded(log) == [("modified", "ParquetWriter", 6, path)]
     assert sum(batch.num_rows for batch in pq.ParquetFile(path).iter_batches(2)) == 6
-    assert told(log)[1:] == [("read", "ParquetFile.iter_batches", 6, path)]
+    assert recorded(log)[1:] == [("read", "ParquetFile.iter_batches", 6, path)]
 
 
 def test_a_data_set_is_recorded_when_it_is_opened(log: AuditLog, table: Any, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_data_set_is_recorded_when_it_is_opened(log: AuditLog, table: Any, tmp
     folder = str(tmp_path / "set")
     pa.dataset.write_dataset(table, folder, format="parquet")
     assert pa.dataset.dataset(folder).to_table().num_rows == 3
-    assert told(log) == [("modified", "write_dataset", 3, folder), ("read", "dataset", None, folder)]
+    assert recorded(log) == [("modified", "write_dataset", 3, folder), ("read", "dataset", None, folder)]
 
 
 def test_streams_of_csv_json_and_arrow_are_recorded_when_they_are_opened(
@@ -158,7 +158,7 @@ def test_streams_of_csv_json_and_arrow_are_recorded_when_they_are_opened(
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     assert pa.ipc.open_stream(sink.getvalue()).read_all().num_rows == 3
-    assert [(kind, operation, rows) for kind, operation, rows, _ in told(log)] == [
+    assert [(kind, operation, rows) for kind, operation, rows, _ in recorded(log)] == [
         ("read", "read_json", 1),
         ("read", "open_csv", None),
         ("modified", "new_file", None),
@@ -171,7 +171,7 @@ def test_pandas_over_pyarrow_is_one_record(log: AuditLog, table: Any, tmp_path: 
     table.to_pandas().to_parquet(tmp_path / "a.parquet")
     pd.read_parquet(tmp_path / "a.parquet")
     pd.read_csv(io.BytesIO(b"a\n1\n"), engine="pyarrow")
-    assert [operation for _, operation, _, _ in told(log)] == ["to_parquet", "read_parquet", "read_csv"]
+    assert [operation for _, operation, _, _ in recorded(log)] == ["to_parquet", "read_parquet", "read_csv"]
 
 
 def test_a_path_in_another_file_system_is_a_uri(log: AuditLog, table: Any, tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_path_in_another_file_system_is_a_uri(log: AuditLog, table: Any, tmp_p
     pq.write_table(table, str(tmp_path / "a.parquet"), filesystem=local)
     inner = pa.fs.SubTreeFileSystem(str(tmp_path), local)
     pq.read_table("a.parquet", filesystem=inner)
-    assert [name for _, _, _, name in told(log)] == [str(tmp_path / "a.parquet"), "subtree://a.parquet"]
+    assert [name for _, _, _, name in recorded(log)] == [str(tmp_path / "a.parquet"), "subtree://a.parquet"]
 
 
 def test_what_fails_is_a_failure(log: AuditLog, tmp_path: Path) -> None:

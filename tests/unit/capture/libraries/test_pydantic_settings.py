@@ -76,7 +76,7 @@ def start(hooked: Any, tmp_path: Path) -> Any:
 def test_what_changed_since_the_last_start(
     start: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next start tells which fields changed and their new values; of the old ones only digests were kept."""
+    """The next start records which fields changed and their new values; of the old ones only digests were kept."""
     monkeypatch.setenv("MLAUDIT_CHANGE_TICKET", "ignored: read from the settings of the pipeline")
     with start() as log:
         ScoringSettings()
@@ -105,7 +105,7 @@ def test_what_changed_since_the_last_start(
 
 
 def test_what_changed_in_this_process(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings that are read anew show their values before and after, without secrets of any kind."""
+    """Settings that are read again show their values before and after, without secrets of any kind."""
     with start() as log:
         ScoringSettings()
         monkeypatch.setenv("SCORING_THRESHOLD", "0.7")

@@ -80,7 +80,7 @@ def log(hooked: Callable[..., AbstractContextManager[AuditLog]], engine: sa.Engi
         yield log
 
 
-def told(log: AuditLog, kind: str) -> list[tuple[Any, ...]]:
+def recorded(log: AuditLog, kind: str) -> list[tuple[Any, ...]]:
     """Operation, table, rows and outcome of each record."""
     return [
         (
@@ -99,7 +99,7 @@ def test_a_select_is_recorded_with_the_rows_that_were_fetched(log: AuditLog, eng
         result = connection.execute(sa.text("SELECT * FROM customers c WHERE c.name = 'Ada Lovelace'"))
         assert len(result.all()) == 3
     (record,) = log.of(READ)
-    assert told(log, READ) == [("SELECT", "customers", 3, "success")]
+    assert recorded(log, READ) == [("SELECT", "customers", 3, "success")]
     assert record["db.system.name"] == "sqlite"
     assert record["db.namespace"].endswith("crm.db")
     assert (record["audit.target.type"], record["audit.target.id"]) == ("table", "customers")
@@ -123,7 +123,7 @@ def test_only_what_the_program_fetches_is_counted(log: AuditLog, engine: sa.Engi
         del given_up
         gc.collect()
         assert background.submit(lambda: None, 10)
-    assert [rows for _, _, rows, _ in told(log, READ)] == [1, 2, 3, 3, 1]
+    assert [rows for _, _, rows, _ in recorded(log, READ)] == [1, 2, 3, 3, 1]
 
 
 def test_other_tables_are_left_alone(log: AuditLog, engine: sa.Engine) -> None:
@@ -139,7 +139,7 @@ def test_the_orm_reads_every_table_of_a_join(log: AuditLog, engine: sa.Engine) -
     with orm.Session(engine) as session:
         query = sa.select(Customer).options(orm.joinedload(Customer.orders))
         assert len(session.scalars(query).unique().all()) == 3
-    assert told(log, READ) == [
+    assert recorded(log, READ) == [
         ("SELECT", "customers", 3, "success"),
         ("SELECT", "orders", 3, "success"),
     ]
@@ -151,7 +151,7 @@ def test_a_change_is_recorded_when_it_is_committed(log: AuditLog, engine: sa.Eng
         connection.execute(sa.update(Customer).where(Customer.id > 1).values(name=SECRET))
         assert log.of(MODIFIED) == []
         connection.commit()
-        assert told(log, MODIFIED) == [("UPDATE", "customers", 2, "success")]
+        assert recorded(log, MODIFIED) == [("UPDATE", "customers", 2, "success")]
     assert len(log.of(MODIFIED)) == 1
     assert SECRET not in str(log.records)
 
@@ -162,7 +162,7 @@ def test_what_was_rolled_back_is_a_failure_that_says_so(log: AuditLog, engine: s
         connection.execute(sa.delete(Order))
         raise RuntimeError("the program fails")
     (record,) = log.of(MODIFIED)
-    assert told(log, MODIFIED) == [("DELETE", "orders", 3, "failure")]
+    assert recorded(log, MODIFIED) == [("DELETE", "orders", 3, "failure")]
     assert record["event.reason"] == "rolled back: nothing was changed"
 
 
@@ -177,7 +177,7 @@ def test_a_savepoint_is_rolled_back_by_itself(log: AuditLog, engine: sa.Engine) 
         connection.execute(sa.delete(Order))
         taken_back.rollback()
         connection.commit()
-    assert told(log, MODIFIED) == [
+    assert recorded(log, MODIFIED) == [
         ("DELETE", "orders", 4, "failure"),
         ("UPDATE", "customers", 3, "success"),
         ("INSERT", "orders", 1, "success"),
@@ -192,7 +192,7 @@ def test_a_connection_that_is_given_up_changed_nothing(log: AuditLog, engine: sa
     gc.collect()
     assert background.submit(lambda: None, 10)
     (record,) = log.of(MODIFIED)
-    assert told(log, MODIFIED) == [("DELETE", "orders", 3, "failure")]
+    assert recorded(log, MODIFIED) == [("DELETE", "orders", 3, "failure")]
     assert "nothing was changed" in record["event.reason"]
 
 
@@ -204,7 +204,7 @@ def test_a_flush_of_many_rows_is_one_record(log: AuditLog, engine: sa.Engine) ->
             session.flush()
         session.commit()
     (record,) = log.of(MODIFIED)
-    assert told(log, MODIFIED) == [("UPDATE", "customers", 3, "success")]
+    assert recorded(log, MODIFIED) == [("UPDATE", "customers", 3, "success")]
     assert record["labels"] == {"statements": "3"}
 
 
@@ -232,7 +232,7 @@ def test_autocommit_changes_at_once(log: AuditLog, engine: sa.Engine) -> None:
     """Whatever is rolled back afterwards."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(sa.delete(Order).where(Order.id == 1))
-        assert told(log, MODIFIED) == [("DELETE", "orders", 1, "success")]
+        assert recorded(log, MODIFIED) == [("DELETE", "orders", 1, "success")]
         connection.rollback()
     assert len(log.of(MODIFIED)) == 1
 
@@ -242,7 +242,7 @@ def test_a_statement_that_fails_tells_the_error_without_its_values(log: AuditLog
     with pytest.raises(sa.exc.IntegrityError), engine.begin() as connection:
         connection.execute(sa.insert(Customer).values(id=1, name=SECRET))
     (record,) = log.of(MODIFIED)
-    assert told(log, MODIFIED) == [("INSERT", "customers", None, "failure")]
+    assert recorded(log, MODIFIED) == [("INSERT", "customers", None, "failure")]
     assert record["error.type"] == "IntegrityError"
     assert SECRET not in str(log.records)
 
@@ -253,8 +253,8 @@ def test_many_rows_are_an_export(log: AuditLog, engine: sa.Engine) -> None:
     with engine.begin() as connection:
         connection.execute(sa.insert(Order), rows)
         connection.execute(sa.select(Order)).all()
-    assert told(log, EXPORTED) == [("SELECT", "orders", 63, "success")]
-    assert told(log, MODIFIED) == [("INSERT", "orders", 60, "success")]
+    assert recorded(log, EXPORTED) == [("SELECT", "orders", 63, "success")]
+    assert recorded(log, MODIFIED) == [("INSERT", "orders", 60, "success")]
     assert log.of(READ) == []
 
 
@@ -262,8 +262,8 @@ def test_a_copy_from_one_table_into_another_is_both(log: AuditLog, engine: sa.En
     """A read of one and a change of the other."""
     with engine.begin() as connection:
         connection.execute(sa.text("INSERT INTO orders SELECT id + 10, id FROM customers"))
-    assert told(log, MODIFIED) == [("INSERT", "orders", 3, "success")]
-    assert told(log, READ) == [("SELECT", "customers", None, "success")]
+    assert recorded(log, MODIFIED) == [("INSERT", "orders", 3, "success")]
+    assert recorded(log, READ) == [("SELECT", "customers", None, "success")]
 
 
 def test_otels_spans_of_the_same_statements_make_no_second_record(
@@ -279,8 +279,8 @@ def test_otels_spans_of_the_same_statements_make_no_second_record(
             connection.execute(sa.delete(Order))
     finally:
         SQLAlchemyInstrumentor().uninstrument()
-    assert told(log, READ) == [("SELECT", "customers", 3, "success")]
-    assert told(log, MODIFIED) == [("DELETE", "orders", 3, "success")]
+    assert recorded(log, READ) == [("SELECT", "customers", 3, "success")]
+    assert recorded(log, MODIFIED) == [("DELETE", "orders", 3, "success")]
 
 
 def test_nothing_is_changed_that_could_not_be_recorded(
@@ -351,5 +351,5 @@ def test_an_async_engine_is_recorded_like_any_other(log: AuditLog, tmp_path: Pat
         await engine.dispose()
 
     asyncio.run(work())
-    assert told(log, READ) == [("SELECT", "customers", 1, "success")]
-    assert ("INSERT", "customers", 1, "success") in told(log, MODIFIED)
+    assert recorded(log, READ) == [("SELECT", "customers", 1, "success")]
+    assert ("INSERT", "customers", 1, "success") in recorded(log, MODIFIED)

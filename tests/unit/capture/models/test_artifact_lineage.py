@@ -24,8 +24,8 @@ ROWS = np.arange(60.0).reshape(20, 3)
 LABELS = np.array([0, 1] * 10)
 
 
-def told(log: AuditLog, asked: str) -> Lineage:
-    """The lineage that the records tell."""
+def recorded(log: AuditLog, asked: str) -> Lineage:
+    """The lineage in the records."""
     story = Story()
     story.records = [record(fields) for fields in log.records]
     return lineage(story, asked)
@@ -44,7 +44,7 @@ def test_trained_saved_loaded_and_asked(hooked: Any, tmp_path: Path) -> None:
         joblib.dump(fitted, tmp_path / "risk.joblib")
         joblib.load(tmp_path / "risk.joblib").predict(ROWS[:4])
 
-    found = told(log, "risk:1")
+    found = recorded(log, "risk:1")
 
     assert {"trained_on", "measured", "measured_on", "made", "answered"} <= kinds(found)
     (artifact,) = found.of(Stage.ARTIFACT)
@@ -64,7 +64,7 @@ def test_search_within_a_stated_run(hooked: Any, tmp_path: Path) -> None:
             search = GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=2).fit(ROWS, LABELS)
         joblib.dump(search.best_estimator_, tmp_path / "risk.joblib")
 
-    found = told(log, "risk")
+    found = recorded(log, "risk")
 
     assert "part_of" in kinds(found)
     runs = {node.facts["run_id"]: node for node in found.of(Stage.RUN)}
@@ -80,7 +80,7 @@ def test_retrained_model_names_the_one_before(hooked: Any, tmp_path: Path) -> No
         for strength in (0.1, 1.0):
             joblib.dump(LogisticRegression(C=strength).fit(ROWS, LABELS), tmp_path / "risk.joblib")
 
-    first, second = told(log, "risk:1"), told(log, "risk:2")
+    first, second = recorded(log, "risk:1"), recorded(log, "risk:2")
 
     assert set(first.digests).isdisjoint(second.digests)
     (artifact,) = second.of(Stage.ARTIFACT)
@@ -111,7 +111,7 @@ def test_tracked_tuned_and_registered(hooked: Any, tmp_path: Path) -> None:
         mlflow.MlflowClient().set_registered_model_alias(name, "champion", "1")
         mlflow.sklearn.load_model(f"models:/{name}@champion").predict(rows)
 
-    found = told(log, f"{name}@champion")
+    found = recorded(log, f"{name}@champion")
 
     assert {"trained_on", "part_of", "measured", "made", "approved", "answered"} <= kinds(found)
     runs = {node.facts["run_id"]: node for node in found.of(Stage.RUN)}

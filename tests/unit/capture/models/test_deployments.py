@@ -66,13 +66,13 @@ def process(log: AuditLog, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
 
 @pytest.fixture
 def job(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing tells that this process serves, whatever was imported before."""
+    """Nothing shows that this process serves, whatever was imported before."""
     monkeypatch.setattr(lifecycle, "serves", lambda: False)
     monkeypatch.setattr(request_context, "_first_request", [])
 
 
 def die(process: Deployments) -> None:
-    """As a process that is killed: the kernel closes its files, nobody says anything."""
+    """As a process that is killed: the kernel closes its files, no process records its end."""
     process._shared.after_fork()
     process._recorded.clear()
 
@@ -131,7 +131,7 @@ def test_model_that_is_gone_ends_its_deployment(process: Callable[[], Deployment
 
 
 def test_collector_may_come_while_the_lock_is_held(process: Callable[[], Deployments], log: AuditLog) -> None:
-    """A model that goes while deployments are being written leaves a note, and nobody waits for anybody."""
+    """A model that goes while deployments are being written leaves a note, and no thread waits for another."""
     serving = process()
     serving._grace = 0.0
     model: Model | None = Model()
@@ -184,7 +184,7 @@ def test_model_loaded_anew_for_every_request_is_one_deployment(
 
 
 def test_workers_tell_it_once(process: Callable[[], Deployments], log: AuditLog) -> None:
-    """Four workers load, swap and stop: one start, one replacement, one end, told by the last."""
+    """Four workers load, swap and stop: one start, one replacement, one end, recorded by the last."""
     workers = [process() for _ in range(4)]
     models = [Model() for _ in range(8)]
     for worker, model in zip(workers, models[:4], strict=True):
@@ -256,7 +256,7 @@ def test_job_deploys_nothing(log: AuditLog) -> None:
 
 @pytest.mark.usefixtures("job")
 def test_service_that_says_it_is_up_deploys_what_it_loaded(log: AuditLog) -> None:
-    """Models loaded before the start-up is complete are told with it, the latest of each name."""
+    """Models loaded before the start-up is complete are recorded with it, the latest of each name."""
     serving = Deployments()
     models = [Model(), Model()]
     serving.loaded(models[0], V1)
@@ -270,20 +270,20 @@ def test_service_that_says_it_is_up_deploys_what_it_loaded(log: AuditLog) -> Non
 
 @pytest.mark.usefixtures("job")
 def test_first_request_shows_that_a_process_serves(log: AuditLog) -> None:
-    """Where no server is recognised, the first request tells, once and beside the request."""
+    """Where no server is recognised, the first request records it, once and in addition to the request."""
     serving = Deployments()
-    told = threading.Event()
+    recorded = threading.Event()
     original = serving.ready
 
     def ready() -> None:
         original()
-        told.set()
+        recorded.set()
 
     serving.ready = ready  # type: ignore[method-assign]
     model = Model()
     serving.loaded(model, V1)
     RequestTrail()
-    assert told.wait(10)
+    assert recorded.wait(10)
     RequestTrail()
     assert len(log.of(ML_DEPLOYMENT_STARTED)) == 1
     assert request_context._first_request == []
@@ -323,7 +323,7 @@ def test_fork_keeps_no_mark_alive(process: Callable[[], Deployments], log: Audit
 
 
 def test_hooks_that_load_deploy(process: Callable[[], Deployments], log: AuditLog, tmp_path: Any) -> None:
-    """joblib.load in a service is enough: it is told under the file's name with the file's digest."""
+    """joblib.load in a service is enough: it is recorded under the file's name with the file's digest."""
     known_models.on_loaded(process().loaded)
     integration = JoblibIntegration()
     integration.instrument()
@@ -341,7 +341,7 @@ def test_hooks_that_load_deploy(process: Callable[[], Deployments], log: AuditLo
 def test_what_cannot_be_referred_to_weakly_ends_with_the_process(
     process: Callable[[], Deployments], log: AuditLog
 ) -> None:
-    """Nothing tells when such an object is gone: another of its name takes its place, the stop ends it."""
+    """No event reports when such an object is gone: another of its name takes its place, the stop ends it."""
     serving = process()
     serving.loaded({}, V1)
     serving.loaded({}, V2)
@@ -356,7 +356,7 @@ def test_what_cannot_be_referred_to_weakly_ends_with_the_process(
 def test_fault_reaches_nobody(
     process: Callable[[], Deployments], log: AuditLog, monkeypatch: pytest.MonkeyPatch, work: str
 ) -> None:
-    """With its memory broken on purpose a service loads, starts and stops, and the trail tells the fault."""
+    """With its memory broken on purpose a service loads, starts and stops, and the trail records the fault."""
     serving = process()
     model = Model()
     if work == "stop":

@@ -30,7 +30,7 @@ from mlaudit.capture.models.estimators import (
 
 
 def test_roles() -> None:
-    """What predicts is a model, what only transforms prepares, and the rest is none of ours."""
+    """What predicts is a model, what only transforms prepares, and the rest is ignored."""
     assert role(LogisticRegression) == role(type(make_pipeline(StandardScaler()))) == MODEL
     assert role(StandardScaler) == role(ColumnTransformer) == PREPARATION
     assert role(dict) == role(type(None)) == FOREIGN
@@ -93,7 +93,7 @@ def test_parameters_are_bounded() -> None:
     ],
 )
 def test_values_as_text(value: object, expected: str) -> None:
-    """Plain values are told as they are written."""
+    """Plain values are recorded as they are written."""
     assert text(value) == expected
 
 

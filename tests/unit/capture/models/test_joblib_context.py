@@ -23,7 +23,7 @@ def context() -> tuple[bool, str, str]:
 
 @pytest.mark.parametrize("backend", ["threading", "sequential"])
 def test_threads_see_the_context_of_the_call(auditing: Any, backend: str) -> None:
-    """Whoever called Parallel is known in its threads, and nobody is afterwards."""
+    """The caller of Parallel is the actor in its threads, and none is set afterwards."""
     with auditing():
         tokens = (inside.set(True), current_actor.set(Actor("alice")), current_run.set(TrainingRun("run-1")))
         try:

@@ -47,7 +47,7 @@ def test_nothing_is_written_into_the_model() -> None:
 
 
 def test_listeners_hear_of_loaded_models_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever wants to know which models were loaded is told each, with what is known of it, and once."""
+    """A listener for loaded models gets each of them, with what is known of it, and once."""
     heard: list[str] = []
     monkeypatch.setattr(known_models, "_listeners", [])
 

@@ -1,4 +1,4 @@
-"""MLflow around Optuna around MLflow around scikit-learn and LightGBM: one run with children, told once each."""
+"""MLflow around Optuna around MLflow around scikit-learn and LightGBM: one run with children, recorded once each."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def kinds_of(log: AuditLog, run: str) -> list[str]:
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_pipeline_of_four_libraries_is_one_family(hooked: Any, jobs: int) -> None:
-    """Every run names the one around it, from the fit up to the outer run, and nothing is told twice."""
+    """Every run names the one around it, from the fit up to the outer run, and nothing is recorded twice."""
 
     def objective(trial: optuna.Trial) -> float:
         with mlflow.start_run(nested=jobs == 1, run_name=f"trial-{trial.number}"):

@@ -1,4 +1,4 @@
-"""The notice that a model was trained anew."""
+"""The notice that a model was retrained."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def log() -> Iterator[AuditLog]:
 
 
 def test_model_saved_anew_is_a_retraining(log: AuditLog, tmp_path: Path) -> None:
-    """The second content at a path is told with both versions, digests and runs, the data and the metrics."""
+    """The second content at a path is recorded with both versions, digests and runs, the data and the metrics."""
     path = tmp_path / "credit.joblib"
     model = LogisticRegression().fit(X, Y)
     joblib.dump(model, path)
@@ -74,7 +74,7 @@ def test_same_content_again_is_none(log: AuditLog, tmp_path: Path) -> None:
 
 
 def test_stated_run_that_writes_a_model_again(log: AuditLog, tmp_path: Path) -> None:
-    """A file that a stated training run declares is told as retrained as well, with the run's own metrics."""
+    """A file that a stated training run declares is recorded as retrained as well, with the run's own metrics."""
     path = tmp_path / "fraud.pt"
     for content in (b"one", b"two"):
         path.write_bytes(content)

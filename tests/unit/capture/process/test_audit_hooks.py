@@ -93,7 +93,7 @@ def test_broken_handler_reaches_nobody(log: AuditLog) -> None:
 
 
 def test_what_happens_before_the_trail_is_told_with_it(log: AuditLog) -> None:
-    """Without a pipeline nothing is begun; what was kept is told later, with its own time, and is bounded."""
+    """Without a pipeline nothing is begun; what was kept is recorded later, with its own time, and is bounded."""
     previous = current.install(None)
     events = [event() for _ in range(audit_hooks.MAX_PENDING + 5)]
     try:
@@ -104,8 +104,8 @@ def test_what_happens_before_the_trail_is_told_with_it(log: AuditLog) -> None:
         current.install(previous)
     audit_hooks.record_pending(log.pipeline)
     audit_hooks.background.finish()
-    told = [record["audit.record.id"] for record in log.of(KIND)]
-    assert told == [one.record_id for one in events[: audit_hooks.MAX_PENDING]]
+    recorded = [record["audit.record.id"] for record in log.of(KIND)]
+    assert recorded == [one.record_id for one in events[: audit_hooks.MAX_PENDING]]
 
 
 def test_event_without_target_happened_to_the_service(log: AuditLog) -> None:
@@ -166,16 +166,16 @@ def test_hook_holds_nobody_up_whose_lock_the_trail_waits_for(log: AuditLog) -> N
 
 
 def test_too_much_at_once_is_told_as_a_fault() -> None:
-    """The queue is bounded; what did not fit is told when there is room again."""
+    """The queue is bounded; what did not fit is recorded when there is room again."""
     background = BackgroundThread()
     background.start()
-    free, told = threading.Event(), threading.Event()
+    free, recorded = threading.Event(), threading.Event()
     background.submit(free.wait)  # type: ignore[arg-type]
     for _ in range(MAX_WAITING + 5):
-        background.submit(lambda: None, on_full=told.set)
-    assert not told.is_set()
+        background.submit(lambda: None, on_full=recorded.set)
+    assert not recorded.is_set()
     free.set()
-    assert told.wait(30)
+    assert recorded.wait(30)
     background.finish()
 
 

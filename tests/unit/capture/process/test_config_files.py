@@ -38,7 +38,7 @@ def sha256(text: str) -> str:
 
 
 def test_change_tells_digests_keys_and_values(tmp_path: Path) -> None:
-    """A changed value is told with its key, before and after, and both digests."""
+    """A changed value is recorded with its key, before and after, and both digests."""
     path = tmp_path / "model.yaml"
     path.write_text("threshold: 0.5\nname: a\n")
     with watching(path, MLAUDIT_CHANGE_TICKET="CHG-1", MLAUDIT_CHANGE_APPROVER="bob") as (log, watcher):
@@ -60,7 +60,7 @@ def test_change_tells_digests_keys_and_values(tmp_path: Path) -> None:
 
 
 def test_secrets_in_a_changed_file_are_removed(tmp_path: Path) -> None:
-    """A changed password is told to have changed; neither of its values is anywhere, memory included."""
+    """A changed password is recorded as changed; neither of its values is anywhere, memory included."""
     path = tmp_path / "service.env"
     path.write_text("DB_PASSWORD=hunter2first\nURL=postgres://u:hunter2url@h/x")
     with watching(path) as (log, watcher):
@@ -86,7 +86,7 @@ def test_touched_file_has_not_changed(tmp_path: Path) -> None:
 
 
 def test_files_appear_and_disappear(tmp_path: Path) -> None:
-    """Files that come, go and come again under a glob are told each time, with what is known of them."""
+    """Files that come, go and come again under a glob are recorded each time, with what is known of them."""
     with watching(tmp_path / "*.json") as (log, watcher):
         path = tmp_path / "new.json"
         path.write_text("1")
@@ -102,7 +102,7 @@ def test_files_appear_and_disappear(tmp_path: Path) -> None:
 
 
 def test_change_while_nobody_watched_is_found_at_the_next_start(tmp_path: Path) -> None:
-    """The next start tells what changed meanwhile: which keys, and the new values, as the old were not kept."""
+    """The next start records what changed meanwhile: which keys, and the new values, as the old were not kept."""
     path = tmp_path / "a.yaml"
     path.write_text("threshold: 0.5\nkeep: 1")
     with watching(path) as (log, _):
@@ -238,7 +238,7 @@ def test_nothing_to_watch_starts_no_thread() -> None:
 
 
 def test_broken_watcher_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault while looking is told in the trail, and the next look works."""
+    """A fault while looking is recorded in the trail, and the next look works."""
     path = tmp_path / "a.yaml"
     path.write_text("a: 1")
     with watching(path) as (log, watcher):

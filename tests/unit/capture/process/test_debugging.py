@@ -44,11 +44,11 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[AuditLog]:
 
 
 def debugger(commands: str) -> pdb.Pdb:
-    """A pdb that is told what to do."""
+    """A pdb with scripted commands."""
     return pdb.Pdb(stdin=io.StringIO(commands), stdout=io.StringIO())
 
 
-def told(log: AuditLog) -> list[tuple[str, str]]:
+def recorded(log: AuditLog) -> list[tuple[str, str]]:
     """Kind and tool of each record of a debugger."""
     return [
         (record["audit.kind"].rpartition(".")[2], record["audit.debug.tool"])
@@ -78,7 +78,7 @@ def test_pdb_is_told_from_start_to_end(log: AuditLog) -> None:
 
     in_thread(debugged)
     started, ended = log.of(DEBUG_STARTED)[0], log.of(DEBUG_ENDED)[0]
-    assert told(log) == [("started", "pdb"), ("ended", "pdb")]
+    assert recorded(log) == [("started", "pdb"), ("ended", "pdb")]
     assert started["audit.debug.session_id"] == ended["audit.debug.session_id"]
     assert ended["event.duration"] > 0
     assert started["code.file.path"] == __file__
@@ -95,13 +95,13 @@ def test_session_goes_on_while_there_are_breakpoints(log: AuditLog) -> None:
         tool.set_break(__file__, 1)
         tool.set_trace()
         str(1)
-        assert told(log) == [("started", "pdb")]
+        assert recorded(log) == [("started", "pdb")]
         tool.clear_all_breaks()
         tool.botframe = None
         tool.set_continue()
 
     in_thread(debugged)
-    assert told(log) == [("started", "pdb"), ("ended", "pdb")]
+    assert recorded(log) == [("started", "pdb"), ("ended", "pdb")]
 
     def quits() -> None:
         with contextlib.suppress(bdb.BdbQuit):
@@ -109,43 +109,43 @@ def test_session_goes_on_while_there_are_breakpoints(log: AuditLog) -> None:
             str(1)
 
     in_thread(quits)
-    assert told(log)[2:] == [("started", "pdb"), ("ended", "pdb")]
+    assert recorded(log)[2:] == [("started", "pdb"), ("ended", "pdb")]
 
 
 def test_program_run_by_pdb(log: AuditLog) -> None:
     """``Pdb.run`` is one session, however it ends."""
     in_thread(lambda: debugger("c\n").run("1 + 1"))
     in_thread(lambda: debugger("q\n").run("1 + 1"))
-    assert told(log) == [("started", "pdb"), ("ended", "pdb")] * 2
+    assert recorded(log) == [("started", "pdb"), ("ended", "pdb")] * 2
 
 
 def test_post_mortem_is_a_session_without_a_trace_function(log: AuditLog) -> None:
-    """Looking at what crashed takes hold of the process as well; the frame's place is told."""
+    """Looking at what crashed takes hold of the process as well; the frame's place is recorded."""
     try:
         int("x")
     except ValueError as error:
         tool = debugger("p 1\nq\n")
         tool.reset()
         tool.interaction(None, error.__traceback__)
-    assert told(log) == [("started", "pdb"), ("ended", "pdb")]
+    assert recorded(log) == [("started", "pdb"), ("ended", "pdb")]
     assert log.of(DEBUG_STARTED)[0]["audit.runtime.event"] == "pdb.Pdb.interaction"
 
 
 def test_breakpoint_is_told_before_the_debugger_has_it(
     log: AuditLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The hook that is set decides the tool; 0 switches it off, and then nothing is told."""
+    """The hook that is set decides the tool; 0 switches it off, and then nothing is recorded."""
     module = types.ModuleType("webdebug")
     exec("def set_trace(*args): pass", module.__dict__)
     monkeypatch.setitem(sys.modules, "webdebug", module)
     monkeypatch.setenv("PYTHONBREAKPOINT", "0")
     breakpoint()  # noqa: T100
-    assert told(log) == []
+    assert recorded(log) == []
     monkeypatch.setenv("PYTHONBREAKPOINT", "webdebug.set_trace")
     breakpoint()  # noqa: T100
     monkeypatch.setattr(sys, "breakpointhook", module.set_trace)
     breakpoint()  # noqa: T100
-    assert told(log) == [("started", "webdebug")]
+    assert recorded(log) == [("started", "webdebug")]
     assert log.of(DEBUG_STARTED)[0]["audit.runtime.event"] == "builtins.breakpoint"
 
 
@@ -160,7 +160,7 @@ def test_coverage_profilers_and_test_tools_are_left_alone(log: AuditLog, tool: s
         space["off"]()
 
     in_thread(trace)
-    assert told(log) == []
+    assert recorded(log) == []
 
 
 def test_trace_function_of_the_program_is_told(log: AuditLog) -> None:
@@ -176,7 +176,7 @@ def test_trace_function_of_the_program_is_told(log: AuditLog) -> None:
         space["off"]()
 
     in_thread(trace)
-    assert told(log) == [("started", "spy"), ("ended", "spy")]
+    assert recorded(log) == [("started", "spy"), ("ended", "spy")]
 
 
 def test_monitoring_is_told_like_a_trace_function(log: AuditLog) -> None:
@@ -186,7 +186,7 @@ def test_monitoring_is_told_like_a_trace_function(log: AuditLog) -> None:
         exec("def register(func):\n    sys.audit('sys.monitoring.register_callback', func)\n", space)
         space["register"](print)
         space["register"](None)
-    assert told(log) == [("started", "spy"), ("ended", "spy")]
+    assert recorded(log) == [("started", "spy"), ("ended", "spy")]
 
 
 def test_pydevd_is_one_session_until_the_process_ends(log: AuditLog, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +205,7 @@ def test_pydevd_is_one_session_until_the_process_ends(log: AuditLog, monkeypatch
 
     in_thread(trace)
     debugging.sessions.end_all()
-    assert told(log) == [("started", "debugpy"), ("ended", "debugpy")]
+    assert recorded(log) == [("started", "debugpy"), ("ended", "debugpy")]
     assert log.of(DEBUG_ENDED)[0]["event.reason"] == "the process ended"
 
 
@@ -215,11 +215,11 @@ def test_import_of_debugpy_is_told_but_for_jupyters(log: AuditLog, monkeypatch: 
     monkeypatch.setitem(sys.modules, "debugpy", debugpy)
     monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
     debugging._on_import(debugpy)
-    assert told(log) == []
+    assert recorded(log) == []
     monkeypatch.delitem(sys.modules, "ipykernel")
     debugging._on_import(debugpy)
     debugging._on_import(types.ModuleType("pydevd"))
-    assert told(log) == [("started", "debugpy")]
+    assert recorded(log) == [("started", "debugpy")]
     assert log.of(DEBUG_STARTED)[0]["audit.runtime.detail"] == "debugpy"
 
 
@@ -228,14 +228,14 @@ def test_probe_of_pydevd_is_no_session(log: AuditLog) -> None:
     space: dict[str, Any] = {"__name__": "_pydevd_bundle.pydevd_constants", "sys": sys}
     exec("def probe():\n    sys.settrace(lambda *_: None)\n    sys.settrace(None)\n", space)
     in_thread(space["probe"])
-    assert told(log) == []
+    assert recorded(log) == []
 
 
 @pytest.mark.parametrize("event", ["sys.remote_exec", "cpython.remote_debugger_script"])
 def test_remote_execution_is_told_with_what_is_run(log: AuditLog, event: str) -> None:
     """Python 3.14: a script that another process runs in this one, or this one in another."""
     sys.audit(event, 4711, "/tmp/attach.py")
-    assert told(log) == [("started", "remote_exec"), ("ended", "remote_exec")]
+    assert recorded(log) == [("started", "remote_exec"), ("ended", "remote_exec")]
     assert log.of(DEBUG_STARTED)[0]["audit.runtime.detail"] == "4711 /tmp/attach.py"
 
 
@@ -250,18 +250,18 @@ def test_prompt_within_the_program_is_told(log: AuditLog, monkeypatch: pytest.Mo
             raise EOFError from None
 
     code.interact(banner="", readfunc=read, exitmsg="")
-    assert told(log) == [("started", "python"), ("ended", "python")]
+    assert recorded(log) == [("started", "python"), ("ended", "python")]
     assert log.of(DEBUG_STARTED)[0]["code.function.name"] == "test_prompt_within_the_program_is_told"
 
 
 def test_interactive_interpreter_is_told(log: AuditLog) -> None:
     """``python -i`` says so before its prompt; it lasts as long as the process."""
     sys.audit("cpython.run_interactivehook", print)
-    assert told(log) == [("started", "python")]
+    assert recorded(log) == [("started", "python")]
 
 
 def test_broken_hook_leaves_the_debugger_alone(log: AuditLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault is told; whoever debugs gets the prompt."""
+    """A fault is reported; the user gets the prompt."""
     monkeypatch.setattr(debug_sessions, "new_record_id", lambda: 1 / 0)
     output = io.StringIO()
 
@@ -286,7 +286,7 @@ def test_sessions_of_a_parent_are_not_those_of_its_child(log: AuditLog) -> None:
     assert not sessions.begin("pdb", "x", {})
     sessions.reopen()
     assert sessions.begin("pdb", "x", {})
-    assert [kind for kind, _ in told(log)] == ["started", "started", "ended", "started"]
+    assert [kind for kind, _ in recorded(log)] == ["started", "started", "ended", "started"]
 
 
 def test_actor_is_the_one_of_the_context(log: AuditLog) -> None:

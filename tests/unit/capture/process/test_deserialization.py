@@ -196,7 +196,7 @@ def test_honest_models_and_data_are_silent(log: AuditLog, tmp_path: Path) -> Non
     ],
 )
 def test_dangerous_names(module: str, name: str) -> None:
-    """Commands, code, files, connections and the ways to reach them are told, however they are named."""
+    """Commands, code, files, connections and the ways to reach them are recorded, however they are named."""
     assert is_dangerous(module, name)
 
 
@@ -248,10 +248,10 @@ def test_pickle_of_a_thousand_names_is_bounded(log: AuditLog) -> None:
     for line in data.split(b"\n__globals__\n")[:-1]:
         with contextlib.suppress(Exception):
             pickle.loads(line + b"\n__globals__\n.")
-    told = log.of(KIND)
-    assert len(told) == deserialization.MAX_DIFFERENT
-    assert "the last of 50" in told[-1]["event.reason"]
-    assert all(len(record["audit.runtime.detail"]) <= deserialization.MAX_NAME for record in told)
+    recorded = log.of(KIND)
+    assert len(recorded) == deserialization.MAX_DIFFERENT
+    assert "the last of 50" in recorded[-1]["event.reason"]
+    assert all(len(record["audit.runtime.detail"]) <= deserialization.MAX_NAME for record in recorded)
     assert len(str(deserialization._repeats._windows)) < 100_000
     assert deserialization._harmless == set()
 
@@ -285,7 +285,7 @@ def test_refused_is_what_cannot_be_recorded() -> None:
 
 
 def test_broken_judgement_does_not_break_the_load(log: AuditLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault of the hook is told, and the object is there."""
+    """A fault of the hook is recorded, and the object is there."""
     monkeypatch.setattr(deserialization, "is_dangerous", lambda *_: 1 / 0)
     assert pickle.loads(pickle.dumps(Colour.RED)) is Colour.RED
     assert "ZeroDivisionError" in log.of("audit.pipeline.failure")[0]["audit.failure.reason"]

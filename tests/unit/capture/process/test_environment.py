@@ -54,7 +54,7 @@ def test_real_software_has_what_runs_here() -> None:
 
 
 def test_changes_are_sentences() -> None:
-    """Every difference is told as name, old and new version."""
+    """Every difference is recorded as name, old and new version."""
     assert changes({"a": "1", "b": "1"}, {"a": "2", "c": "1"}) == [
         "a 1 -> 2",
         "b 1 -> (none)",
@@ -112,7 +112,7 @@ def test_revision_is_said_found_or_left_by_the_build(tmp_path: Path) -> None:
 
 
 def test_variables_are_told_by_name_only(log: AuditLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable that changes what runs is told to have changed; neither value is in the record or in the memory."""
+    """A variable that changes what runs is recorded as changed; neither value is in the record or in the memory."""
     monkeypatch.setenv("PYTHONPATH", "/srv/secret-place")
     compare_with_last_start(log.pipeline, {})
     monkeypatch.setenv("PYTHONPATH", "/srv/other-secret")
@@ -128,7 +128,7 @@ def test_variables_are_told_by_name_only(log: AuditLog, monkeypatch: pytest.Monk
 
 
 def test_ticket_of_the_deployment_is_in_the_record() -> None:
-    """Who approved the deployment, under which ticket, is told with what it changed."""
+    """Who approved the deployment, under which ticket, is recorded with what it changed."""
     env = {"MLAUDIT_CHANGE_TICKET": "CHG-7", "MLAUDIT_CHANGE_APPROVER": "bob"}
     with capture(env=env, instrument=False) as log:
         compare_with_last_start(log.pipeline, {"a": "1"})
@@ -142,9 +142,9 @@ def test_many_changes_are_cut(log: AuditLog) -> None:
     """A new base image does not make a record of thousands of lines."""
     compare_with_last_start(log.pipeline, {str(number): "1" for number in range(1000)})
     compare_with_last_start(log.pipeline, {str(number): "2" for number in range(1000)})
-    told = log.of(KIND)[0]["audit.environment.changes"]
-    assert len(told) == environment.MAX_CHANGES + 1
-    assert told[-1] == "and 800 more"
+    recorded = log.of(KIND)[0]["audit.environment.changes"]
+    assert len(recorded) == environment.MAX_CHANGES + 1
+    assert recorded[-1] == "and 800 more"
 
 
 def test_damaged_memory_is_an_error_that_says_what_to_do(log: AuditLog) -> None:

@@ -1,4 +1,4 @@
-"""Errors that nobody handled while the process went on."""
+"""Unhandled errors that did not end the process."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_error_of_a_task_is_told(log: AuditLog, own_handler: bool) -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_error_of_a_finalizer_is_told(log: AuditLog) -> None:
-    """What the interpreter can only print is told; the program's hook for it stays and is called."""
+    """What the interpreter can only print is recorded; the program's hook for it stays and is called."""
 
     class Rude:
         def __del__(self) -> None:
@@ -101,7 +101,7 @@ def test_error_of_a_finalizer_is_told(log: AuditLog) -> None:
 
 
 def test_logged_exception_is_told(log: AuditLog, caplog: pytest.LogCaptureFixture) -> None:
-    """What the program logs at ERROR with an exception is told, and logged with its own place as ever."""
+    """What the program logs at ERROR with an exception is recorded, and logged with its own place as ever."""
     report()
     _logger.error("no exception")
     _logger.warning("not an error", exc_info=ValueError("x"))
@@ -128,8 +128,8 @@ def test_error_that_is_logged_again_and_again_is_summed_up() -> None:
             reports.stop()
             reports.uninstall()
             audit_hooks.uninstall()
-    told = [(record["error.type"], "999 times" in record["event.reason"]) for record in log.of(KIND)]
-    assert told == [("KeyError", False), ("ValueError", False), ("KeyError", True)]
+    recorded = [(record["error.type"], "999 times" in record["event.reason"]) for record in log.of(KIND)]
+    assert recorded == [("KeyError", False), ("ValueError", False), ("KeyError", True)]
 
 
 def test_own_loggers_are_not_read(log: AuditLog) -> None:
@@ -160,7 +160,7 @@ def test_request_that_failed_is_not_told_again(log: AuditLog, ask: Ask) -> None:
 
 
 def test_web_framework_that_logs_within_a_request_is_silent(log: AuditLog) -> None:
-    """The request's record tells it; what the program itself logs there is told."""
+    """The request's record contains it; what the program itself logs there is recorded."""
     framework: dict[str, Any] = {"__name__": "django.utils.log", "_logger": _logger}
     exec("def log_response(error):\n    _logger.error('x', exc_info=error)\n", framework)
     token = request_context.current_request.set(request_context.RequestTrail())
@@ -199,7 +199,7 @@ def test_crash_that_is_logged_too_is_told_once(log: AuditLog, monkeypatch: pytes
 def test_broken_hook_leaves_the_log_line(
     log: AuditLog, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A fault of ours is told; the program's line is logged."""
+    """A fault of mlaudit is reported; the program's line is logged."""
     monkeypatch.setattr(error_reports, "unhandled_fields", lambda *_: 1 / 0)
     report()
     assert [record.message for record in caplog.records if record.name == "shop.orders"] == [

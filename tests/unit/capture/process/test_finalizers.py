@@ -30,48 +30,48 @@ def _aside() -> Iterator[None]:
 def test_what_is_gone_is_told_once_by_another_thread() -> None:
     """The collector may run while this thread holds what the record needs: it waits for nobody."""
     lock = threading.Lock()
-    told: list[str] = []
+    recorded: list[str] = []
     done = threading.Event()
 
     def callback() -> None:
         with lock:
-            told.append(threading.current_thread().name)
+            recorded.append(threading.current_thread().name)
         done.set()
 
     OnFinalize(Reader(), callback)
     with lock:
         gc.collect()
-        assert told == []
+        assert recorded == []
     assert done.wait(10)
     run_all()
-    assert told == ["mlaudit-runtime"]
+    assert recorded == ["mlaudit-runtime"]
 
 
 def test_what_was_ended_in_order_is_not_given_up() -> None:
     """Whoever ends it takes the watch off, once."""
-    told: list[int] = []
+    recorded: list[int] = []
     reader = Reader()
-    watch = OnFinalize(reader, lambda: told.append(1))
+    watch = OnFinalize(reader, lambda: recorded.append(1))
     assert watch.detach()
     assert not watch.detach()
     del reader
     gc.collect()
     run_all()
     background.finish()
-    assert told == []
+    assert recorded == []
 
 
 def test_what_is_open_at_the_end_is_told_then() -> None:
-    """Each open thing is told before the process ends, and not again when it goes."""
-    told: list[int] = []
+    """Each open thing is recorded before the process ends, and not again when it goes."""
+    recorded: list[int] = []
     reader = Reader()
-    OnFinalize(reader, lambda: told.append(1))
+    OnFinalize(reader, lambda: recorded.append(1))
     run_all()
-    assert told == [1]
+    assert recorded == [1]
     del reader
     gc.collect()
     background.finish()
-    assert told == [1]
+    assert recorded == [1]
 
 
 def _open_in_child(queue: multiprocessing.Queue[int]) -> None:
@@ -79,7 +79,7 @@ def _open_in_child(queue: multiprocessing.Queue[int]) -> None:
 
 
 def test_a_forked_child_does_not_tell_what_is_its_parents() -> None:
-    """What was open when it was forked is none of the child's."""
+    """What was open when it was forked does not belong to the child."""
     reader = Reader()
     watch = OnFinalize(reader, lambda: None)
     context = multiprocessing.get_context("fork")

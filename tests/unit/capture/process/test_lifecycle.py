@@ -1,4 +1,4 @@
-"""Start, stop and crash of a process, told once."""
+"""Start, stop and crash of a process, recorded once."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_secrets_on_the_command_line_are_removed(log: AuditLog, monkeypatch: pyt
 
 
 def test_stop_is_told_once(life: Lifecycle, log: AuditLog) -> None:
-    """Whatever ways of ending come together, one record tells the first, and the stream is ended."""
+    """Whatever ways of ending come together, one record contains the first, and the stream is ended."""
     life.stop("shutdown of the web service")
     life.stop("SIGTERM", 143)
     (record,) = log.of(SERVICE_STOPPED)
@@ -122,7 +122,7 @@ def test_exit_code_decides_the_outcome(life: Lifecycle, log: AuditLog) -> None:
 
 
 def test_crash_tells_error_and_stack(life: Lifecycle, log: AuditLog) -> None:
-    """An unhandled exception is told with class, scrubbed message and stack; no stop is told besides."""
+    """An unhandled exception is recorded with class, scrubbed message and stack; no stop is recorded besides."""
     error = raised(ValueError("cannot open postgres://u:hunter2secret@h/x"))
     life.crashed(ValueError, error, error.__traceback__)
     life.stop("crash")
@@ -161,7 +161,7 @@ def test_endless_recursion_has_a_bounded_stack(life: Lifecycle, log: AuditLog) -
 
 
 def test_error_that_cannot_be_shown(life: Lifecycle, log: AuditLog) -> None:
-    """An exception whose own text raises is told all the same."""
+    """An exception whose own text raises is recorded all the same."""
 
     class RudeError(Exception):
         def __str__(self) -> str:
@@ -222,7 +222,7 @@ def test_stop_that_cannot_be_recorded_stops(life: Lifecycle, log: AuditLog) -> N
 
 
 def test_broken_callback_does_not_keep_the_process(life: Lifecycle, log: AuditLog) -> None:
-    """What runs before the stop may fail; the stop is told, and so is the fault."""
+    """What runs before the stop may fail; the stop is recorded, and so is the fault."""
     life.before_stop(lambda: 1 / 0)  # type: ignore[arg-type,return-value]
     life.stop("exit")
     assert len(log.of(SERVICE_STOPPED)) == 1
@@ -233,7 +233,7 @@ def test_broken_callback_does_not_keep_the_process(life: Lifecycle, log: AuditLo
 def test_each_part_of_the_start_is_contained(
     log: AuditLog, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
-    """A fault in one part of the start is told and costs no other."""
+    """A fault in one part of the start is reported and does not affect the others."""
     monkeypatch.setattr(environment, broken, lambda *_: 1 / 0)
     watch.begin(log.pipeline)
     try:

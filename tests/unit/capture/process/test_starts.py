@@ -25,14 +25,14 @@ def log() -> Iterator[AuditLog]:
 
 
 def kill(process: Starts) -> None:
-    """The process is gone: the kernel lets go of its lock."""
+    """The process is gone: the kernel releases its lock."""
     assert process._mark is not None
     process._mark.leave()
     process._mark = None
 
 
 def test_first_start_and_restart_after_an_orderly_end(log: AuditLog) -> None:
-    """The second start tells how the first one ended, and how long nothing ran."""
+    """The second start records how the first one ended, and how long nothing ran."""
     first = Starts()
     assert first.begin(log.pipeline) == {"audit.service.start": "first"}
     first.end("SIGTERM")
@@ -70,7 +70,7 @@ def test_worker_that_replaces_a_killed_one_is_a_restart(log: AuditLog) -> None:
 
 
 def test_restart_of_the_machine_is_not_a_kill(log: AuditLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What ended together with the machine is told as that, by the kernel's boot id."""
+    """What ended together with the machine is recorded as that, by the kernel's boot id."""
     victim = Starts()
     victim.begin(log.pipeline)
     kill(victim)
@@ -116,7 +116,7 @@ def test_record_of_the_start_carries_it(log: AuditLog, monkeypatch: pytest.Monke
 
 
 def test_damaged_memory_costs_the_start_nothing(log: AuditLog) -> None:
-    """The start is told without its kind, and so is the fault."""
+    """The start is recorded without its kind, and so is the fault."""
     folder = log.pipeline.settings.state_dir / "services"
     folder.mkdir(exist_ok=True)
     (folder / "test-service.starts.json").write_text("[]")

@@ -72,7 +72,7 @@ def test_posix_spawn_is_told_once(log: AuditLog) -> None:
 
 
 def test_asyncio_starts_programs_too(log: AuditLog) -> None:
-    """An event loop's subprocess is told with the program's own line."""
+    """An event loop's subprocess is recorded with the program's own line."""
 
     async def run() -> None:
         process = await asyncio.create_subprocess_exec("true")
@@ -121,7 +121,7 @@ def test_job_may_start_what_it_likes(log: AuditLog, monkeypatch: pytest.MonkeyPa
 def test_fault_does_not_keep_the_program_from_starting(
     log: AuditLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A broken hook is told; the program runs."""
+    """A broken hook is recorded; the program runs."""
     monkeypatch.setattr(subprocesses, "caller", lambda: 1 / 0)
     assert subprocess.run(["true"], check=False).returncode == 0
     assert "ZeroDivisionError" in log.of("audit.pipeline.failure")[0]["audit.failure.reason"]

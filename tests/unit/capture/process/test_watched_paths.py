@@ -46,7 +46,7 @@ def watching(tmp_path: Path) -> Callable[..., AbstractContextManager[AuditLog]]:
 def test_open_of_a_watched_file_is_told(
     watching: Callable[..., AbstractContextManager[AuditLog]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Path, mode and the program's line are told, however the path is written; other files are silent."""
+    """Path, mode and the program's line are recorded, however the path is written; other files are silent."""
     (tmp_path / "sub").mkdir()
     (tmp_path / "other.txt").write_text("x")
     with watching("model.bin") as log:
@@ -72,14 +72,14 @@ def test_globs_match_as_in_the_policy(
     with watching("*.key", "a/**") as log:
         for name in ("x.key", "a/y", "a/b/z", "x.txt"):
             (tmp_path / name).write_text("x")
-        told = [Path(record["file.path"]).name for record in log.of(KIND)]
-    assert told == ["x.key", "y", "z"]
+        recorded = [Path(record["file.path"]).name for record in log.of(KIND)]
+    assert recorded == ["x.key", "y", "z"]
 
 
 def test_file_read_in_a_loop_makes_two_records(
     watching: Callable[..., AbstractContextManager[AuditLog]], tmp_path: Path
 ) -> None:
-    """The first read is told, the rest with its count when the window or the process ends."""
+    """The first read is recorded, the rest with its count when the window or the process ends."""
     (tmp_path / "x.key").write_text("x")
     with watching("x.key") as log:
         for _ in range(500):

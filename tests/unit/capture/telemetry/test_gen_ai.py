@@ -1,4 +1,4 @@
-"""Calls of language models by the real OpenAI client, as OpenTelemetry's instrumentation tells them."""
+"""Calls of language models by the real OpenAI client, as OpenTelemetry's instrumentation records them."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_a_chat_is_a_prediction_with_its_tokens(client: openai.OpenAI, log: Audi
 
 
 def test_a_stream_is_a_prediction_when_it_is_over(client: openai.OpenAI, log: AuditLog) -> None:
-    """With the tokens that only its last piece tells."""
+    """With the tokens that only its last piece contains."""
     stream = ask(client, "m", stream=True, stream_options={"include_usage": True})
     assert not log.of("audit.ml.prediction")
     assert len(list(stream)) == 3
@@ -283,7 +283,7 @@ def test_the_judgement_of_a_guardrail(
 def test_a_broken_part_costs_the_program_nothing(
     client: openai.OpenAI, log: AuditLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answer is what it was, and the fault is told."""
+    """The answer is what it was, and the fault is reported."""
 
     def broken(*_: Any) -> Any:
         raise RuntimeError("broken on purpose")

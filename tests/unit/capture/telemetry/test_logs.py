@@ -151,7 +151,7 @@ def test_a_fault_of_ours_does_not_reach_the_application(
 
 
 def test_a_full_spool_does_not_reach_the_application() -> None:
-    """Also under refuse: whoever logs is not stopped, the loss is counted."""
+    """Also under refuse: the logging code is not stopped, the loss is counted."""
     with capture(
         POLICY.replace("level: metadata", "level: metadata, on_failure: refuse"), instrument=False
     ) as log:

@@ -191,7 +191,7 @@ def test_a_fault_at_the_start_is_logged_and_not_repeated(
 
 
 def test_under_the_launcher_nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``opentelemetry-instrument`` has done it, or was told not to."""
+    """``opentelemetry-instrument`` has done it, or was configured not to."""
     from mlaudit.capture.telemetry import providers
 
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")

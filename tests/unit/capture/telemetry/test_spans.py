@@ -87,7 +87,7 @@ def test_a_span_with_an_error_is_a_failure(log: AuditLog) -> None:
 
 
 def test_spans_that_no_selector_wants_are_no_records(log: AuditLog) -> None:
-    """Another name or another scope is none of our business."""
+    """Another name or another scope is ignored."""
     tracing = Tracing(ALWAYS_ON)
     tracing.tracer.start_span("demote churn").end()
     tracing.provider.get_tracer("shop").start_span("promote churn").end()

@@ -56,8 +56,8 @@ def test_a_broken_part_costs_the_client_nothing_and_is_told(
     heard = ask(AsgiMiddleware(app), "POST", "/predict", body=b"1")
     assert (heard.status, heard.body, heard.error) == (201, b"abcd", None)
     assert log.pipeline.counts.faults >= 1
-    told = [record for record in log.records if "asgi" in record.get("audit.failure.reason", "")]
-    assert told
+    recorded = [record for record in log.records if "asgi" in record.get("audit.failure.reason", "")]
+    assert recorded
     assert "secret data" not in str(log.records)
 
 

@@ -81,7 +81,7 @@ def test_what_the_policy_lets_go_on_is_answered_meanwhile(ask: Any, log: AuditLo
 
 
 def test_an_answer_whose_record_fails_becomes_a_503(ask: Any, log: AuditLog) -> None:
-    """The result was computed, but nobody gets it."""
+    """The result was computed, but the client does not get it."""
     app = App(before_end=lambda: log.fail(SpoolFullError("full")))
     heard = ask(AsgiMiddleware(app), "POST", "/predict")
     assert app.called == 1

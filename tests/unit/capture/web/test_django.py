@@ -58,7 +58,7 @@ def me(request: Any) -> Any:
 
 
 def unasked(request: Any) -> Any:
-    """Does not look at the user."""
+    """Does not read the user."""
     return HttpResponse("ok")
 
 
@@ -297,7 +297,7 @@ def test_uninstrument_leaves_django_as_it_was(hooked: Hooked, project: Path) -> 
 
 
 def test_a_broken_hook_costs_the_client_nothing(hooked: Hooked, ask: Any, broken: str) -> None:
-    """Answers are what they were, the request is recorded, and the fault is told."""
+    """Answers are what they were, the request is recorded, and the fault is reported."""
     with hooked("django") as log:
         assert ask("POST", "/predict/2/", b"abc")[:2] == (200, b'{"sum": 5}')
         assert ask("GET", "/fail/raised/")[0] == 500

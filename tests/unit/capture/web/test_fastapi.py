@@ -206,5 +206,5 @@ def test_broken_hooks_reach_nobody(hooked: Any, ask: Any, broken: str) -> None:
             ask(guarded(HTTPBearer()), path="/guarded", headers=[("Authorization", "Bearer x")]).status == 200
         )
         assert ask(guarded(HTTPBearer()), path="/guarded").status in (401, 403)
-    told = {record.get("audit.component") for record in log.records}
-    assert {"capture.libraries.fastapi", "capture.libraries.starlette_authentication"} <= told
+    recorded = {record.get("audit.component") for record in log.records}
+    assert {"capture.libraries.fastapi", "capture.libraries.starlette_authentication"} <= recorded

@@ -193,7 +193,7 @@ def test_uninstrument_leaves_flask_as_it_was(hooked: Hooked) -> None:
 
 
 def test_a_broken_hook_costs_the_client_nothing(hooked: Hooked, broken: str) -> None:
-    """Answers are what they were, the request is recorded, and the fault is told."""
+    """Answers are what they were, the request is recorded, and the fault is reported."""
     with hooked("flask") as log:
         client = service().test_client()
         assert client.post("/predict/2", json=[1]).json == {"sum": 3}

@@ -393,7 +393,7 @@ def test_an_answer_whose_record_cannot_be_stored_does_not_go_out(hooked: Hooked,
 def test_a_broken_part_costs_the_client_nothing(
     hooked: Hooked, server: Any, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Answers are what they were, and the fault is told."""
+    """Answers are what they were, and the fault is reported."""
     from mlaudit.capture.web import grpc_exchange
 
     def broken(*_: Any) -> Any:
@@ -412,7 +412,7 @@ def test_a_broken_part_costs_the_client_nothing(
 
 
 def test_a_broken_hook_leaves_the_server_as_it_would_be(hooked: Hooked, server: Any, broken: str) -> None:
-    """Calls are answered, and the fault is told."""
+    """Calls are answered, and the fault is reported."""
     with hooked("grpc") as log:
         with server() as running:
             assert running.call(f"/{KSERVE}/ModelInfer", Infer(model_name="credit", id="a")) == b"credit:a"

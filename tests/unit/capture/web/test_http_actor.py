@@ -41,7 +41,7 @@ def test_nobody_is_anonymous() -> None:
 
 
 def test_the_order_of_trust() -> None:
-    """Each source is used only when the ones before it know nobody."""
+    """Each source is used only when the ones before it find no actor."""
     trail = RequestTrail()
     trail.actor = Actor("stated")
     headers = {"X-User": "proxy", "Authorization": basic("basic:x"), "X-API-Key": "k"}
@@ -76,7 +76,7 @@ def test_an_unauthenticated_user_counts_for_nothing() -> None:
 
 
 def test_the_actor_of_the_block_counts_inside_a_request() -> None:
-    """``mlaudit.actor(...)`` around a block is used where the request itself states nobody."""
+    """``mlaudit.actor(...)`` around a block is used where the request itself states no actor."""
     token = current_actor.set(Actor("batch", SERVICE))
     try:
         assert actor_of().id == "batch"

@@ -50,7 +50,7 @@ class Waitress:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the rest of the capture hears."""
     heard: list[str] = []
     monkeypatch.setattr(request_context, "service_started", lambda: heard.append("started"))
@@ -59,7 +59,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", [Werkzeug, Waitress])
-def test_a_serving_loop_is_the_life_of_the_service(hooked: Hooked, told: list[str], kind: Any) -> None:
+def test_a_serving_loop_is_the_life_of_the_service(hooked: Hooked, recorded: list[str], kind: Any) -> None:
     """Started before the first request, stopping when the loop is over."""
     pytest.importorskip(kind.name)
     with hooked(kind.name):
@@ -69,11 +69,11 @@ def test_a_serving_loop_is_the_life_of_the_service(hooked: Hooked, told: list[st
         running.stop()
         thread.join(20)
         assert not thread.is_alive()
-    assert told == ["started", "stopping"]
+    assert recorded == ["started", "stopping"]
 
 
 def test_a_worker_of_gunicorn_has_started_when_its_application_is_loaded(
-    hooked: Hooked, told: list[str]
+    hooked: Hooked, recorded: list[str]
 ) -> None:
     """Not when the application could not be loaded, and not for ASGI workers, which have a lifespan."""
     base = pytest.importorskip("gunicorn.workers.base")
@@ -86,14 +86,14 @@ def test_a_worker_of_gunicorn_has_started_when_its_application_is_loaded(
         worker = object.__new__(sync.SyncWorker)
         with pytest.raises(AttributeError):
             worker.load_wsgi()
-    assert told == ["started"]
+    assert recorded == ["started"]
 
 
 @pytest.mark.parametrize("kind", [Werkzeug, Waitress])
 def test_a_broken_hook_leaves_the_server_as_it_is(
-    hooked: Hooked, told: list[str], broken: str, kind: Any
+    hooked: Hooked, recorded: list[str], broken: str, kind: Any
 ) -> None:
-    """It serves and stops, and the fault is told."""
+    """It serves and stops, and the fault is reported."""
     pytest.importorskip(kind.name)
     with hooked(kind.name) as log:
         running = kind()
@@ -103,4 +103,4 @@ def test_a_broken_hook_leaves_the_server_as_it_is(
         thread.join(20)
         assert not thread.is_alive()
         assert log.of("audit.pipeline.failure")[0]["audit.component"] == "capture.wsgi_servers"
-    assert len(told) == (0 if broken == "before" else 1)
+    assert len(recorded) == (0 if broken == "before" else 1)
