@@ -1,4 +1,4 @@
-"""Which values fit which types of field."""
+"""The valid values for each type of field."""
 
 from __future__ import annotations
 

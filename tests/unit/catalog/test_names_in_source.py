@@ -1,6 +1,6 @@
-"""Every dotted name in the source is one of the catalog, or of something else that is said here by name.
+"""Every dotted name in the source is in the catalog, or in a list of exceptions here.
 
-A misspelt field is a value that nobody finds; a misspelt kind is a record that is refused. Both look right when read.
+A misspelt field is a value that no search finds; a misspelt kind is a record that is refused. Both look right.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ def test_misspelt_name_is_found(source: str) -> None:
 
 @pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"audit.app.*"}))
 def test_kind_that_is_written_out_is_found(kind: str) -> None:
-    """A kind is said once, in the generated module: anybody else imports its constant."""
+    """A kind is written once, in the generated module; other modules import its constant."""
     (fault,) = faults(f"EVENT = {kind!r}", "capture.example")
     assert "import its constant" in fault
 

@@ -27,7 +27,7 @@ def _tests(file: str) -> frozenset[str]:
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith(("2.", "3."))])
 def test_line_of_what_must_be_recorded_has_a_kind_and_a_proof(line: str) -> None:
-    """Each line of the scope and of data collection is at least one kind of event, shown by a test."""
+    """Each line of the scope and of data collection has at least one kind of event, proven by a test."""
     assert KINDS[line]
     assert LINES[line].proofs
 

@@ -68,14 +68,14 @@ def test_empty_credential_file_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_address_is_refused_without_showing_a_secret(url: str, expected: str) -> None:
-    """An address that is none, or that carries a password, is refused; the password is not repeated."""
+    """An invalid address, or one with a password, is rejected; the password is not repeated."""
     with pytest.raises(InstallError, match=expected) as caught:
         connect(url, None)
     assert "secret" not in str(caught.value)
 
 
 def test_absent_ca_file_is_named(tmp_path: Path) -> None:
-    """A CA file that is not there is an error of its own, not one of TLS."""
+    """A missing CA file is a distinct error, not one of TLS."""
     with pytest.raises(InstallError, match="found no such file"):
         connect("https://localhost:9200", None, tmp_path / "ca.pem")
 
@@ -103,7 +103,7 @@ def test_absent_cluster_is_named() -> None:
 
 @pytest.mark.parametrize("url", ["http://elasticsearch:9200", "http://10.0.0.7:9200"])
 def test_http_beyond_this_machine_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Passwords and records do not cross a network in the clear, unless that is accepted in so many words."""
+    """Passwords and records do not cross a network in the clear, unless that is explicitly accepted."""
     monkeypatch.delenv("MLAUDIT_INSECURE", raising=False)
     with pytest.raises(InstallError, match="expected an https address beyond this machine"):
         connect(url, ("user", "password"))

@@ -143,7 +143,7 @@ def test_a_point_in_time_that_expired_is_an_error(cluster: Cluster) -> None:
 
 
 def test_a_point_in_time_that_cannot_be_closed_hides_no_error(cluster: Cluster) -> None:
-    """What went wrong first is what is said."""
+    """The first error is reported, not the failure to close."""
     cluster.status, cluster.close_status = 500, 500
     with pytest.raises(ClusterError, match="answered 500 while reading"):
         read(cluster, 2)
@@ -177,6 +177,6 @@ def test_every_bucket_comes_once(cluster: Cluster, size: int) -> None:
 
 
 def test_an_error_of_the_cluster_stops_an_installation_and_a_look_alike() -> None:
-    """Both callers catch it as what it means to them."""
+    """An installation and a detection run both stop at an error of the cluster."""
     assert issubclass(ClusterError, InstallError)
     assert issubclass(ClusterError, SourceError)

@@ -87,7 +87,7 @@ def test_alert_becomes_a_sealed_record(settings: Settings) -> None:
 
 
 def test_alert_is_recorded_once_over_runs(settings: Settings) -> None:
-    """The same finding in a later run is no new record; a sequence that goes on is not, another one is."""
+    """The same finding, or a continued sequence, in a later run is no new record; another sequence is one."""
     with AlertTrail(settings, "rules") as trail:
         assert record_alerts(trail, [FLOOD, WEAKENED], NOW) == 2
     longer = replace(FLOOD, count=300, last="2026-11-25T03:29:00.000000000Z")
@@ -123,7 +123,7 @@ def test_crash_between_record_and_memory_repeats_the_record_under_its_id(setting
 def test_alert_that_could_not_be_stored_is_not_remembered(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run fails aloud, keeps its position, and the next one records the alert."""
+    """The run fails with an error, keeps its position, and the next one records the alert."""
     with monkeypatch.context() as broken:
         broken.setattr(Pipeline, "_ready_stream", lambda _: (_ for _ in ()).throw(SpoolError("full")))
         with AlertTrail(settings, "rules") as trail, pytest.raises(SpoolError, match="could not be recorded"):
@@ -134,7 +134,7 @@ def test_alert_that_could_not_be_stored_is_not_remembered(
 
 
 def test_two_processes_do_not_record_the_same_alerts(settings: Settings) -> None:
-    """The second is told so; another source of alerts does not matter to it."""
+    """The second process is refused; a process for another source of alerts is not affected."""
     with (
         AlertTrail(settings, "rules"),
         pytest.raises(SourceError, match="another process"),
@@ -146,7 +146,7 @@ def test_two_processes_do_not_record_the_same_alerts(settings: Settings) -> None
 
 
 def test_position_only_grows(settings: Settings) -> None:
-    """A look at older alerts does not make the next one begin earlier."""
+    """A run over older alerts does not make the next one start earlier."""
     with AlertTrail(settings, "rules") as trail:
         record_alerts(trail, [], NOW)
         record_alerts(trail, [], NOW - timedelta(hours=1))
@@ -155,7 +155,7 @@ def test_position_only_grows(settings: Settings) -> None:
 
 
 def test_alert_about_alerts_is_not_recorded(settings: Settings) -> None:
-    """A rule that fires on records of alerts would otherwise fire for ever."""
+    """A rule that fires on records of alerts would otherwise fire forever."""
     loop = replace(FLOOD, entities={"audit.kind": ["audit.detection.alert"]})
     assert about_alerts(loop)
     assert not about_alerts(FLOOD)
@@ -175,7 +175,7 @@ def test_alert_about_alerts_is_not_recorded(settings: Settings) -> None:
 def test_target_is_whom_the_alert_is_about(
     group: dict[str, str], entities: dict[str, list[str]], target: Target
 ) -> None:
-    """What the records share comes first, the rule last."""
+    """The target is a value that the records share, or else the rule."""
     assert alert_event(replace(FLOOD, group=group, entities=entities)).target == target
 
 
@@ -191,7 +191,7 @@ def test_key_is_the_findings() -> None:
 
 
 def test_odd_address_is_left_out() -> None:
-    """A value that is no address would make Elasticsearch refuse the record."""
+    """An invalid address would make Elasticsearch reject the record."""
     event = alert_event(replace(FLOOD, entities={"source.ip": ["not an address"]}))
     assert isinstance(event, AuditEvent)
     assert "source.ip" not in event.fields

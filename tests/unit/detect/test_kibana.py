@@ -46,7 +46,7 @@ def test_records_come_from_copy_and_ancestors() -> None:
     [(73.4, "low", 73), (101, "high", 73), (True, "medium", 47), (None, "critical", 99), (None, "?", 0)],
 )
 def test_severity_is_the_score_or_follows_from_the_level(score: Any, level: str, severity: int) -> None:
-    """A score beyond 0 to 100 is none."""
+    """A score outside of 0 to 100 is ignored."""
     source = {"kibana.alert.risk_score": score, "kibana.alert.severity": level}
     assert kibana_event(source, "a").fields["event.severity"] == severity
 

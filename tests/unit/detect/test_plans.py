@@ -33,7 +33,7 @@ def test_rules_are_chosen_by_name_or_id_in_the_order_asked_and_once() -> None:
 
 
 def test_an_unknown_rule_is_refused_with_the_names_there_are() -> None:
-    """The error names the stranger and every rule."""
+    """The error names the unknown rule and every known one."""
     with pytest.raises(SourceError, match=r"no such rule: nothing; the rules are: flood, other"):
         plans.select((FLOOD, OTHER), ["flood", "nothing"])
 

@@ -28,7 +28,7 @@ def test_a_group_without_a_value_is_asked_by_its_absence() -> None:
 
 
 def test_a_time_without_a_zone_is_refused() -> None:
-    """A naive time would mean another time on another machine."""
+    """A time without a zone would be ambiguous between machines."""
     with pytest.raises(ValueError, match="time zone"):
         Searcher(Elasticsearch("http://127.0.0.1:1"), "logs-*", NOW.replace(tzinfo=None), NOW)
 

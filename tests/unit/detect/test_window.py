@@ -80,7 +80,7 @@ def test_nothing_is_found_in_nothing() -> None:
 
 
 def test_two_neighbouring_buckets_may_hold_one_window() -> None:
-    """The cheap look at buckets keeps a burst over a boundary and drops what is too far apart."""
+    """The bucket prefilter keeps a burst across a boundary and drops hits that are too far apart."""
     assert may_fit({7: 3}, 3)
     assert may_fit({7: 1, 8: 2}, 3)
     assert not may_fit({7: 1, 9: 2}, 3)

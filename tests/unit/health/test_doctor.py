@@ -25,7 +25,7 @@ Examine = Callable[..., dict[str, Any]]
 
 
 def closed_port() -> int:
-    """A port at which nobody listens."""
+    """A port without a listener."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])
@@ -33,7 +33,7 @@ def closed_port() -> int:
 
 @pytest.fixture
 def env(tmp_path: Path, receiver: Receiver) -> dict[str, str]:
-    """A whole path to the scripted receiver, which asks for a token."""
+    """A working path to the scripted receiver, which requires a token."""
     token = tmp_path / "token"
     token.write_text(TOKEN)
 
@@ -71,7 +71,7 @@ def step(answer: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def assert_broken(answer: dict[str, Any], name: str, found: str) -> dict[str, Any]:
-    """The link is the first broken one, with what was found; everything behind it is not reached."""
+    """Asserts that the link is the first broken one, with its finding, and that nothing after it was reached."""
     assert answer["broken"] == name, answer
     states = [one["state"] for one in answer["checks"]]
     place = [one["step"] for one in answer["checks"]].index(name)
@@ -121,7 +121,7 @@ def test_text_names_the_broken_link_and_what_to_do(env: dict[str, str]) -> None:
 def test_service_without_name_is_the_doctors(
     examine: Examine, env: dict[str, str], receiver: Receiver
 ) -> None:
-    """No service of the name ``unknown_service`` appears because somebody looked."""
+    """Without a service name the probe uses the doctor's own, not ``unknown_service``."""
     del env["MLAUDIT_SERVICE_NAME"]
     assert examine()["ok"]
     assert json.loads(receiver.taken[1].body.string_value)["service.name"] == "mlaudit-doctor"
@@ -141,7 +141,7 @@ def test_auditing_that_is_off_is_a_warning(examine: Examine) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be in another user's folder")
 def test_root_in_a_services_folder_is_refused(examine: Examine, tmp_path: Path) -> None:
-    """Root would leave files that the service cannot read; nothing is made before that is said."""
+    """Root would leave files that the service cannot read; the doctor refuses before it creates any."""
     (tmp_path / "state").mkdir()
     os.chown(tmp_path / "state", 65534, 65534)
     assert_broken(examine(), "settings", "belongs to user 65534")
@@ -173,7 +173,7 @@ def test_verifier_key_of_another(examine: Examine, tmp_path: Path) -> None:
 
 
 def test_spool_that_is_no_folder(examine: Examine, tmp_path: Path) -> None:
-    """Something else in the spool's place is named, with the setting."""
+    """A spool path that is not a folder is reported, with the setting."""
     (tmp_path / "file").write_text("")
     broken = assert_broken(examine(MLAUDIT_SPOOL_DIR=str(tmp_path / "file")), "spool", str(tmp_path / "file"))
     assert "MLAUDIT_SPOOL_DIR" in broken["remedy"]
@@ -209,13 +209,13 @@ def test_unknown_host(examine: Examine) -> None:
 
 
 def test_wrong_port(examine: Examine) -> None:
-    """Nobody listens there."""
+    """A port without a listener is a broken link."""
     answer = examine(MLAUDIT_ENDPOINT=f"http://127.0.0.1:{closed_port()}")
     assert_broken(answer, "collector: connection", "refused")
 
 
 def test_wrong_token(examine: Examine, tmp_path: Path) -> None:
-    """A token that the collector does not know; it is not printed."""
+    """A token that the collector rejects is a broken link, and is not printed."""
     wrong = tmp_path / "wrong"
     wrong.write_text("another-secret-token")
     answer = examine(MLAUDIT_TOKEN_FILE=str(wrong))
@@ -224,7 +224,7 @@ def test_wrong_token(examine: Examine, tmp_path: Path) -> None:
 
 
 def test_no_token(examine: Examine, env: dict[str, str]) -> None:
-    """A collector that asks for a token gets none."""
+    """A missing token is a broken link when the collector requires one."""
     del env["MLAUDIT_TOKEN_FILE"]
     assert_broken(examine(), "collector: authentication", "none was given")
 
@@ -244,7 +244,7 @@ def test_absent_token_file(examine: Examine, tmp_path: Path) -> None:
     ],
 )
 def test_receiver_that_takes_nothing(examine: Examine, receiver: Receiver, reply: Reply, found: str) -> None:
-    """What answers is no OTLP receiver, or takes no records now."""
+    """An endpoint that is not an OTLP receiver, or accepts no records now, is a broken link."""
     receiver.script = lambda records, headers: reply
     assert_broken(examine(), "collector: acceptance", found)
 
@@ -422,7 +422,7 @@ def test_metrics_page_that_is_none(examine: Examine, receiver: Receiver) -> None
 
 
 def test_elasticsearch_that_is_away(examine: Examine, metrics_page: Any, receiver: Receiver) -> None:
-    """The probe was taken: it waits in the collector's queue, and the doctor says so."""
+    """The collector accepted the probe: the doctor reports that it waits in the queue."""
     answer = examine(
         "--elasticsearch", f"https://127.0.0.1:{closed_port()}", "--collector-metrics", metrics_page(size=5)
     )
@@ -432,14 +432,14 @@ def test_elasticsearch_that_is_away(examine: Examine, metrics_page: Any, receive
 
 
 def test_header_values_are_not_printed(examine: Examine, receiver: Receiver) -> None:
-    """Headers may hold secrets; no error repeats them."""
+    """Headers may hold secrets; no error contains them."""
     receiver.script = lambda records, headers: (401, {}, b"")
     answer = examine(MLAUDIT_HEADERS="x-api-key=hidden-value")
     assert "hidden-value" not in json.dumps(answer)
 
 
 def test_server_cannot_write_to_the_terminal(env: dict[str, str], receiver: Receiver) -> None:
-    """Escape sequences in an answer are shown, not obeyed."""
+    """Escape sequences in a response are printed as text, not executed."""
     receiver.script = lambda records, headers: (200, {"content-type": "\x1b[31mred"}, b"")
     result = CliRunner().invoke(app, ["doctor"], env=env)
     assert result.exit_code == 1

@@ -67,7 +67,7 @@ def test_running_service_is_shown_with_what_it_did(start: Start, receiver: Recei
 
 
 def test_failing_sender_is_named_with_what_waits(start: Start, receiver: Receiver, tmp_path: Path) -> None:
-    """Records that wait longer than asked for are exit code 1, with the receiver's last answer."""
+    """Records that wait longer than the given time are exit code 1, with the receiver's last response."""
     receiver.script = lambda records, headers: (503, {}, b"")
     running = start(receiver.endpoint)
     running.emit(AuditEvent("audit.ml.prediction"))
@@ -87,7 +87,7 @@ def test_failing_sender_is_named_with_what_waits(start: Start, receiver: Receive
 
 
 def test_sender_that_has_stopped_is_noticed(start: Start, receiver: Receiver, tmp_path: Path) -> None:
-    """A process whose sending thread is gone goes on recording, and sends nothing: that is said."""
+    """A process whose sending thread has stopped records without sending, and the status reports it."""
     running = start(receiver.endpoint)
     seen_when(tmp_path / "spool", lambda s: not s.streams[0].waiting and s.streams[0].described)
     assert running.stream is not None
@@ -133,7 +133,7 @@ def left_by_a_dead_process(start: Start, tmp_path: Path) -> Path:
 
 
 def test_dead_stream_that_nobody_adopted_needs_attention(start: Start, tmp_path: Path) -> None:
-    """A process that is gone leaves what it said of itself; its records wait for somebody to send them."""
+    """A dead process leaves its status file, and its records wait for adoption."""
     folder = left_by_a_dead_process(start, tmp_path)
     (stream,) = read_status(tmp_path / "spool", 60).streams
     assert (stream.stream, stream.state, stream.service, stream.waiting) == (folder.name, "dead", "shop", 3)
@@ -141,7 +141,7 @@ def test_dead_stream_that_nobody_adopted_needs_attention(start: Start, tmp_path:
 
 
 def test_adopted_stream_is_shown_as_being_drained(start: Start, tmp_path: Path) -> None:
-    """While another process sends what a dead one left, the status says who."""
+    """While another process sends a dead one's records, the status names it."""
     folder = left_by_a_dead_process(start, tmp_path)
     running = start()
     seen = seen_when(
@@ -153,7 +153,7 @@ def test_adopted_stream_is_shown_as_being_drained(start: Start, tmp_path: Path) 
 
 
 def test_quarantined_records_need_attention(start: Start, receiver: Receiver, tmp_path: Path) -> None:
-    """What the receiver refuses is said for as long as it lies there."""
+    """Quarantined records are reported for as long as they exist."""
     running = start(receiver.endpoint)
     seen_when(tmp_path / "spool", lambda s: not s.streams[0].waiting)
     aside = layout.quarantine_folder(layout.stream_folder(tmp_path / "spool", running.stream_id))
@@ -165,7 +165,7 @@ def test_quarantined_records_need_attention(start: Start, receiver: Receiver, tm
 
 
 def test_what_was_set_aside_outlives_its_stream(start: Start, receiver: Receiver, tmp_path: Path) -> None:
-    """A delivered stream of which only quarantine is left is shown as such until somebody has looked."""
+    """A delivered stream with only quarantined records left is shown as such until they are removed."""
     running = start(receiver.endpoint)
     folder = layout.stream_folder(tmp_path / "spool", running.stream_id)
     aside = layout.quarantine_folder(folder)
@@ -193,7 +193,7 @@ def test_what_was_set_aside_outlives_its_stream(start: Start, receiver: Receiver
 def test_status_file_that_is_none_is_left_out(
     start: Start, receiver: Receiver, tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A torn or foreign status file costs its own content alone; what the segments say is still shown."""
+    """A torn or foreign status file is ignored; the state of the segments is still shown."""
     monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 3600.0)
     running = start(receiver.endpoint)
     running.emit(AuditEvent("audit.ml.prediction"))
@@ -205,7 +205,7 @@ def test_status_file_that_is_none_is_left_out(
 
 
 def test_terminal_is_not_obeyed(start: Start, receiver: Receiver, tmp_path: Path) -> None:
-    """Escape sequences and markup in a status file reach the terminal as text."""
+    """Escape sequences and markup in a status file are printed as text."""
     running = start(receiver.endpoint)
     told = {
         "service": "\x1b[31mred\x1b]0;title\x07",
@@ -248,7 +248,7 @@ def test_nothing_is_left_when_all_was_sent(start: Start, receiver: Receiver, tmp
 
 
 def test_json_has_everything(start: Start, receiver: Receiver, tmp_path: Path) -> None:
-    """The machine-readable form says what the table says, and whether all is well."""
+    """The JSON output has the content of the table and the overall verdict."""
     start(receiver.endpoint)
     seen_when(tmp_path / "spool", lambda s: s.streams[0].described and not s.streams[0].waiting)
     answer = json.loads(run(tmp_path, "--json").output)

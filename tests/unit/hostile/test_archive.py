@@ -1,4 +1,4 @@
-"""Archives made to hurt whoever verifies them."""
+"""Archives that attack the verifier."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ print(len(report.findings), report.records)
 
 
 def test_a_file_of_garbage_has_a_bounded_number_of_findings(tmp_path: Path) -> None:
-    """Of 30,000 lines that are no records 10,000 are told, the rest counted, and the records among them are proved."""
+    """Of 30,000 invalid lines 10,000 are reported, the rest counted, and the records among them are proved."""
     path = tmp_path / "archive.jsonl"
     path.write_text("x\n" * 15_000 + archive_line(make_stream(8)) + "{\n" * 15_000, encoding="utf-8")
     report = verify_source(open_source(path), KEYS, now=NOW, settle=0)
@@ -35,7 +35,7 @@ def test_a_file_of_garbage_has_a_bounded_number_of_findings(tmp_path: Path) -> N
 
 
 def test_a_compressed_archive_is_not_inflated_into_memory(tmp_path: Path) -> None:
-    """A bomb of 256 MB in one line is told as damaged, and verified within 300 MB of memory."""
+    """A bomb of 256 MB in one line is reported as damaged, within 300 MB of memory."""
     path = tmp_path / "archive.jsonl.gz"
     with gzip.open(path, "wb", compresslevel=1) as file:
         file.write(archive_line(make_stream(8)).encode())

@@ -1,4 +1,4 @@
-"""What strangers choose fills no memory: everything that is remembered is bounded, in number and in length."""
+"""Values from outside fill no memory: every cache is bounded, in number and in length."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ MODULUS = (1 << 61) - 1
 
 @pytest.fixture(name="policy")
 def compiled() -> CompiledPolicy:
-    """A policy whose rules look at everything that a stranger may choose."""
+    """A policy whose rules match on every value that an outsider may choose."""
     return compile_policy(parse_policy(BY_ROUTE, "test"), KEY)
 
 
 def test_many_routes_models_and_actors_leave_bounded_caches(policy: CompiledPolicy) -> None:
-    """The policy remembers so many decisions and paths and no more."""
+    """The policy caches a bounded number of decisions and paths."""
     for number in range(10_000):
         policy.decide(Facts("audit.ml.prediction", "s", f"/x/{number}", f"m{number}", f"a{number}"))
         policy.route_kind("POST", f"/x/{number}")

@@ -23,14 +23,14 @@ BIG = 64 << 20
 
 
 def watch(log: AuditLog, path: Path) -> ConfigWatcher:
-    """A watcher that has looked once."""
+    """A watcher after its first poll."""
     watcher = ConfigWatcher(log.pipeline, settle_seconds=0.0)
     watcher.look(starting=True)
     return watcher
 
 
 def test_a_pipe_in_a_watched_files_place_is_told_and_not_read(tmp_path: Path) -> None:
-    """A FIFO does not stop the watching; the trail says that the file cannot be read, once."""
+    """A FIFO does not stop the watcher; the trail records once that the file cannot be read."""
     path = tmp_path / "model.yaml"
     path.write_text("a: 1")
     with capture(env={"MLAUDIT_WATCH": str(path)}, instrument=False) as log:
@@ -45,7 +45,7 @@ def test_a_pipe_in_a_watched_files_place_is_told_and_not_read(tmp_path: Path) ->
 
 
 def test_a_link_in_a_watched_files_place_is_followed_and_told(tmp_path: Path) -> None:
-    """A file that becomes a link is a change; a link to a device is told as unreadable, and never read."""
+    """A file that becomes a link is a change; a link to a device is recorded as unreadable, and never read."""
     path = tmp_path / "model.json"
     path.write_text('{"threshold": 1}')
     with capture(env={"MLAUDIT_WATCH": str(path)}, instrument=False) as log:
@@ -63,7 +63,7 @@ def test_a_link_in_a_watched_files_place_is_followed_and_told(tmp_path: Path) ->
 
 
 def test_a_huge_watched_file_is_digested_in_pieces(tmp_path: Path) -> None:
-    """A change of a file of 64 MB is told by its digest, and costs a few megabytes of memory."""
+    """A change of a file of 64 MB is recorded by its digest, with a few megabytes of memory."""
     path = tmp_path / "huge.json"
     path.write_bytes(b"{}")
     with capture(env={"MLAUDIT_WATCH": str(path)}, instrument=False) as log:
@@ -84,7 +84,7 @@ def test_a_huge_watched_file_is_digested_in_pieces(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["pipe", "device"])
 def test_a_model_file_that_is_none_is_left_to_its_loader(tmp_path: Path, kind: str) -> None:
-    """Digesting a pipe or a device is refused at once, so that what is in it stays for the loader."""
+    """Digesting a pipe or a device is refused at once, so that its content is left for the loader."""
     path = tmp_path / "model.joblib"
     if kind == "pipe":
         os.mkfifo(path)
@@ -129,7 +129,7 @@ def test_the_head_of_a_model_is_not_inflated_without_bound() -> None:
 
 
 def test_an_endless_policy_file_is_a_fault() -> None:
-    """A device in the policy's place is refused for its size, not read for ever."""
+    """A device in the policy's place is rejected for its size, not read forever."""
     with pytest.raises(PolicyError, match=r"expected (at most|UTF-8|a policy)|not YAML"):
         load_policy(Path("/dev/zero"))
 
@@ -138,7 +138,7 @@ def test_an_endless_policy_file_is_a_fault() -> None:
     "content", [b"[" * 100_000, b"\xff\xfe", b"", b"null", b'{"stream": {"id": []}}', b"1e999"]
 )
 def test_a_damaged_memory_costs_links_never_records(tmp_path: Path, content: bytes) -> None:
-    """Whatever stands in a file of an earlier start, the next one begins."""
+    """A damaged file of an earlier start does not stop the next one."""
     path = tmp_path / "services" / "s.json"
     path.parent.mkdir()
     path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""Names that want to be more than names: in log lines, on the terminal, in records."""
+"""Injection through names: in log lines, on the terminal, in records."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_message_that_cannot_be_made_does_not_raise() -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_the_report_of_verify_commands_no_terminal(text: str, tmp_path: Path) -> None:
-    """Service names, kinds and ids of tampered records are shown, never obeyed; JSON is pure ASCII."""
+    """Service names, kinds and ids of tampered records are printed as text, not executed; JSON is pure ASCII."""
     stream = make_stream(8)
     for number, name in ((0, "service.name"), (0, "host.name"), (2, "audit.record.id"), (3, "audit.kind")):
         stream[number] = document(altered(stream[number].original, name, text))

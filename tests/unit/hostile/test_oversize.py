@@ -1,4 +1,4 @@
-"""Values that are much too long, much too many or much too deep: one bounded record each, and it says what it lacks."""
+"""Values that are much too long, much too many or much too deep: one bounded record each, with its omissions."""
 
 from __future__ import annotations
 

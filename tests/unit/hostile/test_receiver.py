@@ -1,4 +1,4 @@
-"""A receiver that wants the sender's memory, its time, or its belief."""
+"""A receiver that attacks the sender's memory, time or acknowledgements."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def answering(answer: Callable[[socket.socket], None]) -> Iterator[str]:
                 try:
                     answer(connection)
                 except OSError:
-                    return  # the sender has had enough, as it should
+                    return  # the sender gave up, as it should
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
@@ -42,7 +42,7 @@ def answering(answer: Callable[[socket.socket], None]) -> Iterator[str]:
 
 
 def post(answer: Callable[[socket.socket], None]) -> tuple[transport.Answer, float, int]:
-    """What the sender makes of the answer, after how many seconds, and its peak of memory."""
+    """The sender's verdict on the response, the seconds that it took, and its peak of memory."""
     with answering(answer) as endpoint:
         sender = HttpTransport(Receiver(endpoint))
         tracemalloc.start()
@@ -93,7 +93,7 @@ def test_bombs_within_each_other_are_not_opened() -> None:
 
 
 def test_an_answer_without_end_is_given_up() -> None:
-    """A body that goes on for ever is given up after a megabyte, whatever its status."""
+    """A body without an end is abandoned after a megabyte, whatever its status."""
 
     def answer(connection: socket.socket) -> None:
         connection.sendall(HEAD + b"transfer-encoding: chunked\r\n\r\n")
@@ -107,7 +107,7 @@ def test_an_answer_without_end_is_given_up() -> None:
 
 @pytest.mark.parametrize("where", ["head", "body", "status"])
 def test_an_answer_that_drips_is_given_up(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A byte now and then does not hold the sender for longer than an answer may take."""
+    """A slow trickle of bytes does not hold the sender for longer than the response timeout."""
     monkeypatch.setattr(transport, "_ANSWER_SECONDS", 0.4)
     monkeypatch.setattr(transport, "_CONNECT_SECONDS", 0.2)
 

@@ -1,4 +1,4 @@
-"""Requests that are made to hurt whoever records them: the application is not disturbed, and each has its record."""
+"""Hostile requests do not disturb the application, and each has its record."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_compressed_body_is_not_inflated(encoding: bytes) -> None:
 
 
 def test_a_body_of_a_thousand_levels_is_recorded() -> None:
-    """JSON that is nested a thousand times disturbs nobody; what cannot be read as JSON is not recorded."""
+    """JSON that is nested a thousand times disturbs nothing; what cannot be read as JSON is not recorded."""
     for depth in (1000, 100_000):
         body = b"[" * depth + b"]" * depth
         read, record = exchange(body, ((b"content-type", b"application/json"),))

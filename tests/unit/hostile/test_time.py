@@ -1,4 +1,4 @@
-"""Texts and policies made to be slow: the time they take grows with their length and no faster."""
+"""Texts and policies designed to be slow take time linear in their length."""
 
 from __future__ import annotations
 

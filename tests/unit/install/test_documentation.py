@@ -1,4 +1,4 @@
-"""The page about installing, held to the code."""
+"""The page about installing matches the code."""
 
 from __future__ import annotations
 

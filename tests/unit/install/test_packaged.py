@@ -28,7 +28,7 @@ def test_unknown_profile_is_refused() -> None:
 def test_a_shipped_folder_is_found_in_a_wheel_and_in_a_checkout(
     wheel: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """What lies beside the package goes before what lies around it."""
+    """A folder inside the package takes precedence over one in the checkout."""
     package = tmp_path / "src" / "mlaudit"
     places = [tmp_path / "collector-config", *([package / "_assets" / "collector-config"] if wheel else [])]
     for place in places:

@@ -42,7 +42,7 @@ def test_absent_asset_is_created() -> None:
 
 
 def test_equal_asset_is_left_alone() -> None:
-    """What the cluster gives back in its own notation is not a difference."""
+    """An equal asset in the cluster's own notation is not a difference."""
     changes = plan([COMPONENT_ASSET], _found((COMPONENT, "mlaudit-mappings", RETURNED)))
     assert changes == (Change(COMPONENT, "mlaudit-mappings", "none"),)
 
@@ -61,7 +61,7 @@ def test_different_asset_is_updated_and_says_why() -> None:
 
 
 def test_existing_lifecycle_policy_is_kept() -> None:
-    """How long records are kept is for the organisation to say: its policy is shown, not overwritten."""
+    """The organisation decides on retention: its existing policy is shown, not overwritten."""
     wanted = Asset(LIFECYCLE, "mlaudit-access", {"policy": {"phases": {"delete": {"min_age": "365d"}}}})
     existing = {"policy": {"phases": {"delete": {"min_age": "3650d"}}}}
     (change,) = plan([wanted], _found((LIFECYCLE, "mlaudit-access", existing)))

@@ -74,7 +74,7 @@ def test_every_component_of_the_builder_is_locked():
 
 
 def test_minimum_go_is_what_the_locked_modules_ask_for():
-    """The machine is told about a Go that is too old before anything is downloaded."""
+    """A Go that is too old is reported before anything is downloaded."""
     wanted = re.search(
         r"^go (\d+)\.(\d+)", (collector_build.config_dir() / "go.mod").read_text(), re.MULTILINE
     )
@@ -151,7 +151,7 @@ def test_download_that_is_not_the_expected_file_is_refused(maven, tmp_path):
 
 
 def test_failed_download_shows_what_maven_said(maven):
-    """The last lines of Maven's output are in the error."""
+    """The error contains the last lines of Maven's output."""
     maven("echo 'Could not resolve host'; exit 1")
     with pytest.raises(StackError, match=r"failed with exit code 1(.|\n)*Could not resolve host"):
         elasticsearch_fetch.elasticsearch_home(lambda _: None)

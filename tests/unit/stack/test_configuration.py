@@ -1,4 +1,4 @@
-"""What the shipped configurations of collector and containers promise, read from the files themselves."""
+"""The guarantees of the shipped configurations of collector and containers, read from the files."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def statements(config: dict[str, Any], processor: str) -> list[tuple[str, list[s
 
 
 def test_the_collectors_own_records_are_those_of_the_catalog() -> None:
-    """What system.yaml writes into a record of a kind is what the catalog says of the kind."""
+    """The fields that system.yaml writes into a record of a kind match the catalog."""
     catalog = load_catalog()
     common: dict[str, Any] = {}
     own: dict[str, dict[str, Any]] = {}
@@ -186,7 +186,7 @@ def test_the_collector_makes_only_kinds_that_verify_takes_unsealed() -> None:
 
 
 def test_every_pipeline_of_the_host_ends_with_the_mark() -> None:
-    """What no process sealed goes through the lock-down and is marked right after it, as the last thing."""
+    """Unsealed records go through the lock-down and are marked right after it, as the last step."""
     pipelines = merged("system.yaml", "kubernetes.yaml")["service"]["pipelines"]
     own = {name for name in pipelines if name not in merged()["service"]["pipelines"]} - {"metrics/host"}
     assert own == {"logs/crossings", "logs/host", "logs/kubernetes_events", "logs/kubernetes_objects"}

@@ -15,14 +15,14 @@ def _own_cache(monkeypatch, tmp_path):
 
 
 def test_usual_port_is_taken_when_it_is_free():
-    """Nothing listens: the usual port it is."""
+    """The usual port is used when nothing listens on it."""
     port = random_port()
     with claimed_ports([port]) as ports:
         assert ports == [port]
 
 
 def test_another_port_is_taken_when_the_usual_one_is_in_use():
-    """Somebody listens: a free port instead."""
+    """A free port is used when another program listens on the usual one."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         usual = server.getsockname()[1]
         with claimed_ports([usual]) as (chosen,):

@@ -72,7 +72,7 @@ def test_stop_kills_a_program_that_does_not_listen(launch):
 
 
 def test_process_of_another_start_time_is_never_signalled(launch):
-    """A pid that the system gave to somebody else is left alone."""
+    """A pid that the system reused for another process is not signalled."""
     one, log = launch()
     process.wait_until(lambda: ready(log), one, "program", log, 20)
     recycled = replace(one, started="1")
@@ -83,7 +83,7 @@ def test_process_of_another_start_time_is_never_signalled(launch):
 
 
 def test_program_that_ends_while_starting_is_reported_with_its_last_words(launch):
-    """The error carries what the program said."""
+    """The error contains the program's last output."""
     one, log = launch(program="import sys; sys.exit('the port is taken')")
     with pytest.raises(StackError, match=r"program ended while it was starting(.|\n)*the port is taken"):
         process.wait_until(lambda: False, one, "program", log, 20)

@@ -28,7 +28,7 @@ def test_folder_that_is_closed_to_others_cannot_be_reached(tmp_path):
 
 
 def test_data_is_beside_the_state_for_an_ordinary_user(monkeypatch, tmp_path):
-    """Nothing is kept elsewhere without need."""
+    """For an ordinary user data is next to the state."""
     monkeypatch.setattr(layout_module, "unprivileged_uid", lambda: None)
     assert layout_of(tmp_path / "stack").run == tmp_path / "stack" / "run"
 
@@ -62,7 +62,7 @@ def test_cache_folder_is_chosen_by_the_environment_and_made(monkeypatch, tmp_pat
 
 
 def test_second_preparation_waits_and_says_so(monkeypatch, tmp_path):
-    """While one process prepares something, another is told that it waits."""
+    """While one process prepares something, another reports that it waits."""
     import threading
 
     monkeypatch.setenv("MLAUDIT_CACHE", str(tmp_path))

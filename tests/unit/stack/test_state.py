@@ -46,7 +46,7 @@ def test_absent_state_means_nothing_runs(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"elasticsearch": 1}', "not json"])
 def test_damaged_state_is_refused(tmp_path, text):
-    """Nothing is signalled on the strength of a file that makes no sense."""
+    """A damaged state file is an error, and no process is signalled."""
     path = tmp_path / "stack.json"
     path.write_text(text)
     with pytest.raises(StackError, match="does not describe a stack"):
@@ -65,7 +65,7 @@ def test_credentials_are_random_kept_and_private(tmp_path):
 
 
 def test_credentials_that_others_can_read_are_refused(tmp_path):
-    """A file that was opened to others is no longer a secret."""
+    """A credentials file that others can read is an error."""
     path = tmp_path / "credentials.json"
     load_or_make(path)
     path.chmod(0o644)
@@ -74,7 +74,7 @@ def test_credentials_that_others_can_read_are_refused(tmp_path):
 
 
 def test_damaged_credentials_are_refused(tmp_path):
-    """Not replaced in silence: the data of the stack was made with the lost ones."""
+    """Damaged credentials are an error and are not replaced, since the data of the stack depends on them."""
     path = tmp_path / "credentials.json"
     os.close(os.open(path, os.O_CREAT, 0o600))
     with pytest.raises(StackError, match="does not hold the credentials"):

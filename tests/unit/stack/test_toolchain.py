@@ -1,4 +1,4 @@
-"""What a machine must have, and what it is told when it has not."""
+"""The required tools of a machine, and the errors for missing ones."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_everything_that_is_missing_is_named_at_once(bare):
 
 
 def test_nothing_missing_raises_nothing(bare):
-    """Found programs pass."""
+    """A machine with all programs raises nothing."""
     toolchain.require([executable(bare / "mvn", ""), toolchain.find_maven()])
 
 
@@ -63,7 +63,7 @@ def test_java_that_is_too_old_is_named(bare, monkeypatch, tmp_path):
 
 
 def test_newer_java_elsewhere_is_found_beside_an_old_default(bare, monkeypatch, tmp_path):
-    """The default being old does not hide a newer one in the usual folders."""
+    """An old default does not hide a newer JDK in the usual folders."""
     monkeypatch.setenv("JAVA_HOME", str(java_home(tmp_path / "default", "17.0.15")))
     newer = java_home(tmp_path / "jvm/temurin-25", "25.0.1")
     monkeypatch.setattr(toolchain, "_JVM_FOLDERS", (str(tmp_path / "jvm"),))
@@ -71,7 +71,7 @@ def test_newer_java_elsewhere_is_found_beside_an_old_default(bare, monkeypatch, 
 
 
 def test_java_that_the_unprivileged_user_cannot_read_is_named(bare, monkeypatch, tmp_path):
-    """Root's own JDK is of no use to the user that runs Elasticsearch."""
+    """A JDK that only root can read is reported as unusable for Elasticsearch."""
     monkeypatch.setenv("JAVA_HOME", str(java_home(tmp_path / "jdk", "25")))
     found = toolchain.find_java(lambda _: False)
     assert isinstance(found, Missing)
@@ -79,7 +79,7 @@ def test_java_that_the_unprivileged_user_cannot_read_is_named(bare, monkeypatch,
 
 
 def test_java_without_a_release_file_is_asked(bare, monkeypatch, tmp_path):
-    """Then the version comes from the program itself."""
+    """Without a release file the version is read from the program itself."""
     executable(tmp_path / "jdk/bin/java", 'openjdk version "21.0.2" 2024-01-16')
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "jdk"))
     assert toolchain.find_java() == tmp_path / "jdk"
@@ -87,7 +87,7 @@ def test_java_without_a_release_file_is_asked(bare, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("version", ["go1.24.9", "go1.9", "nonsense"])
 def test_go_that_is_too_old_is_named(bare, version):
-    """An old or broken Go is reported with what it said."""
+    """An old or broken Go is reported with its output."""
     executable(bare / "go", version)
     found = toolchain.find_go()
     assert isinstance(found, Missing)

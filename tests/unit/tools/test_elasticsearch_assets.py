@@ -21,7 +21,7 @@ def profile(request: pytest.FixtureRequest) -> str:
 
 
 def test_packaged_files_are_the_generated_assets(profile: str) -> None:
-    """What the installer reads is what the generator makes, in an order in which parts come first."""
+    """The installer's files equal the generator's output, with parts first."""
     expected = assets_of(load_catalog(), profile)
     found = packaged(profile)
     assert {(one.kind, one.name) for one in found} == {

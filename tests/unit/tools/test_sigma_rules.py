@@ -1,4 +1,4 @@
-"""Compiling Sigma rules, and refusing what would not do what it says."""
+"""Compilation of Sigma rules, and rejection of rules that cannot be compiled faithfully."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_more_than_is_one_more_than_at_least(tmp_path: Path) -> None:
 def test_what_cannot_be_compiled_faithfully_is_refused(
     tmp_path: Path, old: str, new: str, fault: str
 ) -> None:
-    """A rule whose queries would not do what it says is an error that names file and reason."""
+    """A rule that cannot be compiled faithfully is an error that names file and reason."""
     text = BASE + ORDERED
     assert old in text
     with pytest.raises(RuleError, match=r"rule\.yml") as caught:

@@ -105,7 +105,7 @@ def test_anchors_are_those_of_a_code_host() -> None:
 
 
 def test_links_in_code_are_no_links() -> None:
-    """What looks like a link inside of code is neither checked nor changed."""
+    """Text like a link inside of code is neither checked nor changed."""
     text = "`[a](b.md)`\n\n````\n```\n[c](d.md)\n````\n\n[e](f.md)\n"
     assert links(text) == ["f.md"]
 
