@@ -29,7 +29,7 @@ def searchable_place(scene: Scene) -> Tamper:
 
 
 def nested_field(scene: Scene) -> Tamper:
-    """A second value is made searchable by a nested object beside the dotted name."""
+    """A second value is made searchable by a nested object next to the dotted name."""
     entry = scene.any_entry()
     return one(
         entry, entry.with_field("user", {"name": "eve"}), scene.at(entry, "projection.changed", ["user"])

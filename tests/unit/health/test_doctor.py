@@ -164,7 +164,7 @@ def test_signing_key_that_others_can_read(examine: Examine, tmp_path: Path) -> N
 
 
 def test_verifier_key_of_another(examine: Examine, tmp_path: Path) -> None:
-    """The public key beside a signing key must be its own."""
+    """The public key next to a signing key must match it."""
     path = tmp_path / "state" / "keys" / keys.SIGNING_KEY
     keys.create_signing_key(path, "k")
     other = keys.create_signing_key(tmp_path / "other.key", "k")
@@ -181,12 +181,12 @@ def test_spool_that_is_no_folder(examine: Examine, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/sys").is_dir(), reason="needs a folder that nobody can write")
 def test_spool_that_cannot_be_written(examine: Examine) -> None:
-    """A folder in which nothing can be made, whoever asks."""
+    """A folder in which no user can create files is a broken link."""
     assert_broken(examine(MLAUDIT_SPOOL_DIR="/proc/sys/spool"), "spool", "/proc/sys")
 
 
 def test_locks_that_do_not_exclude(examine: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a file system without working locks a living process cannot be told from a dead one."""
+    """On a file system without working locks a living process cannot be distinguished from a dead one."""
     monkeypatch.setattr(file_lock.fcntl, "flock", lambda *_: None)
     assert_broken(examine(), "spool", "flock")
 

@@ -136,7 +136,7 @@ def test_colliding_keys_cost_bounded_time() -> None:
 
 
 def test_colliding_texts_are_looked_at_in_bounded_time() -> None:
-    """Keys of JSON are texts, whose hash nobody can foresee; as many as are looked at take bounded time."""
+    """Keys of JSON are texts, whose hash is unpredictable; the keys that are read take bounded time."""
     keys = {f"key{number}": {f"k{inner}": 1 for inner in range(10)} for number in range(1500)}
     started = time.process_time()
     Scrubber(KEY).nested(keys)

@@ -127,7 +127,7 @@ def test_archive_that_would_leave_its_folder_is_refused(tmp_path):
 
 @pytest.fixture
 def maven(monkeypatch, tmp_path):
-    """A stand-in for ``mvn`` that writes what it is told; an empty cache."""
+    """A stand-in for ``mvn`` that writes the given content; an empty cache."""
     monkeypatch.setenv("MLAUDIT_CACHE", str(tmp_path / "cache"))
     script = tmp_path / "bin/mvn"
     script.parent.mkdir()

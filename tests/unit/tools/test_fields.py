@@ -93,7 +93,7 @@ def test_application_kind_is_made_from_the_wildcard(name: str) -> None:
     ],
 )
 def test_other_name_is_no_kind(name: str) -> None:
-    """A name that is neither in the catalog nor a well-formed application kind is none."""
+    """A name that is neither in the catalog nor a well-formed application kind is not a kind."""
     assert kind_of(name) is None
 
 
