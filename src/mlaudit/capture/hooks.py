@@ -290,10 +290,10 @@ class _Hook:
         if level is not None and level.get():
             return None
         if bound and args:
-            running = _Running(self.name, args[0], args[1:], kwargs, self, True)
+            running = _Running(self.name, args[0], args[1:], kwargs, self, args)
         else:
             # A method that is called without its instance fails as it would unhooked.
-            running = _Running(self.name, None, args, kwargs, self, False)
+            running = _Running(self.name, None, args, kwargs, self, args)
         try:
             # Before the pipeline is asked for, which starts it: a call that is left alone begins no trail.
             wanted = self.when is None or self.when(running)
@@ -352,16 +352,17 @@ class _Running(Call):
     """A call under way; ``audit`` is None where it leaves no record."""
 
     hook: _Hook
-    bound: bool
+    # What the library gets by position, the instance included.
+    positional: tuple[Any, ...]
     pipeline: Pipeline | None = None
     audit: Audit | None = None
     token: Token[bool] | None = None
     begun: int = 0
 
-    @property
-    def positional(self) -> tuple[Any, ...]:
-        """What the library gets by position."""
-        return (self.instance, *self.args) if self.bound else self.args
+    def pass_on(self, position: int, name: str, value: Any) -> None:
+        bound = len(self.positional) - len(self.args)
+        Call.pass_on(self, position, name, value)
+        self.positional = (*self.positional[:bound], *self.args)
 
     def end(self, result: Any, error: BaseException | None) -> Any:
         """What the program gets for the ``result`` of the library."""

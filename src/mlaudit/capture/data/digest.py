@@ -44,7 +44,7 @@ _PLAIN_KINDS: Final = "biufcmMSU"
 _NUMBERS: Final = frozenset({bool, int, float})
 _NAN: Final = struct.pack("<d", float("nan"))
 
-_heads: dict[tuple[Any, tuple[int, ...]], bytes] = {}
+_heads: dict[tuple[Any, tuple[int, ...]], Any] = {}
 
 
 class _UnsupportedError(Exception):
@@ -64,10 +64,10 @@ def digest(data: Any) -> str:
     if np is not None and type(data) is np.ndarray and data.nbytes <= FULL_BYTES:
         # The common case of a prediction, without any detour.
         head = _heads.get((data.dtype, data.shape)) or _head(data.dtype, data.shape)
-        if head:
-            state = hashlib.sha256(head)
+        if head is not None:
+            state = head.copy()  # cheaper than to begin with the same header again
             state.update(data if data.flags.c_contiguous else np.ascontiguousarray(data))
-            return state.hexdigest()
+            return str(state.hexdigest())
     try:
         try:
             stream = _Stream()
@@ -79,11 +79,11 @@ def digest(data: Any) -> str:
         return ""
 
 
-def _head(dtype: Any, size: tuple[int, ...]) -> bytes:
-    """The header of a plain array; empty for an array whose memory is not hashed directly."""
+def _head(dtype: Any, size: tuple[int, ...]) -> Any:
+    """The hash of a plain array after its header; None for an array whose memory is not hashed directly."""
     if dtype.kind not in "fiub" or dtype.itemsize > 8 or dtype.str[0] == ">" or not size:
-        return b""
-    head = f"{_VERSION}array {dtype.str} {size}\n".encode()
+        return None
+    head = hashlib.sha256(f"{_VERSION}array {dtype.str} {size}\n".encode())
     if len(_heads) >= _MAX_HEADS:
         _heads.clear()
     _heads[dtype, size] = head
