@@ -12,7 +12,7 @@ from mlaudit.errors import MlauditError
 
 
 class JsonErrors(TyperCommand):
-    """Writes ``{"ok": false, "error": …}`` and leaves message and exit code to whoever handles the error."""
+    """Writes ``{"ok": false, "error": …}`` and leaves message and exit code to the handler of the error."""
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
         """Reads the arguments; wrong ones are an error as any other."""

@@ -65,9 +65,9 @@ def doctor_command(
         output.write_json(to_json(results, context))
     elif broken is None:
         warnings = sum(len(one.warnings) for one in results)
-        told = f", with {warnings} warning{'s' if warnings > 1 else ''}" if warnings else ""
+        suffix = f", with {warnings} warning{'s' if warnings > 1 else ''}" if warnings else ""
         not_checked = "" if elasticsearch else "; Elasticsearch was not checked (--elasticsearch URL)"
-        console.print(f"[bold green]the path is whole[/]{told}{not_checked}")
+        console.print(f"[bold green]the path is whole[/]{suffix}{not_checked}")
     else:
         console.print(Text.assemble(("the path breaks at ", "bold red"), (broken.step, "bold red")))
     raise typer.Exit(output.FINE if broken is None else output.FINDINGS)

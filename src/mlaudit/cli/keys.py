@@ -35,7 +35,7 @@ def keys_init(
     for text in (
         f"signing key    {made.signing_key} (keep it on this host)",
         f"pseudonym key  {made.pseudonym_key} ({there})",
-        f"verifier key   {made.verifier_key_file} (give it to whoever verifies):",
+        f"verifier key   {made.verifier_key_file} (give it to the auditors):",
         f"  {made.verifier_key}",
     ):
         console.print(text, markup=False)
@@ -84,7 +84,7 @@ def keys_rotate(
         f"old key          {rotated.old_id}: its private half is gone; checkpoints by it are right until "
         f"{rotated.not_after}",
         f"statement        {rotated.statement} (signed by both keys)",
-        f"Give whoever verifies {rotated.verifier_key_file} and the statement; they keep the old verifier key:",
+        f"Give the auditors {rotated.verifier_key_file} and the statement; they keep the old verifier key:",
         f"  {rotated.verifier_key}",
     ):
         console.print(text, markup=False)

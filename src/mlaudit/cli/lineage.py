@@ -52,7 +52,7 @@ def lineage_command(
 ) -> None:
     """Tell where a model comes from and what it was used for: data, run, metrics, approval, artifact, deployment, uses.
 
-    Of a model without a version: the one that was deployed or promoted last. Exit code 0 when it is told, 1 when a
+    Of a model without a version: the one that was deployed or promoted last. Exit code 0 when it is shown, 1 when a
     record is not as it was sealed (or --verify or --complete find something), 2 when it could not check.
     """
     from mlaudit.lineage.find import HOLDS, find_lineage, prove_streams
@@ -67,27 +67,27 @@ def lineage_command(
     with output.could_not_check(
         "lineage", as_json=wanted == "json" and file is None, answer={"schema": SCHEMA}
     ):
-        told = find_lineage(model, cluster, Window(since, until))
-        proofs = prove_streams(told, cluster, keys) if verify else None
+        found = find_lineage(model, cluster, Window(since, until))
+        proofs = prove_streams(found, cluster, keys) if verify else None
         hint = "" if verify else f"mlaudit verify --elasticsearch {elasticsearch}"
         if wanted == "text":
-            _put_lines(told, proofs, hint, file)
+            _put_lines(found, proofs, hint, file)
         else:
-            _put(draw(told, proofs) if wanted == "svg" else _json(document(told, proofs)), file)
+            _put(draw(found, proofs) if wanted == "svg" else _json(document(found, proofs)), file)
     broken = proofs is not None and any(verdict != HOLDS for verdict in proofs.values())
-    raise typer.Exit(output.FINDINGS if told.faults or broken or (complete and told.gaps) else output.FINE)
+    raise typer.Exit(output.FINDINGS if found.faults or broken or (complete and found.gaps) else output.FINE)
 
 
-def _put_lines(told: Lineage, proofs: dict[str, str] | None, hint: str, file: Path | None) -> None:
+def _put_lines(found: Lineage, proofs: dict[str, str] | None, hint: str, file: Path | None) -> None:
     from mlaudit.lineage.show.text import MIN_WIDTH, render
 
     if file is not None:
-        lines = render(told, _PIPE_WIDTH, verify=hint, proofs=proofs)
+        lines = render(found, _PIPE_WIDTH, verify=hint, proofs=proofs)
         _put("".join(f"{line.plain}\n" for line in lines), file)
         return
     console = output.console()
     width = min(max(console.width, MIN_WIDTH), _MAX_WIDTH) if console.is_terminal else _PIPE_WIDTH
-    for line in render(told, width, verify=hint, proofs=proofs):
+    for line in render(found, width, verify=hint, proofs=proofs):
         console.print(_encodable(line, console.encoding), soft_wrap=True)
 
 

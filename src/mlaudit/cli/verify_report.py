@@ -25,7 +25,7 @@ def print_report(report: Report, console: Console) -> None:
     """Prints the report for a person; content of records is escaped."""
     if not report.signatures:
         console.print(
-            "[bold yellow]SIGNATURES WERE NOT CHECKED[/] (--unsigned): whoever can write here could have computed "
+            "[bold yellow]SIGNATURES WERE NOT CHECKED[/] (--unsigned): anybody who can write here could have computed "
             "the whole chain again, and this report would not show it."
         )
     _print_findings(report, console)

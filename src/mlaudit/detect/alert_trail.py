@@ -133,12 +133,12 @@ class AlertTrail:
                 continue
             if not isinstance(entry, dict):
                 continue
-            if isinstance(told := entry.get("told"), str):
-                self._recorded[told] = None
+            if isinstance(digest := entry.get("told"), str):
+                self._recorded[digest] = None
             if isinstance(position := entry.get("position"), str):
                 self.position = max(self.position, position)
         self._recorded = dict.fromkeys(list(self._recorded)[-_KEPT:])
-        kept = [{"told": told} for told in self._recorded]
+        kept = [{"told": digest} for digest in self._recorded]
         if self.position:
             kept.append({"position": self.position})
         replace_file(self._path, b"".join(json.dumps(entry).encode() + b"\n" for entry in kept))

@@ -151,14 +151,14 @@ def counters(context: CheckContext) -> Outcome:
 
 def waiting_there(context: CheckContext) -> str:
     """What the collector's queue holds, as a sentence for the report that Elasticsearch is unreachable."""
-    told = "the probe was acknowledged: it waits in the collector's queue until Elasticsearch is reachable"
+    text = "the probe was acknowledged: it waits in the collector's queue until Elasticsearch is reachable"
     if not context.metrics:
-        return told
+        return text
     try:
         queue = fetch(context.metrics).queue()
     except BrokenLinkError:
-        return told
-    return told if queue is None else f"{told} (queue: {queue[0]:,.0f} of {queue[1]:,.0f})"
+        return text
+    return text if queue is None else f"{text} (queue: {queue[0]:,.0f} of {queue[1]:,.0f})"
 
 
 def refusals_since(context: CheckContext) -> dict[str, float]:

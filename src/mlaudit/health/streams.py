@@ -81,7 +81,7 @@ def look(folder: Path, spool: Path, now: float | None = None) -> StreamStatus | 
         SpoolError: it cannot be read.
     """
     moment = time.time() if now is None else now
-    told, written = _told(layout.status_file(folder))
+    described, written = _told(layout.status_file(folder))
     ack = files.read_ack(folder)
     # Before the lock is tried: a process that ends in between must not make the stream look abandoned.
     sealed = backlog.last_sequence(folder)
@@ -89,31 +89,31 @@ def look(folder: Path, spool: Path, now: float | None = None) -> StreamStatus | 
     quarantined = _quarantined(folder)
     if locked is None and not quarantined:
         return None
-    adopted_by = _text(told, "adopted_by")
+    adopted_by = _text(described, "adopted_by")
     status = StreamStatus(
         stream=folder.name,
         state=_state(locked, adopted_by),
-        described=bool(told),
-        service=_text(told, "service"),
-        environment=_text(told, "environment"),
-        host=_text(told, "host"),
-        pid=_number(told, "pid"),
+        described=bool(described),
+        service=_text(described, "service"),
+        environment=_text(described, "environment"),
+        host=_text(described, "host"),
+        pid=_number(described, "pid"),
         adopted_by=adopted_by,
-        started=_text(told, "started"),
+        started=_text(described, "started"),
         written_age=max(0.0, moment - written) if written else 0.0,
         sealed=sealed,
         sent=min(ack.sequence, sealed) if ack else 0,
-        last_acknowledged=_text(told, "last_acknowledged"),
-        failing_since=_text(told, "failing_since"),
-        last_failure=_text(told, "last_failure"),
-        sending=told.get("sending") is not False,
-        lost=_counts(told.get("lost")),
-        lost_total=_number(told, "lost_total"),
-        refused=_number(told, "refused"),
+        last_acknowledged=_text(described, "last_acknowledged"),
+        failing_since=_text(described, "failing_since"),
+        last_failure=_text(described, "last_failure"),
+        sending=described.get("sending") is not False,
+        lost=_counts(described.get("lost")),
+        lost_total=_number(described, "lost_total"),
+        refused=_number(described, "refused"),
         quarantined=quarantined,
         retained_bytes=backlog.folder_bytes(layout.retained_folder(spool) / folder.name),
     )
-    signed = told.get("signed")
+    signed = described.get("signed")
     if isinstance(signed, dict):
         status.signed_sequence = _number(signed, "sequence")
         status.signed_time = _text(signed, "time")
@@ -166,13 +166,13 @@ def _told(path: Path) -> tuple[dict[str, Any], float]:
     return (content, written) if isinstance(content, dict) else ({}, 0.0)
 
 
-def _text(told: dict[str, Any], name: str) -> str:
-    value = told.get(name)
+def _text(described: dict[str, Any], name: str) -> str:
+    value = described.get(name)
     return value[:_TEXT] if isinstance(value, str) else ""
 
 
-def _number(told: dict[str, Any], name: str) -> int:
-    value = told.get(name)
+def _number(described: dict[str, Any], name: str) -> int:
+    value = described.get(name)
     return value if type(value) is int and 0 <= value < 1 << 63 else 0
 
 

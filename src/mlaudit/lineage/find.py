@@ -47,13 +47,13 @@ def find_lineage(model: str, cluster: Cluster, window: Window) -> Lineage:
         return build(trace(trail, choose(trail, model), begin, end))
 
 
-def prove_streams(told: Lineage, cluster: Cluster, keys: Path | None) -> dict[str, str]:
+def prove_streams(found: Lineage, cluster: Cluster, keys: Path | None) -> dict[str, str]:
     """What verification says of each stream that the lineage rests on."""
     trusted = trusted_keys(keys, follow_rotations=False)
     source = open_cluster(cluster)
     proofs: dict[str, str] = {}
     try:
-        for number, stream in enumerate(told.streams):
+        for number, stream in enumerate(found.streams):
             if number >= VERIFIED:
                 proofs[stream] = f"not looked at: more than {VERIFIED} streams"
                 continue

@@ -1,6 +1,6 @@
 """XGBoost (2.0 and later): ``train``, ``cv``, boosters and their files.
 
-XGBoost's estimators are scikit-learn's, and recorded there. What they do inside is theirs; their files are told
+XGBoost's estimators are scikit-learn's, and recorded there. What they do inside is theirs; their files are recorded
 by the booster that reads and writes them.
 """
 

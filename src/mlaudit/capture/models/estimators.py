@@ -1,6 +1,6 @@
 """What a record says about an estimator: class, library, parameters, and what kind of thing it is.
 
-Nothing here imports scikit-learn: what is described has been imported by whoever made it.
+Nothing here imports scikit-learn: what is described has been imported by its creator.
 """
 
 from __future__ import annotations

@@ -146,11 +146,11 @@ def metric_nodes(found: Found, runs: Iterable[Node]) -> tuple[list[Node], list[E
                 "method": run.facts.get("method", "run"),
                 "time": run.facts.get("ended", ""),
             }
-            told = [one for one in run.evidence if one.kind in kinds.RUN_ENDS] or run.evidence
-            unsealed = sum(not one.sealed for one in told)
+            ends = [one for one in run.evidence if one.kind in kinds.RUN_ENDS] or run.evidence
+            unsealed = sum(not one.sealed for one in ends)
             node = Node(
-                f"metrics/{run.id}", Stage.METRICS, f"of {run.title}", facts=facts, evidence=tuple(told),
-                records=len(told), unsealed=unsealed,
+                f"metrics/{run.id}", Stage.METRICS, f"of {run.title}", facts=facts, evidence=tuple(ends),
+                records=len(ends), unsealed=unsealed,
             )  # fmt: skip
             nodes.append(node)
             edges.append(Edge(run.id, node.id, "measured"))

@@ -108,20 +108,20 @@ def deployment_nodes(found: Found, artifact: Callable[[Record], str]) -> tuple[l
     loads = {tally.service: tally for tally in found.loads.by_service}
     nodes: list[Node] = []
     edges: set[Edge] = set()
-    told: set[str] = set()
+    covered: set[str] = set()
     for identity, records in sorted(by_deployment.items()):
         ours = [record for record in records if is_ours(found, record)]
         service = records[-1].text("service.name")
         facts = _deployment(found, identity, records) | _loads(loads.get(service))
-        told.add(service)
+        covered.add(service)
         node = Node(f"deployment/{identity}", Stage.DEPLOYMENT, service or identity, facts=facts,
                     **_with(records, loads.get(service)))  # fmt: skip
         nodes.append(node)
         edges |= {Edge(artifact(record), node.id, "deployed") for record in ours or records}
     for service, tally in sorted(loads.items()):
-        if service in told:
+        if service in covered:
             continue
-        told.add(service)
+        covered.add(service)
         facts = {"service": service, "state": "loaded", **_loads(tally)}
         node = Node(
             f"deployment/{service}",
@@ -133,7 +133,7 @@ def deployment_nodes(found: Found, artifact: Callable[[Record], str]) -> tuple[l
         nodes.append(node)
         edges.add(Edge(artifact(tally.last), node.id, "loaded"))
     for tally in found.predictions.by_service:
-        if tally.service in told:
+        if tally.service in covered:
             continue
         gap = (
             f"{tally.service or 'a service without a name'} predicted with it, but no record of a load or "

@@ -217,12 +217,12 @@ def _elbow(parent: Box, child: Box) -> str:
 
 def _rounded(points: Sequence[tuple[float, float]]) -> str:
     """An orthogonal line through the points, with rounded corners."""
-    told = [f"M{_n(points[0][0])} {_n(points[0][1])}"]
+    parts = [f"M{_n(points[0][0])} {_n(points[0][1])}"]
     for before, here, after in zip(points, points[1:], points[2:], strict=False):
         start, end = _towards(here, before), _towards(here, after)
-        told.append(f"L{_n(start[0])} {_n(start[1])}Q{_n(here[0])} {_n(here[1])} {_n(end[0])} {_n(end[1])}")
-    told.append(f"L{_n(points[-1][0])} {_n(points[-1][1])}")
-    return "".join(told)
+        parts.append(f"L{_n(start[0])} {_n(start[1])}Q{_n(here[0])} {_n(here[1])} {_n(end[0])} {_n(end[1])}")
+    parts.append(f"L{_n(points[-1][0])} {_n(points[-1][1])}")
+    return "".join(parts)
 
 
 def _towards(here: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:

@@ -106,14 +106,14 @@ def _style() -> str:
 
 
 def _description(lineage: Lineage) -> str:
-    told = []
+    parts = []
     for stage in Stage:
         nodes = [node for node in lineage.of(stage) if node.id in lineage.path]
         titles = ", ".join(node.title for node in nodes[:3]) + (
             f" and {len(nodes) - 3} more" if len(nodes) > 3 else ""
         )
-        told.append(f"{TITLES[stage]}: {titles or 'not recorded'}")
-    return f"From left to right. {'; '.join(told)}. {counted(len(lineage.gaps), 'gap')} in the chain."
+        parts.append(f"{TITLES[stage]}: {titles or 'not recorded'}")
+    return f"From left to right. {'; '.join(parts)}. {counted(len(lineage.gaps), 'gap')} in the chain."
 
 
 def _head(lineage: Lineage, places: Geometry) -> Iterator[str]:
@@ -123,13 +123,13 @@ def _head(lineage: Lineage, places: Geometry) -> Iterator[str]:
         f"from {moment(lineage.since)}" * bool(lineage.since),
         f"until {moment(lineage.until)}" * bool(lineage.until),
     ]
-    told = [
+    parts = [
         lineage.chosen.reason,
         f"{len(lineage.chosen.listed)} versions in the trail" if len(lineage.chosen.listed) > 1 else "",
         "times in UTC",
         f"loads and predictions {' '.join(part for part in window if part)} alone" if any(window) else "",
     ]
-    yield _line(MARGIN, 64, cut(safe(" · ".join(part for part in told if part)), 12, room), "sub")
+    yield _line(MARGIN, 64, cut(safe(" · ".join(part for part in parts if part)), 12, room), "sub")
     for stage in Stage:
         x = column(stage)
         yield f'<circle class="{stage}" cx="{x + 5}" cy="86" r="5"/>'
@@ -141,8 +141,8 @@ def _edge(route: Route) -> str:
     label = _label(edge)
     arrow = "" if edge.kind == "part_of" else ' marker-end="url(#head)"'
     near = "" if edge.proven else " near"
-    told = label if edge.proven else f"{label}; not proven"
-    path = f'<g><title>{_text(told)}</title><path class="edge{near}" d="{route.path}"{arrow}/>'
+    parts = label if edge.proven else f"{label}; not proven"
+    path = f'<g><title>{_text(parts)}</title><path class="edge{near}" d="{route.path}"{arrow}/>'
     if route.label is not None:
         path += _line(*route.label, label, "along")
     return f"{path}</g>"
@@ -194,13 +194,13 @@ def _mark(box: Box) -> Iterator[str]:
 
 def _tooltip(box: Box) -> str:
     card = box.card
-    told = [safe(card.title)]
-    told += [safe(" ".join(part for part in (line.label, line.value) if part)) for line in card.lines]
-    told += [safe(line) for line in card.detail]
-    told += [safe(f"{kind.removeprefix('audit.')} {identity}") for kind, identity in card.records[:_RECORDS]]
+    parts = [safe(card.title)]
+    parts += [safe(" ".join(part for part in (line.label, line.value) if part)) for line in card.lines]
+    parts += [safe(line) for line in card.detail]
+    parts += [safe(f"{kind.removeprefix('audit.')} {identity}") for kind, identity in card.records[:_RECORDS]]
     if card.total > min(len(card.records), _RECORDS):
-        told.append(f"and {card.total - min(len(card.records), _RECORDS):,} more records")
-    return "\n".join(told)
+        parts.append(f"and {card.total - min(len(card.records), _RECORDS):,} more records")
+    return "\n".join(parts)
 
 
 def _foot(lineage: Lineage, places: Geometry, proofs: Mapping[str, str] | None) -> Iterator[str]:

@@ -50,20 +50,20 @@ def render(
     """
     width = max(width, MIN_WIDTH)
     shown = view(lineage)
-    told = list(_head(lineage, width))
+    output = list(_head(lineage, width))
     for stage in Stage:
-        told.append(Text(""))
-        told.append(Text(TITLES[stage], style="bold"))
+        output.append(Text(""))
+        output.append(Text(TITLES[stage], style="bold"))
         for card in shown.columns[stage]:
-            told += _card(card, width)
-    told.append(Text(""))
-    told += _gaps(lineage, width)
-    told += _proof(lineage, width)
-    told += _streams(lineage, verify, proofs)
+            output += _card(card, width)
+    output.append(Text(""))
+    output += _gaps(lineage, width)
+    output += _proof(lineage, width)
+    output += _streams(lineage, verify, proofs)
     if len(lineage.chosen.listed) > 1:
-        told.append(Text(""))
-        told += _versions(lineage)
-    return told
+        output.append(Text(""))
+        output += _versions(lineage)
+    return output
 
 
 def _head(lineage: Lineage, width: int) -> Iterator[Text]:

@@ -232,12 +232,12 @@ def _more_card(identity: str, hidden: Sequence[Node], count: int, depth: int, *,
     trials = bool(hidden) and all("trial_number" in node.facts for node in hidden)
     noun = ("trial" if trials else "run") + ("" if count == 1 else "s")
     states = Counter(str(node.facts.get("state", "")) for node in hidden)
-    told = ", ".join(f"{number:,} {state}" for state, number in states.most_common(3) if state)
+    states_text = ", ".join(f"{number:,} {state}" for state, number in states.most_common(3) if state)
     return Card(
         identity,
         Stage.RUN,
         f"and {count:,} more {noun}" if beside else f"{count:,} {noun}",
-        (Line("", told),) if told else (),
+        (Line("", states_text),) if states_text else (),
         MORE,
         depth,
         records=tuple(record for node in hidden for record in _records(node)),

@@ -32,20 +32,20 @@ def lines(node: Node, circumstantial: bool = False) -> list[Line]:
         node: to describe.
         circumstantial: only circumstance links it to the chain.
     """
-    told = [line for line in _OF[node.stage](node.facts) if line.value]
+    parts = [line for line in _OF[node.stage](node.facts) if line.value]
     if circumstantial:
-        told.append(
+        parts.append(
             Line("", "read by the same process before the run ended; not proven to be its data", "warning")
         )
     if node.status == NAMED:
-        told.append(Line("", "only named: no record of its own", "warning"))
+        parts.append(Line("", "only named: no record of its own", "warning"))
     elif node.gap:
-        told.append(Line("", "no record of its end", "warning"))
+        parts.append(Line("", "no record of its end", "warning"))
     if node.faults:
-        told.append(Line("", f"{counted(node.faults, 'record')} not as sealed", "warning"))
+        parts.append(Line("", f"{counted(node.faults, 'record')} not as sealed", "warning"))
     if node.unsealed:
-        told.append(Line("", f"{counted(node.unsealed, 'record')} unsealed", "warning"))
-    return told
+        parts.append(Line("", f"{counted(node.unsealed, 'record')} unsealed", "warning"))
+    return parts
 
 
 def moment(time: Any) -> str:
@@ -74,16 +74,16 @@ def duration(nanoseconds: Any) -> str:
 
 def _shape(facts: Mapping[str, Any]) -> str:
     rows, columns = facts.get("rows"), facts.get("columns")
-    told = f"{number(rows)} rows" if rows is not None else ""
+    parts = f"{number(rows)} rows" if rows is not None else ""
     if columns is not None:
-        told = f"{told} by {number(columns)} columns" if told else f"{number(columns)} columns"
-    return told
+        parts = f"{parts} by {number(columns)} columns" if parts else f"{number(columns)} columns"
+    return parts
 
 
 def _values(values: Mapping[str, Any], limit: int) -> str:
-    told = [f"{name} {number(value)}" for name, value in list(values.items())[:limit]]
+    parts = [f"{name} {number(value)}" for name, value in list(values.items())[:limit]]
     more = len(values) - limit
-    return ", ".join(told) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(parts) + (f" and {more} more" if more > 0 else "")
 
 
 def _data(facts: Mapping[str, Any]) -> Iterator[Line]:
@@ -149,13 +149,13 @@ def _metrics(facts: Mapping[str, Any]) -> Iterator[Line]:
 
 def _approval(facts: Mapping[str, Any]) -> Iterator[Line]:
     state = str(facts.get("state", ""))
-    told = {
+    parts = {
         "current": "held now",
         "past": "no longer held",
         "removed": "removed",
         "refused": "not carried out",
     }
-    yield Line("", told.get(state, state), "warning" if state in ("removed", "refused") else "")
+    yield Line("", parts.get(state, state), "warning" if state in ("removed", "refused") else "")
     history = facts.get("history", [])
     last = history[-1] if history else facts
     # Who set it is shown even where it was removed since.
