@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CHECKED := src tests tools examples benchmarks
+# Whatever is set outside: without it every process of the tests compiles every library anew, minutes in all.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup demo test test-versions test-deep examples check format generate docs docs-test bench-quick fault fuzz tamper lock clean
 
@@ -52,7 +54,7 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tools.generate --check
-	$(BIN)/pytest -q -m "not stack" tests/unit
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not stack" tests/unit
 
 # Guided by coverage where atheris is installed; FUZZ_SECONDS is for each of the targets.
 FUZZ_SECONDS ?= 60

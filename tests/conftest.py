@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
+import sys
 import tempfile
 import time
 import uuid
@@ -17,8 +19,11 @@ import pytest
 import urllib3
 from elasticsearch import Elasticsearch
 
+from mlaudit.errors import StackError
 from mlaudit.event import new_record_id
 from mlaudit.stack import Stack
+from mlaudit.stack.preparation import prepare
+from mlaudit.stack.stack_layout import unprivileged_uid
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -27,6 +32,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "stack" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.stack)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Fetches and builds what a stack needs before the first test: it takes minutes, and a test's time is bounded.
+
+    Otherwise the first test on a new machine runs out of its time here, and every other test of the stack with it.
+    """
+    if session.config.option.collectonly or not any(one.get_closest_marker("stack") for one in session.items):
+        return
+    with contextlib.suppress(StackError):  # the fixture reports what is missing
+        prepare(_reporter(session.config), unprivileged_uid())
+
+
+def _reporter(config: pytest.Config) -> Callable[[str], None]:
+    """Prints a line at once, from a worker too."""
+
+    def report(line: str) -> None:
+        with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            print(line, file=sys.stderr, flush=True)
+
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -41,7 +41,7 @@ def test_a_pipe_in_a_watched_files_place_is_told_and_not_read(tmp_path: Path) ->
         watcher.look()
         (record,) = log.of(KIND)
         assert record["event.outcome"] == "failure"
-        assert "no regular file" in record["event.reason"]
+        assert "not a regular file" in record["event.reason"]
 
 
 def test_a_link_in_a_watched_files_place_is_followed_and_told(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_model_file_that_is_none_is_left_to_its_loader(tmp_path: Path, kind: s
         os.mkfifo(path)
     else:
         path.symlink_to("/dev/zero")
-    with pytest.raises(OSError, match="no regular file"):
+    with pytest.raises(OSError, match="not a regular file"):
         artifact_files.read(path)
 
 

@@ -60,9 +60,9 @@ def test_only_regular_files_are_opened(tmp_path: Path, kind: str) -> None:
         path.symlink_to("/dev/zero")
     else:
         path.mkdir()
-    with pytest.raises(OSError, match="no regular file"):
+    with pytest.raises(OSError, match="not a regular file"):
         open_regular(path)
-    with pytest.raises(UnreadableSegmentError, match="no regular file"):
+    with pytest.raises(UnreadableSegmentError, match="not a regular file"):
         files.read_range(path, 0, 10)
 
 
