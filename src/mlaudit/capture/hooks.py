@@ -12,7 +12,7 @@ stands behind it runs after it and knows how it ended::
     hooks.around(example, "save", _saved, kind="audit.ml.model.saved")
 
 The library's own result and errors pass through untouched, interrupts and exits included, which an audit gets like any
-other error. Whatever an audit raises is recorded as a fault and does not reach the program, except ``AuditRefusedError``
+other error. Whatever an audit raises is recorded as a fault and stays out of the program, except ``AuditRefusedError``
 before the call, where the policy says that what cannot be recorded must not happen. After the call it is raised only
 for hooks set with ``refuse_after``: what such a call gives (data, a prediction) must not be given out unrecorded;
 everywhere else the work is done, and the pipeline has counted.
