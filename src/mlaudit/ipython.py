@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from mlaudit.settings import TRUE
+from mlaudit.settings import is_enabled
 
 __all__ = ["load_ipython_extension", "unload_ipython_extension"]
 
@@ -23,7 +23,7 @@ def load_ipython_extension(shell: Any) -> None:
     """
     global _loaded
     stated = os.environ.get("MLAUDIT_ENABLED")
-    if stated is not None and stated.strip().lower() not in TRUE:
+    if stated is not None and not is_enabled():
         print(f"mlaudit: MLAUDIT_ENABLED is {stated!r}: this session is not audited")  # noqa: T201 - to the person
         return
     if stated is None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from mlaudit.settings import TRUE
+from mlaudit.settings import is_enabled
 
 if TYPE_CHECKING:
     from mlaudit.pipeline.pipeline import Pipeline
@@ -45,7 +44,7 @@ def current_pipeline() -> Pipeline | None:
     """The pipeline; a process that is not audited does not even import it."""
     module: Any = sys.modules.get("mlaudit.pipeline.current")
     if module is None:
-        if os.environ.get("MLAUDIT_ENABLED", "").strip().lower() not in TRUE:
+        if not is_enabled():
             return None
         from mlaudit.pipeline import current as module
     pipeline: Pipeline | None = module.pipeline()

@@ -186,9 +186,10 @@ def _contained(work: Callable[..., None], *args: Any, **kwargs: Any) -> None:
 
 
 def _is_on() -> bool:
-    from mlaudit.settings import TRUE
+    # Imported here: the ``.pth`` start has checked the variable and does not pay for the settings.
+    from mlaudit.settings import is_enabled
 
-    return os.environ.get("MLAUDIT_ENABLED", "").strip().lower() in TRUE
+    return is_enabled()
 
 
 def _is_own_command() -> bool:

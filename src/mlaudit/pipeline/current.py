@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mlaudit.errors import MlauditError
 from mlaudit.pipeline.pipeline import Pipeline
 from mlaudit.safety.printable import safe_lines
-from mlaudit.settings import TRUE, Settings
+from mlaudit.settings import Settings, is_enabled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,11 +40,6 @@ def open_pipeline(settings: Settings, parent_stream: str = "") -> Pipeline:
     from mlaudit.pipeline.backend import SpoolBackend
 
     return Pipeline(settings, SpoolBackend(settings), parent_stream)
-
-
-def enabled() -> bool:
-    """Whether auditing is enabled in this process."""
-    return os.environ.get("MLAUDIT_ENABLED", "").strip().lower() in TRUE
 
 
 def pipeline() -> Pipeline | None:
@@ -81,7 +76,7 @@ def install(pipeline: Pipeline | None) -> Pipeline | None:
 
 def _start() -> Pipeline | None:
     global _current, _failed, _starting
-    if not enabled():
+    if not is_enabled():
         return None
     with _start_lock:
         if _current is not None or _failed or _starting:

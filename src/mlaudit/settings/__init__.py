@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["TRUE", "VARIABLES", "Settings"]
+__all__ = ["VARIABLES", "Settings", "is_enabled"]
 
 # Their values are not repeated in an error.
 _MAY_HOLD_SECRETS: Final = frozenset({"HEADERS", "ENDPOINT"})
@@ -110,6 +110,11 @@ class Settings:
         if settings.exposed and not settings.insecure:
             raise SettingsError([settings.exposed])
         return settings
+
+
+def is_enabled() -> bool:
+    """Whether ``MLAUDIT_ENABLED`` turns auditing on in this process; reads no other setting."""
+    return os.environ.get("MLAUDIT_ENABLED", "").strip().lower() in TRUE
 
 
 def _half_certificate(values: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
 from mlaudit.capture import instrumentor
-from mlaudit.pipeline.current import enabled
+from mlaudit.settings import is_enabled
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -24,7 +24,7 @@ class MlauditInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the packag
         return ()
 
     def _instrument(self, **_: Any) -> None:
-        if enabled():
+        if is_enabled():
             instrumentor.activate()
 
     def _uninstrument(self, **_: Any) -> None:
